@@ -1,0 +1,1 @@
+"""The front door: the names an app may use, and nothing else."""

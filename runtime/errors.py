@@ -1,0 +1,85 @@
+"""What can go wrong, drawn as a tree.
+
+    ActorError                 the one class a caller can catch; made by the runtime only
+    ├── ActorReset             the instance was destroyed while the call was in flight
+    ├── Overloaded             refused before any work was accepted; try later
+    ├── UnknownMethod          no such public method on the target
+    ├── UnknownNamespace       no such namespace in this app
+    └── StorageFailed          the store could not make a write durable
+    LimitExceeded (ValueError) a value is over a bound of `runtime.limits`
+    InvalidId (TypeError)      the text is no id, or an id of another namespace
+
+An exception that a handler raises reaches the caller as itself (a copy with the same class, message, notes and own
+attributes) with `remote = True` set on the copy.
+"""
+
+from __future__ import annotations
+
+
+class ActorError(Exception):
+    """A call to an actor failed for a reason of the runtime.
+
+    Attributes:
+        retryable: the call provably did not run, or may be repeated.
+        overloaded: the target has too much to do; back off.
+        durable_object_reset: the instance that had the call was destroyed.
+        remote: the target's own code raised it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        overloaded: bool = False,
+        durable_object_reset: bool = False,
+        remote: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.overloaded = overloaded
+        self.durable_object_reset = durable_object_reset
+        self.remote = remote
+
+
+class ActorReset(ActorError):
+    """The instance was destroyed (abort, failed commit, failed critical section, failed constructor)."""
+
+    def __init__(self, message: str, *, overloaded: bool = False) -> None:
+        super().__init__(message, overloaded=overloaded, durable_object_reset=True)
+
+
+class Overloaded(ActorError):
+    """A bound was reached; nothing of the call was accepted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, overloaded=True)
+
+
+class UnknownMethod(ActorError):
+    """The target has no public method of this name."""
+
+
+class UnknownNamespace(ActorError):
+    """The app declares no namespace of this name."""
+
+
+class StorageFailed(ActorError):
+    """The store could not make a batch durable; the batch is gone and the instance with it."""
+
+
+class LimitExceeded(ValueError):
+    """A value is over a bound.
+
+    Attributes:
+        limit: the bound. actual: what was seen.
+    """
+
+    def __init__(self, message: str, *, limit: int, actual: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.actual = actual
+
+
+class InvalidId(TypeError):
+    """The text is not an id of this namespace."""

@@ -1,0 +1,89 @@
+"""The real world in one frozen value; the only module that knows it is real.
+
+Time is the trio clock and the network is `trio.abc.Stream`; this adds wall clock, randomness, where blocking calls
+run, where the server listens, and the write that never waits. Tests and the simulator replace this value and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+
+class RunBlocking(Protocol):
+    """Runs a blocking function without stalling the loop and returns its value."""
+
+    async def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Any: ...
+
+
+class Listen(Protocol):
+    """Opens listeners for a TCP address; port 0 picks a free port."""
+
+    async def __call__(self, host: str, port: int, /) -> Sequence[trio.abc.Listener[trio.abc.Stream]]: ...
+
+
+class WriteNow(Protocol):
+    """Writes what the kernel takes without waiting and returns how many bytes that was (0: nothing now).
+
+    Raises:
+        OSError: the stream is broken.
+    """
+
+    def __call__(self, stream: trio.abc.Stream, data: bytes, /) -> int: ...
+
+
+@attrs.frozen(kw_only=True)
+class Platform:
+    """What the runtime needs from the world, as capabilities.
+
+    Attributes:
+        now: wall clock, seconds since the Unix epoch.
+        random: jitter; never ids or secrets.
+        token_bytes: ids, epochs, tokens, keys.
+        run_blocking: runs a blocking call off the loop.
+        listen: opens listeners.
+        write_now: the write that never waits.
+    """
+
+    now: Callable[[], float]
+    random: random.Random
+    token_bytes: Callable[[int], bytes]
+    run_blocking: RunBlocking
+    listen: Listen
+    write_now: WriteNow
+
+
+def real_platform() -> Platform:
+    """The platform of a server process."""
+    return Platform(
+        now=time.time,
+        random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
+        token_bytes=secrets.token_bytes,
+        run_blocking=_run_in_thread,
+        listen=_listen_tcp,
+        write_now=_write_socket_now,
+    )
+
+
+async def _run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:
+    return await trio.to_thread.run_sync(fn, *args)
+
+
+async def _listen_tcp(host: str, port: int, /) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+    return await trio.open_tcp_listeners(port, host=host, backlog=4096)
+
+
+def _write_socket_now(stream: trio.abc.Stream, data: bytes, /) -> int:
+    if not isinstance(stream, trio.SocketStream):
+        return 0  # TLS: only its own task may write
+    try:
+        return os.write(stream.socket.fileno(), data)
+    except BlockingIOError:
+        return 0

@@ -1,0 +1,1 @@
+"""The memory floor: synchronous reads and writes, one asynchronous commit."""

@@ -1,0 +1,105 @@
+"""The seam to what is durable: a store of all actors of a server, and the batch it commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from runtime.ids import ActorId
+
+
+class Keep(Enum):
+    """The alarm stays as it is."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@attrs.frozen(kw_only=True)
+class WriteBatch:
+    """Everything one actor wrote between two real waits; committed whole or not at all.
+
+    Attributes:
+        actor: whose. Its name is stored with it, so that alarms reach the actor under its name.
+        sequence: 1, 2, 3 … per live instance; batches of an actor commit in this order.
+        delete_all: remove every key first (the alarm only if `alarm` says so).
+        writes: key (UTF-8 bytes) to value; None deletes.
+        alarm: the new due time (wall clock, seconds), None to delete it, KEEP to leave it.
+    """
+
+    actor: ActorId
+    sequence: int
+    delete_all: bool = False
+    writes: Mapping[bytes, bytes | None]
+    alarm: float | None | Keep = KEEP
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and values, for bounding groups."""
+        return sum(len(k) + len(v or b"") for k, v in self.writes.items()) + 64
+
+
+class ReadHandle(Protocol):
+    """Reads of one actor's durable keys: local, synchronous, short."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The durable value of a key."""
+        ...
+
+    def list(
+        self, start: bytes, end: bytes | None, limit: int | None, reverse: bool
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Durable pairs with `start <= key < end` in byte order (descending if reverse), at most `limit`."""
+        ...
+
+    def alarm(self) -> float | None:
+        """The durable due time."""
+        ...
+
+
+Done = Callable[[Exception | None], None]
+
+
+class Store(Protocol):
+    """Durable keys and alarms of many actors."""
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open, call `task_status.started()`, commit what is submitted until cancelled; then finish and close."""
+        ...
+
+    def open(self, actor: ActorId) -> ReadHandle:
+        """A handle for reads; loads nothing."""
+        ...
+
+    def submit(self, batch: WriteBatch, done: Done) -> None:
+        """Take a batch; never waits.
+
+        `done(None)` is called on the loop when the batch is durable, `done(error)` when it is not and never will be;
+        in submission order per actor. A batch that fails takes the later batches of its actor that were already
+        submitted along, and no other actor's unless the whole transaction failed.
+        """
+        ...
+
+    def alarms(self) -> Sequence[tuple[ActorId, float]]:
+        """Every pending alarm."""
+        ...
+
+    def list_ids(self, namespace: str) -> Sequence[ActorId]:
+        """Every actor of a namespace that has stored something."""
+        ...
+
+    @property
+    def lineage(self) -> str:
+        """A random id that changes with every restore of an older copy."""
+        ...
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Submitted and not yet durable."""
+        ...
