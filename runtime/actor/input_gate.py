@@ -1,0 +1,190 @@
+"""The input gate: an actor has one turn, and it goes round first come, first served.
+
+Who holds the turn runs. It is let go only in the runtime's own waits and at the end of a handler; what comes back from
+a wait (a reply, a timer) queues in the same FIFO as new events. Order is data here: one deque, one holder, and trio's
+scheduler never chooses, because at most one task of an actor is ever runnable through its gate.
+
+A critical section gets a gate of its own below the one it was started in. The outer turn stays taken while it runs,
+so nothing from outside gets in; what the section itself waits for comes back through the inner gate.
+(Durable Objects: input gates and `blockConcurrencyWhile`.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import outcome
+import trio
+
+Result = outcome.Outcome[Any]
+
+
+class Job:
+    """An event that has not run yet: what to run with the turn, and whom to tell how it ended.
+
+    `done` is called once: through the output gate when the handler ended, at once when the instance broke.
+    """
+
+    __slots__ = ("_done", "label", "run", "started")
+
+    def __init__(
+        self,
+        label: str,
+        run: Callable[[Any], Awaitable[Any]],
+        done: Callable[[Result], None],
+        started: Callable[[], None] | None = None,
+    ) -> None:
+        self.label = label
+        self.run = run
+        self.started = started
+        self._done: Callable[[Result], None] | None = done
+
+    def done(self, result: Result) -> None:
+        """Tell the one who waits; only the first call counts."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(result)
+
+
+class Waiter:
+    """A handler that is in a wait: it runs on when it has been granted the turn again."""
+
+    __slots__ = ("_granted", "_parked", "_result", "_task")
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self._task = task
+        self._result: Result | None = None
+        self._granted = False
+        self._parked = False
+
+    def wake(self, gate: InputGate, result: Result) -> None:
+        """Queue for the turn with the result of the wait; later calls are ignored."""
+        if self._result is None:
+            self._result = result
+            gate.enter(self)
+
+    def grant(self) -> None:
+        """It has the turn."""
+        self._granted = True
+        if self._parked:
+            assert self._result is not None
+            trio.lowlevel.reschedule(self._task, self._result)
+
+    def resume(self, result: Result) -> None:
+        """Give it the turn that somebody already holds on its behalf."""
+        assert self._result is None
+        self._result = result
+        self.grant()
+
+    async def park(self, abort: Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]) -> Any:
+        """Wait for the grant and return the wait's result."""
+        if self._granted:
+            assert self._result is not None
+            return self._result.unwrap()
+        self._parked = True
+        return await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+class Section(Protocol):
+    """A critical section that waits for the turn to be let go."""
+
+    def begin(self) -> None:
+        """Run now; the turn is its own until it ends."""
+        ...
+
+
+class InputGate:
+    """One turn and its FIFO.
+
+    Args:
+        start: runs a job in a task, with this gate's turn already taken for it.
+        let_go: called when the turn is free and nobody waits.
+        parent: the gate whose turn is kept meanwhile (critical sections).
+    """
+
+    __slots__ = ("_let_go", "_queue", "_sections", "_start", "closed", "depth", "held", "parent")
+
+    def __init__(
+        self,
+        start: Callable[[InputGate, Job], None],
+        let_go: Callable[[], None],
+        parent: InputGate | None = None,
+    ) -> None:
+        self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
+        self.closed = False
+        self.held = False
+        self._start = start
+        self._let_go = let_go
+        self._queue: deque[Job | Waiter] = deque()
+        self._sections: deque[Section] = deque()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def enter(self, entry: Job | Waiter) -> None:
+        """Take the turn when it is free, else queue for it."""
+        gate = self.outermost_open()
+        if gate.held:
+            gate._queue.append(entry)
+        else:
+            gate.held = True
+            gate._grant(entry)
+
+    def leave(self) -> None:
+        """Let the turn go: to a section that waits, else to the first in the queue."""
+        job = self.leave_for_job()
+        if job is not None:
+            self._start(self, job)
+
+    def leave_for_job(self) -> Job | None:
+        """As `leave`, but a job that is next is returned with the turn, to be run by the caller's own task."""
+        assert self.held, "the turn was let go twice"
+        if self._sections:
+            self._sections.popleft().begin()
+            return None
+        if self._queue:
+            entry = self._queue.popleft()
+            if isinstance(entry, Job):
+                return entry
+            entry.grant()
+            return None
+        self.held = False
+        self._let_go()
+        return None
+
+    def add_section(self, section: Section) -> None:
+        """A section goes before everything that waits, as soon as the holder lets the turn go."""
+        self._sections.append(section)
+
+    def close(self) -> None:
+        """End of a section's gate: what still waits here waits in the outer gate from now on."""
+        assert self.parent is not None
+        self.closed = True
+        outer = self.parent.outermost_open()
+        outer._queue.extend(self._queue)
+        outer._sections.extend(self._sections)
+        self._queue.clear()
+        self._sections.clear()
+
+    def outermost_open(self) -> InputGate:
+        """This gate, or the nearest enclosing one whose section has not ended."""
+        gate = self
+        while gate.closed and gate.parent is not None:
+            gate = gate.parent
+        return gate
+
+    def drain(self) -> list[Job]:
+        """Take every job that has not begun (the instance is broken)."""
+        jobs = [entry for entry in self._queue if isinstance(entry, Job)]
+        self._queue.clear()
+        self._sections.clear()
+        return jobs
+
+    def _grant(self, entry: Job | Waiter) -> None:
+        if isinstance(entry, Job):
+            self._start(self, entry)
+        else:
+            entry.grant()

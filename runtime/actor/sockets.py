@@ -1,0 +1,335 @@
+"""WebSockets that outlive the actor's time in memory, with tags, attachments and an answer that wakes nobody.
+
+A socket belongs to an actor, not to an instance of it: after eviction it stays open, and the next frame constructs the
+actor again, whose constructor already sees its sockets. (Durable Objects: the WebSocket Hibernation API.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import trio
+
+from runtime import codec, frames, limits
+from runtime.actor.input_gate import Job, Result
+from runtime.errors import LimitExceeded
+from runtime.frames import PreparedMessage
+
+if TYPE_CHECKING:
+    from runtime.actor.actor import Actor
+
+T = TypeVar("T")
+
+CONNECTING, OPEN, CLOSING, CLOSED = 0, 1, 2, 3
+LOST = "WebSocket disconnected without sending Close frame."
+
+
+class Outbound(Protocol):
+    """The sending half of a connection (the transport's `FrameStream`)."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Accepted and not yet taken by the kernel."""
+        ...
+
+    def push(self, data: bytes, /) -> None:
+        """Send complete frames; never waits. Ignored once the connection closes or is lost."""
+        ...
+
+    def close(self, code: int | None, reason: str = "", /) -> None:
+        """Send a close frame after everything pushed so far."""
+        ...
+
+    def cut(self) -> None:
+        """Drop the connection at once, without a close frame."""
+        ...
+
+    def configure(self, *, backlog_bytes: int, slow_code: int) -> None:
+        """Set what a slow reader may make the server hold, and the code it is closed with."""
+        ...
+
+
+class WebSocket:
+    """The server's end of one WebSocket, as an actor holds it."""
+
+    __slots__ = (
+        "_attachment",
+        "_close_sent",
+        "_now",
+        "_outbound",
+        "_queued",
+        "_room",
+        "_table",
+        "auto_response_timestamp",
+        "last_received",
+        "message_bytes",
+        "ready_state",
+        "tags",
+    )
+
+    def __init__(self, outbound: Outbound, now: Callable[[], float]) -> None:
+        self.tags: tuple[str, ...] = ()
+        self.ready_state = CONNECTING
+        self.message_bytes: int = limits.MESSAGE_BYTES
+        self.auto_response_timestamp: float | None = None
+        self.last_received: float = now()
+        self._now = now
+        self._outbound = outbound
+        self._table: SocketTable | None = None
+        self._attachment: bytes | None = None
+        self._close_sent = False
+        self._queued = 0
+        self._room: trio.Event | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """An actor has accepted it."""
+        return self._table is not None
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes sent to it that the kernel has not taken yet."""
+        return self._outbound.backlog_bytes
+
+    def send(self, message: str | bytes | PreparedMessage) -> None:
+        """Send one message, in order, once the writes made before are durable.
+
+        Raises:
+            TypeError: after close().
+        """
+        if self._close_sent:
+            raise TypeError("Can't call WebSocket send() after close().")
+        prepared = message if isinstance(message, PreparedMessage) else PreparedMessage.of(message)
+        self._accepted_by().emit(lambda: self._outbound.push(prepared.frame))
+
+    def close(self, code: int | None = None, reason: str = "") -> None:
+        """Send a close frame, in order with what was sent; a second call is ignored.
+
+        Raises:
+            ValueError: a code outside 1000 and 3000–4999 rules, or a reason that is too long or has no code.
+        """
+        _check_close(code, reason)
+        if self._close_sent or self.ready_state == CLOSED:
+            return
+        table = self._accepted_by()
+        self._close_sent = True
+        self.ready_state = CLOSING
+        table.emit(lambda: self._outbound.close(code, reason))
+
+    def serialize_attachment(self, value: Any) -> None:
+        """Keep a value with the socket; it survives eviction and is lost with the connection.
+
+        Raises:
+            LimitExceeded: over the class's `attachment_bytes` (16,384); the old one is kept.
+        """
+        data = codec.encode(value)
+        limit = self._accepted_by().attachment_bytes
+        if len(data) > limit:
+            raise LimitExceeded(
+                f"A WebSocket 'attachment' cannot be larger than {limit} bytes.'attachment' was {len(data)} bytes.",
+                limit=limit,
+                actual=len(data),
+            )
+        self._attachment = data
+
+    def attachment(self, type_: type[T] | Any = Any) -> T | None:
+        """A copy of what was last attached, or None."""
+        return None if self._attachment is None else codec.decode(self._attachment, type_)
+
+    # The transport's side.
+
+    async def feed_message(self, message: str | bytes) -> None:
+        """A message arrived. Waits while too many of this socket wait for the actor."""
+        table = self._accepted_by()
+        self.last_received = self._now()
+        if table.auto_request is not None and message == table.auto_request:
+            self.auto_response_timestamp = self.last_received
+            self._outbound.push(table.auto_response)
+            return
+        while self._queued >= limits.SOCKET_EVENTS:
+            self._room = trio.Event()
+            await self._room.wait()
+        if self.ready_state == CLOSED:
+            return
+        self._queued += 1
+        table.deliver(
+            Job("web_socket_message", lambda actor: actor.web_socket_message(self, message), _nobody, self._begun)
+        )
+
+    async def feed_close(self, code: int, reason: str, was_clean: bool) -> None:
+        """The peer sent a close frame, or the connection was lost."""
+        table = self._table
+        if table is None or self not in table.sockets:
+            return
+        self.last_received = self._now()
+        self.ready_state = CLOSED if self._close_sent or not was_clean else CLOSING
+        if self._room is not None:
+            self._room.set()
+
+        async def closed(actor: Actor[Any]) -> None:
+            try:
+                await actor.web_socket_close(self, code, reason, was_clean)
+            finally:
+                table.forget(self)
+
+        table.deliver(Job("web_socket_close", closed, lambda _: self._answer_close(table, code, was_clean)))
+
+    async def feed_error(self, error: Exception) -> None:
+        """The connection broke the protocol or a limit."""
+        table = self._table
+        if table is not None and self in table.sockets:
+            table.deliver(Job("web_socket_error", lambda actor: actor.web_socket_error(self, error), _nobody))
+
+    def _answer_close(self, table: SocketTable, code: int, was_clean: bool) -> None:
+        # Durable Objects: the runtime completes the close handshake by itself (compatibility date 2026-04-07).
+        if was_clean and not self._close_sent and table.auto_close_reply:
+            self._close_sent = True
+            self._outbound.close(None if code == 1005 else code)
+        self.ready_state = CLOSED
+
+    def _begun(self) -> None:
+        self._queued -= 1
+        if self._room is not None:
+            self._room.set()
+            self._room = None
+
+    def _accepted_by(self) -> SocketTable:
+        if self._table is None:
+            raise RuntimeError("this WebSocket is not accepted; call ctx.accept_web_socket(ws) first")
+        return self._table
+
+
+class SocketTable:
+    """The sockets of one actor, by age and by tag; lives as long as the actor has sockets or is in memory.
+
+    Args:
+        deliver: puts an event into the actor's mailbox, constructing the actor when needed.
+        emit: lets an effect out through the gate of the live instance, at once when there is none.
+        attachment_bytes, auto_close_reply: the actor class's settings.
+    """
+
+    __slots__ = (
+        "_by_tag",
+        "attachment_bytes",
+        "auto_close_reply",
+        "auto_request",
+        "auto_response",
+        "auto_response_text",
+        "deliver",
+        "emit",
+        "sockets",
+    )
+
+    def __init__(
+        self,
+        *,
+        deliver: Callable[[Job], None],
+        emit: Callable[[Callable[[], None]], None],
+        attachment_bytes: int = limits.ATTACHMENT_BYTES,
+        auto_close_reply: bool = True,
+    ) -> None:
+        self.sockets: dict[WebSocket, None] = {}
+        self.deliver = deliver
+        self.emit = emit
+        self.attachment_bytes = attachment_bytes
+        self.auto_close_reply = auto_close_reply
+        self.auto_request: str | None = None
+        self.auto_response = b""
+        self.auto_response_text: str | None = None
+        self._by_tag: dict[str, dict[WebSocket, None]] = {}
+
+    def accept(
+        self, ws: WebSocket, tags: Sequence[str], *, message_bytes: int, backlog_bytes: int, slow_code: int
+    ) -> None:
+        """Make a socket this actor's.
+
+        Raises:
+            RuntimeError: it is accepted already. LimitExceeded: too many sockets or tags, or a long tag.
+        """
+        if ws.accepted:
+            raise RuntimeError("this WebSocket was accepted already; accept each one once")
+        _bound(len(self.sockets) + 1, limits.SOCKETS_PER_ACTOR, "only {limit} websockets can be accepted on a single Durable Object instance")
+        _bound(len(tags), limits.TAGS_PER_SOCKET, "a Hibernatable WebSocket cannot have more than {limit} tags")
+        for tag in tags:
+            _bound(len(tag), limits.TAG_CHARACTERS, f'"{tag}" is longer than the max tag length ({{limit}} characters).')
+        ws._table = self
+        ws.tags = tuple(dict.fromkeys(tags))
+        ws.ready_state = OPEN
+        ws.message_bytes = message_bytes
+        ws._outbound.configure(backlog_bytes=backlog_bytes, slow_code=slow_code)
+        self.sockets[ws] = None
+        for tag in ws.tags:
+            self._by_tag.setdefault(tag, {})[ws] = None
+
+    def list(self, tag: str | None) -> list[WebSocket]:
+        """All sockets, newest first; those with a tag, oldest first (as Durable Objects list them)."""
+        return list(reversed(self.sockets)) if tag is None else list(self._by_tag.get(tag, ()))
+
+    def set_auto_response(self, request: str | None, response: str | None) -> None:
+        """Set or (with None) unset the pair.
+
+        Raises:
+            LimitExceeded: a text over 2,048 bytes.
+        """
+        for what, text in (("Request", request), ("Response", response)):
+            size = len((text or "").encode())
+            _bound(size, limits.AUTO_RESPONSE_BYTES, f"{what} cannot be larger than {{limit}} bytes. A {what.lower()} of size {size} was provided.")
+        self.auto_request = request
+        self.auto_response_text = response if request is not None else None
+        self.auto_response = frames.encode_message(response or "")
+
+    def forget(self, ws: WebSocket) -> None:
+        """The socket is gone."""
+        if self.sockets.pop(ws, ws) is None:
+            for tag in ws.tags:
+                members = self._by_tag[tag]
+                del members[ws]
+                if not members:
+                    del self._by_tag[tag]
+
+    def cut_all(self) -> None:
+        """Drop every connection without a close frame (the instance was destroyed)."""
+        for ws in list(self.sockets):
+            ws.ready_state = CLOSED
+            self.forget(ws)
+            ws._outbound.cut()
+            if ws._room is not None:
+                ws._room.set()
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Send every socket a close frame (the server goes down); no handler runs for it."""
+        for ws in list(self.sockets):
+            if not ws._close_sent:
+                ws._close_sent = True
+                ws.ready_state = CLOSING
+                ws._outbound.close(code, reason)
+            self.forget(ws)
+
+    def push_all(self, sockets: Iterable[WebSocket], frame: bytes) -> None:
+        """Send one encoded frame to many."""
+        for ws in sockets:
+            if not ws._close_sent:
+                ws._outbound.push(frame)
+
+
+def _nobody(_: Result) -> None:
+    return None
+
+
+def _bound(actual: int, limit: int, message: str) -> None:
+    if actual > limit:
+        raise LimitExceeded(message.format(limit=limit), limit=limit, actual=actual)
+
+
+def _check_close(code: int | None, reason: str) -> None:
+    if code is None:
+        if reason:
+            raise ValueError("If you specify a WebSocket close reason, you must also specify a code.")
+        return
+    if not 1000 <= code <= 4999 or code in (1004, 1005, 1006, 1015):
+        raise ValueError(f"Invalid WebSocket close code: {code}.")
+    if len(reason.encode()) > limits.CLOSE_REASON_BYTES:
+        raise ValueError("WebSocket close reason must not be longer than 123 bytes when UTF-8 encoded.")
+
+
