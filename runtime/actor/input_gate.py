@@ -24,22 +24,35 @@ Result = outcome.Outcome[Any]
 class Job:
     """An event that has not run yet: what to run with the turn, and whom to tell how it ended.
 
-    `done` is called once: through the output gate when the handler ended, at once when the instance broke.
+    `done` is called once: through the output gate when the handler ended (at once for a job that is not `gated`,
+    because it stays inside the actor), at once when the instance broke. Errors of a job that nobody waits for
+    (`logs`, by default those without `done`) are logged by the cell.
     """
 
-    __slots__ = ("_done", "label", "run", "started")
+    __slots__ = ("_done", "_taken", "gated", "label", "logs", "run")
 
     def __init__(
         self,
         label: str,
         run: Callable[[Any], Awaitable[Any]],
-        done: Callable[[Result], None],
-        started: Callable[[], None] | None = None,
+        done: Callable[[Result], None] | None = None,
+        *,
+        taken: Callable[[], None] | None = None,
+        logs: bool | None = None,
+        gated: bool = True,
     ) -> None:
         self.label = label
         self.run = run
-        self.started = started
-        self._done: Callable[[Result], None] | None = done
+        self._taken = taken
+        self.logs = done is None if logs is None else logs
+        self.gated = gated
+        self._done = done
+
+    def take(self) -> None:
+        """It leaves the mailbox: it runs now, or never will."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            taken()
 
     def done(self, result: Result) -> None:
         """Tell the one who waits; only the first call counts."""
@@ -100,16 +113,14 @@ class InputGate:
 
     Args:
         start: runs a job in a task, with this gate's turn already taken for it.
-        let_go: called when the turn is free and nobody waits.
         parent: the gate whose turn is kept meanwhile (critical sections).
     """
 
-    __slots__ = ("_let_go", "_queue", "_sections", "_start", "closed", "depth", "held", "parent")
+    __slots__ = ("_queue", "_sections", "_start", "closed", "depth", "held", "parent")
 
     def __init__(
         self,
         start: Callable[[InputGate, Job], None],
-        let_go: Callable[[], None],
         parent: InputGate | None = None,
     ) -> None:
         self.parent = parent
@@ -117,7 +128,6 @@ class InputGate:
         self.closed = False
         self.held = False
         self._start = start
-        self._let_go = let_go
         self._queue: deque[Job | Waiter] = deque()
         self._sections: deque[Section] = deque()
 
@@ -152,15 +162,14 @@ class InputGate:
             entry.grant()
             return None
         self.held = False
-        self._let_go()
         return None
 
     def add_section(self, section: Section) -> None:
         """A section goes before everything that waits, as soon as the holder lets the turn go."""
         self._sections.append(section)
 
-    def close(self) -> None:
-        """End of a section's gate: what still waits here waits in the outer gate from now on."""
+    def close(self) -> InputGate:
+        """End of a section's gate: what still waits here waits in the outer gate from now on, which is returned."""
         assert self.parent is not None
         self.closed = True
         outer = self.parent.outermost_open()
@@ -168,6 +177,7 @@ class InputGate:
         outer._sections.extend(self._sections)
         self._queue.clear()
         self._sections.clear()
+        return outer
 
     def outermost_open(self) -> InputGate:
         """This gate, or the nearest enclosing one whose section has not ended."""

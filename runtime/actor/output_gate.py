@@ -39,23 +39,26 @@ class OutputGate:
         """Effects from now on wait for this batch."""
         self._required = sequence
 
-    def emit(self, effect: Effect, dropped: Dropped | None = None) -> None:
-        """Let an effect out now or when its turn comes; `dropped` is told when it never will.
+    def check_room(self) -> None:
+        """Refuse one more effect of the actor's own when too many are held already.
 
         Raises:
-            Overloaded: too many effects are held already.
+            Overloaded: with the bound.
         """
-        if self._broken:
-            return
-        if not self._held and self._required <= self._durable:
-            effect()
-            return
         if len(self._held) >= limits.HELD_EFFECTS:
             raise Overloaded(
                 f"{len(self._held):,} effects wait for storage; at most {limits.HELD_EFFECTS:,} "
                 "(limits.HELD_EFFECTS): await something before sending more"
             )
-        self._held.append((self._required, effect, dropped))
+
+    def emit(self, effect: Effect, dropped: Dropped | None = None) -> None:
+        """Let an effect out now or when its turn comes; `dropped` is told when it never will."""
+        if self._broken:
+            return
+        if not self._held and self._required <= self._durable:
+            effect()
+        else:
+            self._held.append((self._required, effect, dropped))
 
     def durable(self, sequence: int) -> None:
         """A batch and all before it are durable: release what waited for them."""

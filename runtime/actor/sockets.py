@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import trio
 
 from runtime import codec, frames, limits
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Job
 from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
 
@@ -154,7 +154,7 @@ class WebSocket:
             return
         self._queued += 1
         table.deliver(
-            Job("web_socket_message", lambda actor: actor.web_socket_message(self, message), _nobody, self._begun)
+            Job("web_socket_message", lambda actor: actor.web_socket_message(self, message), taken=self._begun)
         )
 
     async def feed_close(self, code: int, reason: str, was_clean: bool) -> None:
@@ -173,13 +173,13 @@ class WebSocket:
             finally:
                 table.forget(self)
 
-        table.deliver(Job("web_socket_close", closed, lambda _: self._answer_close(table, code, was_clean)))
+        table.deliver(Job("web_socket_close", closed, lambda _: self._answer_close(table, code, was_clean), logs=True))
 
     async def feed_error(self, error: Exception) -> None:
         """The connection broke the protocol or a limit."""
         table = self._table
         if table is not None and self in table.sockets:
-            table.deliver(Job("web_socket_error", lambda actor: actor.web_socket_error(self, error), _nobody))
+            table.deliver(Job("web_socket_error", lambda actor: actor.web_socket_error(self, error)))
 
     def _answer_close(self, table: SocketTable, code: int, was_clean: bool) -> None:
         # Durable Objects: the runtime completes the close handshake by itself (compatibility date 2026-04-07).
@@ -249,10 +249,22 @@ class SocketTable:
         """
         if ws.accepted:
             raise RuntimeError("this WebSocket was accepted already; accept each one once")
-        _bound(len(self.sockets) + 1, limits.SOCKETS_PER_ACTOR, "only {limit} websockets can be accepted on a single Durable Object instance")
-        _bound(len(tags), limits.TAGS_PER_SOCKET, "a Hibernatable WebSocket cannot have more than {limit} tags")
+        _bound(
+            len(self.sockets) + 1,
+            limits.SOCKETS_PER_ACTOR,
+            f"only {limits.SOCKETS_PER_ACTOR} websockets can be accepted on a single Durable Object instance",
+        )
+        _bound(
+            len(tags),
+            limits.TAGS_PER_SOCKET,
+            f"a Hibernatable WebSocket cannot have more than {limits.TAGS_PER_SOCKET} tags",
+        )
         for tag in tags:
-            _bound(len(tag), limits.TAG_CHARACTERS, f'"{tag}" is longer than the max tag length ({{limit}} characters).')
+            _bound(
+                len(tag),
+                limits.TAG_CHARACTERS,
+                f'"{tag}" is longer than the max tag length ({limits.TAG_CHARACTERS} characters).',
+            )
         ws._table = self
         ws.tags = tuple(dict.fromkeys(tags))
         ws.ready_state = OPEN
@@ -274,7 +286,12 @@ class SocketTable:
         """
         for what, text in (("Request", request), ("Response", response)):
             size = len((text or "").encode())
-            _bound(size, limits.AUTO_RESPONSE_BYTES, f"{what} cannot be larger than {{limit}} bytes. A {what.lower()} of size {size} was provided.")
+            _bound(
+                size,
+                limits.AUTO_RESPONSE_BYTES,
+                f"{what} cannot be larger than {limits.AUTO_RESPONSE_BYTES} bytes. "
+                f"A {what.lower()} of size {size} was provided.",
+            )
         self.auto_request = request
         self.auto_response_text = response if request is not None else None
         self.auto_response = frames.encode_message(response or "")
@@ -313,13 +330,9 @@ class SocketTable:
                 ws._outbound.push(frame)
 
 
-def _nobody(_: Result) -> None:
-    return None
-
-
 def _bound(actual: int, limit: int, message: str) -> None:
     if actual > limit:
-        raise LimitExceeded(message.format(limit=limit), limit=limit, actual=actual)
+        raise LimitExceeded(message, limit=limit, actual=actual)
 
 
 def _check_close(code: int | None, reason: str) -> None:
@@ -331,5 +344,3 @@ def _check_close(code: int | None, reason: str) -> None:
         raise ValueError(f"Invalid WebSocket close code: {code}.")
     if len(reason.encode()) > limits.CLOSE_REASON_BYTES:
         raise ValueError("WebSocket close reason must not be longer than 123 bytes when UTF-8 encoded.")
-
-

@@ -1,0 +1,1 @@
+"""For the tests of apps: virtual time, in-memory network, and actors that can be evicted, aborted and crashed."""

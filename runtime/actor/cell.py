@@ -1,0 +1,538 @@
+"""One live actor: construct it, run its events one turn at a time, commit, break, evict.
+
+One function breaks an instance, whatever the reason (`break_`): abort, failed commit, failed or timed-out critical
+section, failed constructor. A handler's exception does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import outcome
+import structlog
+import trio
+
+from runtime import limits
+from runtime.actor.actor import Actor, AlarmInfo
+from runtime.actor.frame import Frame, current_frame
+from runtime.actor.input_gate import InputGate, Job, Result, Waiter
+from runtime.actor.output_gate import OutputGate
+from runtime.actor.sockets import SocketTable
+from runtime.errors import ActorError, ActorReset
+from runtime.ids import ActorId
+from runtime.platform import Platform
+from runtime.storage.storage import Storage
+from runtime.storage.store import KEEP, Store, WriteBatch
+from runtime.timers import Timer, Timers
+
+T = TypeVar("T")
+
+
+class Aborted(BaseException):
+    """Unwinds a handler whose instance has just been destroyed; never reaches user code's `except Exception`."""
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """What every actor of a server shares.
+
+    Attributes:
+        start_soon: starts a task in the server's nursery of actors.
+        alarm_changed: tells the alarm index about a durable change.
+    """
+
+    platform: Platform
+    store: Store
+    timers: Timers
+    start_soon: Callable[..., None]
+    alarm_changed: Callable[[ActorId, float | None], None]
+    log: structlog.stdlib.BoundLogger
+
+
+class Owner(Protocol):
+    """What keeps a cell: the actor's container."""
+
+    sockets: SocketTable
+
+    def cell_idle(self) -> None:
+        """Nothing runs and nothing is pending."""
+        ...
+
+    def cell_busy(self) -> None:
+        """An idle cell got something to do."""
+        ...
+
+    def cell_broken(self) -> None:
+        """The instance was destroyed."""
+        ...
+
+    def cell_settled(self) -> None:
+        """The sealed batches of a destroyed instance have ended."""
+        ...
+
+
+class Incarnation:
+    """One life of an actor; a stub used during it fails for ever when it ends in an error."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+
+class CriticalSection(Awaitable[Any]):
+    """A critical section that was asked for; awaiting it gives its value."""
+
+    def __init__(self, cell: Cell, fn: Callable[[], Awaitable[Any]], outer: InputGate) -> None:
+        self.gate = InputGate(cell.start_job, outer)
+        self._cell = cell
+        self._fn = fn
+        self._timeout: Timer | None = None
+        self._result: Result | None = None
+        self._waiter: Waiter | None = None
+
+    def begin(self) -> None:
+        """Run it; the outer turn is kept until it ends."""
+        self._timeout = self._cell.services.timers.call_after(limits.CRITICAL_SECTION_S, self._too_long)
+        self.gate.enter(SectionJob(self, self._fn))
+
+    def __await__(self) -> Any:
+        return self._wait().__await__()
+
+    async def _wait(self) -> Any:
+        cell = self._cell
+        frame = cell.frame()
+        if self._result is None:
+            cell.seal()
+            self._waiter = waiter = Waiter(frame.task)
+            frame.gate.outermost_open().leave()
+            # Not cancellable: the section decides when the turn comes back. A broken instance is.
+            await waiter.park(cell.abort_if_broken)
+        assert self._result is not None
+        return self._result.unwrap()
+
+    def end(self, result: Result) -> None:
+        """It ended: an error breaks the instance, a value gives the outer turn to whoever awaits, or to the next."""
+        assert self._timeout is not None
+        self._timeout.cancel()
+        if isinstance(result, outcome.Error):
+            self._cell.break_(reset_copy(result.error))
+            return
+        self._result = result
+        outer = self.gate.close()
+        if self._waiter is not None:
+            self._waiter.resume(outcome.Value(None))
+        else:
+            outer.leave()
+
+    def _too_long(self) -> None:
+        self._cell.services.log.error("critical section timed out", actor=repr(self._cell.id))
+        self._cell.break_(
+            ActorReset(
+                "A call to blockConcurrencyWhile() in a Durable Object waited for too long. "
+                "The call was canceled and the Durable Object was reset.",
+                overloaded=True,
+            )
+        )
+
+
+class SectionJob(Job):
+    """The body of a critical section."""
+
+    __slots__ = ("section",)
+
+    def __init__(self, section: CriticalSection, fn: Callable[[], Awaitable[Any]]) -> None:
+        super().__init__("block_concurrency_while", lambda _: fn(), logs=False)
+        self.section = section
+
+
+class Cell:
+    """One instance of an actor while it is in memory."""
+
+    def __init__(
+        self,
+        actor_id: ActorId,
+        actor_class: type[Actor[Any]],
+        construct: Callable[[Cell], Actor[Any]],
+        owner: Owner,
+        services: Services,
+    ) -> None:
+        self.id = actor_id
+        self.actor_class = actor_class
+        self.owner = owner
+        self.services = services
+        self.incarnation = Incarnation()
+        self.gate = InputGate(self.start_job)
+        self.output = OutputGate()
+        self.storage = Storage(
+            actor_id,
+            services.store.open(actor_id),
+            self,
+            limits=limits.StorageLimits(),
+            has_alarm_handler=actor_class.alarm is not Actor.alarm,
+            now=services.platform.now,
+            lineage=services.store.lineage,
+        )
+        self.actor: Actor[Any] | None = None
+        self.broken: Exception | None = None
+        self.timers: dict[Timer, None] = {}
+        self._construct = construct
+        self._frames: dict[Frame, None] = {}
+        self._begun: dict[Job, None] = {}
+        self._sections: dict[CriticalSection, None] = {}
+        self._durable_waiters: list[tuple[int, Callable[[], None]]] = []
+        self._pending = 0
+        self._uncommitted = 0
+
+    # Events.
+
+    def deliver(self, job: Job) -> None:
+        """Put an event into the mailbox."""
+        self.gate.enter(job)
+
+    def start_job(self, gate: InputGate, job: Job) -> None:
+        """Run a job in a task of its own; it has the turn of `gate` already."""
+        self.busy(1)
+        self._begun[job] = None
+        self.services.start_soon(self._work, gate, job)
+
+    async def _work(self, gate: InputGate, first: Job) -> None:
+        frame = Frame(self, gate, trio.lowlevel.current_task())
+        current_frame.set(frame)
+        self._frames[frame] = None
+        job: Job | None = first
+        with frame.scope:
+            while job is not None and self.broken is None:
+                job = await self._run_one(frame, job)
+        self._frames.pop(frame, None)
+        self.busy(-1)
+
+    async def _run_one(self, frame: Frame, job: Job) -> Job | None:
+        frame.label = job.label
+        job.take()
+        result: Result
+        try:
+            if self.actor is None:
+                self._construct_now()
+            result = outcome.Value(await job.run(self.actor))
+        except Aborted:
+            return None
+        except Exception as error:  # noqa: BLE001 -- whatever it is, it belongs to the one who waits
+            result = outcome.Error(error)
+        return None if self.broken is not None else self._end(frame, job, result)
+
+    def _construct_now(self) -> None:
+        # An error here breaks the instance: every waiting event fails with it, and the next one tries again.
+        try:
+            self.actor = self._construct(self)
+        except Exception as error:
+            self.break_(reset_copy(error))
+            raise Aborted from error
+
+    def _end(self, frame: Frame, job: Job, result: Result) -> Job | None:
+        for call in list(frame.calls):
+            call.abandon()
+        frame.calls.clear()
+        self.seal()
+        del self._begun[job]
+        if isinstance(job, SectionJob):
+            del self._sections[job.section]
+            job.section.end(result)
+            return None
+        if job.logs and isinstance(result, outcome.Error):
+            self.services.log.error("handler failed", actor=repr(self.id), handler=job.label, exc_info=result.error)
+        if self.output.open or not job.gated:
+            job.done(result)
+        else:
+            self.output.emit(lambda: job.done(result), lambda error: job.done(outcome.Error(error)))
+        frame.gate = frame.gate.outermost_open()
+        following = frame.gate.leave_for_job()
+        if following is not None:
+            self._begun[following] = None
+        return following
+
+    # Waits.
+
+    def frame(self) -> Frame:
+        """The running handler of this instance.
+
+        Raises:
+            RuntimeError: the calling task is no handler of this actor, or one that may not take turns.
+            Exception: the instance is destroyed.
+        """
+        frame = current_frame.get()
+        if frame is None or frame.cell is not self:
+            raise RuntimeError(f"this wait belongs to {self.id!r}; call it from one of its own handlers")
+        frame.check_task()
+        if self.broken is not None:
+            raise Aborted
+        return frame
+
+    async def wait(self, arm: Callable[[Callable[[Result], None]], Callable[[], None] | None]) -> Any:
+        """Let the turn go until `arm`'s argument is called, then queue for it and return the result.
+
+        `arm` starts the wait and returns what stops it. A cancelled wait also comes back through the queue.
+        """
+        frame = self.frame()
+        if frame.outside:
+            return await plain_wait(arm)
+        self.seal()
+        gate = frame.gate.outermost_open()
+        waiter = Waiter(frame.task)
+        disarm = arm(lambda result: waiter.wake(frame.gate, result))
+
+        def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            if disarm is not None:
+                disarm()
+            if self.broken is not None:
+                return trio.lowlevel.Abort.SUCCEEDED
+            waiter.wake(frame.gate, outcome.capture(raise_cancel))
+            return trio.lowlevel.Abort.FAILED
+
+        gate.leave()
+        return await waiter.park(abort)
+
+    async def outside(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
+        """Run foreign code without the turn, after everything written so far is durable."""
+        frame = self.frame()
+        if frame.outside:
+            return await fn(*args)
+        self.seal()
+        frame.outside = True
+        frame.gate.outermost_open().leave()
+        try:
+            if not self.output.open:
+                await plain_wait(lambda wake: self.output.emit(lambda: wake(outcome.Value(None))))
+            return await fn(*args)
+        finally:
+            if self.broken is None:
+                waiter = Waiter(frame.task)
+                waiter.wake(frame.gate, outcome.Value(None))
+                await waiter.park(self.abort_if_broken)
+            frame.outside = False
+
+    def abort_if_broken(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        """The abort function of a wait that only the end of the instance cuts short."""
+        return trio.lowlevel.Abort.FAILED if self.broken is None else trio.lowlevel.Abort.SUCCEEDED
+
+    def emit(self, effect: Callable[[], None], dropped: Callable[[Exception], None] | None = None) -> None:
+        """Let an effect of a handler out in order, after the writes made before it are durable.
+
+        Raises:
+            Overloaded: too many are held.
+        """
+        if self.broken is not None:
+            raise Aborted
+        self.output.check_room()
+        self.output.emit(effect, dropped)
+
+    def own_gate(self) -> InputGate:
+        """Where work started by the running handler takes turns: its section's gate, or the actor's."""
+        frame = current_frame.get()
+        return frame.gate if frame is not None and frame.cell is self else self.gate
+
+    def block(self, fn: Callable[[], Awaitable[Any]]) -> CriticalSection:
+        """Ask for a critical section; it starts when the turn is let go, before any queued event."""
+        gate = self.frame().gate.outermost_open()
+        if gate.depth >= limits.CRITICAL_SECTION_DEPTH:
+            self.break_(ActorReset("blockConcurrencyWhile() calls are nested too deeply."))
+            raise Aborted
+        section = CriticalSection(self, fn, gate)
+        self._sections[section] = None
+        gate.add_section(section)
+        return section
+
+    # Writes (the storage's gate).
+
+    def check(self) -> None:
+        """Refuse storage to an instance that was destroyed or evicted."""
+        if self.broken is not None:
+            raise Aborted
+
+    def wrote(self, *, confirmed: bool) -> None:
+        """A write joined the open batch: unless it is unconfirmed, effects wait for it from now on."""
+        frame = current_frame.get()
+        if frame is None or frame.cell is not self or frame.outside:
+            raise RuntimeError(
+                f"{self.id!r} was written to without its turn; write from its handlers, not from ctx.outside"
+            )
+        if confirmed:
+            self.output.shut(self.storage.sequence)
+
+    async def sync(self) -> None:
+        """Wait until everything written so far is durable."""
+        await self.wait(self._arm_durable)
+
+    async def critical_section(self, fn: Callable[[], Awaitable[T]]) -> T:
+        """Run `fn` with every other event kept out."""
+        result: T = await self.block(fn)
+        return result
+
+    def seal(self) -> None:
+        """Hand the open batch to the store."""
+        batch = self.storage.take_batch()
+        if batch is not None:
+            self._uncommitted += 1
+            self.busy(1)
+            self.services.store.submit(batch, lambda error: self._committed(batch, error))
+
+    def _committed(self, batch: WriteBatch, error: Exception | None) -> None:
+        self._uncommitted -= 1
+        if error is None:
+            if batch.alarm is not KEEP:
+                self.services.alarm_changed(self.id, batch.alarm)
+            if self.broken is None:
+                self.storage.committed(batch.sequence)
+                self.output.durable(batch.sequence)
+                self._wake_durable(batch.sequence)
+        elif self.broken is None:
+            self.services.log.error("commit failed", actor=repr(self.id), error=str(error))
+            self.break_(error)
+        if self.broken is not None and self._uncommitted == 0:
+            self.owner.cell_settled()
+        self.busy(-1)
+
+    def _arm_durable(self, wake: Callable[[Result], None]) -> Callable[[], None] | None:
+        if self._uncommitted == 0:
+            wake(outcome.Value(None))
+            return None
+        entry = (self.storage.sequence, lambda: wake(outcome.Value(None)))
+        self._durable_waiters.append(entry)
+        return lambda: self._durable_waiters.remove(entry) if entry in self._durable_waiters else None
+
+    def _wake_durable(self, sequence: int) -> None:
+        ready = [wake for wanted, wake in self._durable_waiters if wanted <= sequence]
+        self._durable_waiters = [entry for entry in self._durable_waiters if entry[0] > sequence]
+        for wake in ready:
+            wake()
+
+    # Alarm.
+
+    async def run_alarm(self, info: AlarmInfo) -> None:
+        """Run the alarm handler; at success the alarm is deleted in the same batch as the handler's last writes."""
+        assert self.actor is not None
+        self.storage.begin_alarm()
+        try:
+            await self.actor.alarm(info)
+        except Exception:
+            self.storage.end_alarm(success=False)
+            raise
+        self.storage.end_alarm(success=True)
+
+    # End.
+
+    def busy(self, change: int) -> None:
+        """Count what keeps the instance in memory: running handlers, batches, timers, calls it waits for."""
+        before = self._pending
+        self._pending += change
+        if self.broken is not None:
+            return
+        if before == 0:
+            self.owner.cell_busy()
+        elif self._pending == 0:
+            self.owner.cell_idle()
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, waits or is pending."""
+        return self._pending == 0
+
+    @property
+    def settled(self) -> bool:
+        """No batch of this instance is on its way."""
+        return self._uncommitted == 0
+
+    def why_awake(self) -> list[str]:
+        """What keeps this instance in memory."""
+        reasons = [f"{frame.label} runs" for frame in self._frames]
+        if self.timers:
+            reasons.append(f"{len(self.timers)} timers are pending")
+        if self._uncommitted:
+            reasons.append(f"{self._uncommitted} batches are not durable yet")
+        if self._pending and not reasons:
+            reasons.append(f"{self._pending} calls are not answered yet")
+        return reasons
+
+    def break_(self, error: Exception) -> None:
+        """Destroy the instance: its open batch, held effects, handlers and sockets; everyone who waits gets the error.
+
+        Sealed batches still commit, and no new instance is constructed before they have ended.
+        """
+        if self.broken is not None:
+            return
+        self.broken = error
+        self.incarnation.error = error
+        self.storage.drop_open()
+        jobs = list(self._begun) + self.gate.drain()
+        for section in self._sections:
+            jobs += section.gate.drain()
+        self.owner.sockets.cut_all()
+        self.owner.cell_broken()
+        self._stop()
+        self.output.break_(error)
+        for job in jobs:
+            job.take()
+            job.done(outcome.Error(error))
+        if self._uncommitted == 0:
+            self.owner.cell_settled()
+
+    def end(self) -> None:
+        """Forget the instance without an error (eviction, shutdown); storage and sockets stay."""
+        self.broken = ActorReset("Durable Object storage is no longer accessible.")
+        self._stop()
+
+    def _stop(self) -> None:
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+        for frame in list(self._frames):
+            frame.scope.cancel()
+        self._durable_waiters.clear()
+
+
+async def plain_wait(arm: Callable[[Callable[[Result], None]], Any]) -> Any:
+    """The wait of a task that holds no turn: a route, a test, or a handler that is outside."""
+    task = trio.lowlevel.current_task()
+    waiter = Waiter(task)
+    results: list[Result] = []
+
+    def wake(result: Result) -> None:
+        if not results:
+            results.append(result)
+            waiter.resume(result)
+
+    disarm = arm(wake)
+
+    def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        if results:
+            return trio.lowlevel.Abort.FAILED
+        results.append(outcome.Value(None))
+        if disarm is not None:
+            disarm()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    return await waiter.park(abort)
+
+
+def copy_error(error: BaseException) -> Exception:
+    """A copy for one receiver: same class, message, notes and own attributes; no traceback."""
+    try:
+        copy = type(error).__new__(type(error), *error.args)
+    except TypeError:
+        copy = ActorError(f"{type(error).__name__}: {error}")
+    if not isinstance(copy, Exception):
+        copy = ActorError(f"{type(error).__name__}: {error}")
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    if notes := getattr(error, "__notes__", None):
+        copy.__notes__ = list(notes)
+    return copy
+
+
+def reset_copy(error: BaseException) -> Exception:
+    """The error that everyone gets when user code's exception destroyed the instance."""
+    copy = copy_error(error) if isinstance(error, Exception) else ActorReset(str(error))
+    copy.durable_object_reset = True  # type: ignore[attr-defined]
+    return copy

@@ -1,0 +1,289 @@
+"""What an actor can do besides computing: storage, time, waits, sockets, and its own end (`ctx`)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
+
+import outcome
+import structlog
+import trio
+
+from runtime.actor.cell import Aborted, Cell
+from runtime.actor.input_gate import Job, Result
+from runtime.actor.sockets import WebSocket
+from runtime.errors import ActorReset
+from runtime.frames import PreparedMessage
+from runtime.ids import ActorId
+from runtime.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from runtime.actor.actor import Actor
+    from runtime.timers import Timer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Spawned(Generic[T]):
+    """Concurrent work of an actor; awaiting it gives its value or raises its error."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._result: Result | None = None
+        self._wake: Callable[[Result], None] | None = None
+
+    def __await__(self) -> Any:
+        return self._join().__await__()
+
+    async def _join(self) -> T:
+        if self._result is None:
+            await self._cell.wait(self._arm)
+        assert self._result is not None
+        value: T = self._result.unwrap()
+        return value
+
+    def _arm(self, wake: Callable[[Result], None]) -> Callable[[], None]:
+        self._wake = wake
+        return self._disarm
+
+    def _disarm(self) -> None:
+        self._wake = None
+
+    def _done(self, result: Result) -> None:
+        self._result = result
+        if self._wake is not None:
+            self._wake(outcome.Value(None))
+        elif isinstance(result, outcome.Error) and self._cell.broken is None:
+            self._cell.services.log.error("concurrent work failed", actor=repr(self._cell.id), exc_info=result.error)
+
+
+class ActorEvent:
+    """An in-memory latch of one instance: `await wait()` lets the turn go until `set()`."""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._set = False
+        self._wakes: dict[Callable[[Result], None], None] = {}
+
+    def is_set(self) -> bool:
+        """It was set."""
+        return self._set
+
+    def set(self) -> None:
+        """Wake everyone who waits, in the order they came."""
+        self._set = True
+        wakes, self._wakes = self._wakes, {}
+        for wake in wakes:
+            wake(outcome.Value(None))
+
+    async def wait(self) -> None:
+        """Wait until it is set; lets the turn go even when it is set already."""
+        await self._cell.wait(self._arm)
+
+    def _arm(self, wake: Callable[[Result], None]) -> Callable[[], None] | None:
+        if self._set:
+            wake(outcome.Value(None))
+            return None
+        self._wakes[wake] = None
+        return lambda: self._wakes.pop(wake, None)
+
+
+class Timeout:
+    """A function that will be called later."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self._cancel = cancel
+
+    def cancel(self) -> None:
+        """Do not call it. Harmless when it was called already."""
+        self._cancel()
+
+
+class Context:
+    """The runtime as one instance of an actor sees it. (Durable Objects: `DurableObjectState`.)"""
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    @property
+    def id(self) -> ActorId:
+        """Who this actor is; `.name` is what it was reached by, if any."""
+        return self._cell.id
+
+    @property
+    def storage(self) -> Storage:
+        """Durable keys, values and the alarm."""
+        return self._cell.storage
+
+    @property
+    def lineage(self) -> str:
+        """A random id of the data directory that changes when an older copy of it is restored."""
+        return self._cell.services.store.lineage
+
+    @property
+    def random(self) -> random.Random:
+        """For jitter; never for ids or secrets."""
+        return self._cell.services.platform.random
+
+    @property
+    def log(self) -> structlog.stdlib.BoundLogger:
+        """A structured log that names this actor."""
+        return self._cell.services.log.bind(actor=repr(self._cell.id))
+
+    def now(self) -> float:
+        """Wall clock, seconds since the Unix epoch."""
+        return self._cell.services.platform.now()
+
+    def token(self, nbytes: int = 16) -> bytes:
+        """Random bytes for ids and secrets."""
+        return self._cell.services.platform.token_bytes(nbytes)
+
+    # Waits: every one of these lets other events in, `checkpoint` does not.
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; other events run meanwhile."""
+        timers = self._cell.services.timers
+
+        def arm(wake: Callable[[Result], None]) -> Callable[[], None]:
+            return timers.call_after(seconds, lambda: wake(outcome.Value(None))).cancel
+
+        await self._cell.wait(arm)
+
+    async def outside(self, fn: Callable[..., Awaitable[T]], /, *args: Any) -> T:
+        """Run foreign async code (HTTP, other trio libraries) without the turn and return its value.
+
+        It is an effect: it starts when everything written before is durable. It may not write to storage.
+        """
+        return await self._cell.outside(fn, *args)
+
+    async def run_blocking(self, fn: Callable[..., T], /, *args: Any) -> T:
+        """Run a blocking function off the loop, without the turn."""
+        value: T = await self._cell.outside(self._cell.services.platform.run_blocking, fn, *args)
+        return value
+
+    async def checkpoint(self) -> None:
+        """Let other tasks of the server run, and keep the turn: for long computations."""
+        await trio.lowlevel.checkpoint()
+
+    def event(self) -> ActorEvent:
+        """A new in-memory latch."""
+        return ActorEvent(self._cell)
+
+    def start_soon(self, fn: Callable[..., Awaitable[T]], /, *args: Any) -> Spawned[T]:
+        """Start concurrent work of this actor, queued behind the events that wait already; it takes turns."""
+        spawned: Spawned[T] = Spawned(self._cell)
+        self._cell.own_gate().enter(
+            Job(getattr(fn, "__name__", "start_soon"), lambda _: fn(*args), spawned._done, gated=False)
+        )
+        return spawned
+
+    def wait_until(self, awaitable: Awaitable[Any]) -> None:
+        """Go on with this after the handler has answered; a failure is only logged."""
+
+        async def background(_: Actor[Any]) -> None:
+            await awaitable
+
+        self._cell.own_gate().enter(Job("wait_until", background))
+
+    def set_timeout(self, seconds: float, fn: Callable[..., Awaitable[Any]], /, *args: Any) -> Timeout:
+        """Call an async function later, as an event of this actor. In memory only; pending ones keep it awake."""
+        cell = self._cell
+        gate = cell.own_gate()
+
+        def fire() -> None:
+            del cell.timers[timer]
+            gate.enter(Job(getattr(fn, "__name__", "set_timeout"), lambda _: fn(*args)))
+            cell.busy(-1)
+
+        def cancel() -> None:
+            if cell.timers.pop(timer, timer) is None:
+                timer.cancel()
+                cell.busy(-1)
+
+        timer: Timer = cell.services.timers.call_after(seconds, fire)
+        cell.timers[timer] = None
+        cell.busy(1)
+        return Timeout(cancel)
+
+    # Calls.
+
+    def notify(self, method: Callable[P, Awaitable[Any]], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a stub's method one way: in order with other calls, never waits, gives no answer; an error is logged.
+
+        Raises:
+            Overloaded: the target's mailbox is full; nothing was sent.
+        """
+        method.notify(*args, **kwargs)  # type: ignore[attr-defined]
+
+    # Critical sections and the end.
+
+    def block_concurrency_while(self, fn: Callable[[], Awaitable[T]]) -> Awaitable[T]:
+        """Run `fn` with every other event kept out; usable in the constructor, where it need not be awaited.
+
+        It starts when the turn is let go, before any queued event, and may take 30 s. If it raises or takes longer,
+        the instance is destroyed and the error cannot be caught. (Durable Objects: `blockConcurrencyWhile`.)
+        """
+        return self._cell.block(fn)
+
+    def abort(self, reason: str = "Application called abort() to reset Durable Object.") -> NoReturn:
+        """Destroy this instance: its open batch is lost, calls in flight fail with the reason, sockets are cut."""
+        self._cell.break_(ActorReset(reason))
+        raise Aborted
+
+    # Sockets.
+
+    def accept_web_socket(self, ws: WebSocket, tags: Sequence[str] = ()) -> None:
+        """Make a request's socket this actor's; it survives eviction. Answer the request with `Response(101)`.
+
+        Raises:
+            RuntimeError: it is accepted already. LimitExceeded: over 32,768 sockets, 10 tags or 256 characters.
+        """
+        actor = self._actor_class()
+        self._cell.owner.sockets.accept(
+            ws,
+            tags,
+            message_bytes=actor.message_bytes,
+            backlog_bytes=actor.backlog_bytes,
+            slow_code=actor.slow_code,
+        )
+
+    def get_web_sockets(self, tag: str | None = None) -> list[WebSocket]:
+        """All sockets, newest first; with a tag, those that have it, oldest first."""
+        return self._cell.owner.sockets.list(tag)
+
+    def get_tags(self, ws: WebSocket) -> Sequence[str]:
+        """The tags a socket was accepted with."""
+        return ws.tags
+
+    def broadcast(self, message: str | bytes | PreparedMessage, tag: str | None = None) -> None:
+        """Send one message to all sockets (with a tag), encoded once."""
+        prepared = message if isinstance(message, PreparedMessage) else PreparedMessage.of(message)
+        self.send_all(self.get_web_sockets(tag), prepared)
+
+    def send_all(self, sockets: Iterable[WebSocket], message: PreparedMessage) -> None:
+        """Send one encoded message to many sockets, as one effect; sockets that are closing are passed over."""
+        table = self._cell.owner.sockets
+        if self._cell.output.open:
+            self._cell.check()
+            table.push_all(sockets, message.frame)
+        else:
+            members = list(sockets)
+            self._cell.emit(lambda: table.push_all(members, message.frame))
+
+    def set_web_socket_auto_response(self, request: str | None = None, response: str | None = None) -> None:
+        """Answer this exact text message with that one, without waking the actor; with None, no longer.
+
+        Raises:
+            LimitExceeded: a text over 2,048 bytes.
+        """
+        self._cell.owner.sockets.set_auto_response(request, response)
+
+    def get_web_socket_auto_response(self) -> tuple[str, str] | None:
+        """The pair that is set."""
+        table = self._cell.owner.sockets
+        return None if table.auto_request is None else (table.auto_request, table.auto_response_text or "")
+
+    def _actor_class(self) -> type[Actor[Any]]:
+        return self._cell.actor_class

@@ -1,0 +1,152 @@
+"""Alarms of all actors: when each is due, its retries, and the event that runs it.
+
+An alarm is never early, runs at least once, and is deleted only together with its handler's writes. When the handler
+raises it runs again after 2 s, doubling, with up to 25 % of jitter, six times at most. (Durable Objects: alarms.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+import outcome
+import structlog
+
+from runtime import limits
+from runtime.actor.actor import Actor, AlarmInfo
+from runtime.actor.input_gate import Job, Result
+from runtime.ids import ActorId
+from runtime.platform import Platform
+from runtime.storage.store import KEEP, Keep
+from runtime.timers import Timer, Timers
+
+# A wall clock that is set forward is noticed within this time.
+CLOCK_CHECK_S = 60.0
+
+
+class _Alarm:
+    __slots__ = ("at", "changed", "due", "retries", "running")
+
+    def __init__(self, due: float) -> None:
+        self.due = due  # what is stored
+        self.at = due  # when to run: later than due between retries
+        self.retries = 0
+        self.running = False
+        self.changed: float | Keep | None = KEEP  # what the handler's own writes made of it
+
+
+class AlarmScheduler:
+    """The index of pending alarms.
+
+    Args:
+        deliver: puts an event into an actor's mailbox.
+    """
+
+    def __init__(
+        self,
+        platform: Platform,
+        timers: Timers,
+        deliver: Callable[[ActorId, Job], None],
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._platform = platform
+        self._timers = timers
+        self._deliver = deliver
+        self._log = log
+        self._alarms: dict[ActorId, _Alarm] = {}
+        self._heap: list[tuple[float, int, ActorId, _Alarm]] = []
+        self._ages = count()
+        self._timer: Timer | None = None
+
+    def load(self, pending: Iterable[tuple[ActorId, float]]) -> None:
+        """Take over what the store holds; overdue ones run at once."""
+        for actor_id, due in pending:
+            self.changed(actor_id, due)
+
+    def changed(self, actor_id: ActorId, due: float | None) -> None:
+        """An actor's alarm was durably set or deleted."""
+        alarm = self._alarms.get(actor_id)
+        if alarm is not None and alarm.running:
+            alarm.changed = due
+        elif due is None:
+            self._alarms.pop(actor_id, None)
+        else:
+            self._alarms[actor_id] = alarm = _Alarm(due)
+            self._schedule(actor_id, alarm)
+
+    def due(self, actor_id: ActorId) -> float | None:
+        """When an actor's alarm will run next (wall clock)."""
+        alarm = self._alarms.get(actor_id)
+        return None if alarm is None else alarm.at
+
+    def run_now(self, actor_id: ActorId) -> bool:
+        """Run a pending alarm without waiting for its time; False when there is none."""
+        alarm = self._alarms.get(actor_id)
+        if alarm is None or alarm.running:
+            return False
+        self._fire(actor_id, alarm)
+        return True
+
+    def _schedule(self, actor_id: ActorId, alarm: _Alarm) -> None:
+        heapq.heappush(self._heap, (alarm.at, next(self._ages), actor_id, alarm))
+        self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._heap and not self._current(*self._heap[0]):
+            heapq.heappop(self._heap)
+        if self._heap:
+            wait = min(max(self._heap[0][0] - self._platform.now(), 0.0), CLOCK_CHECK_S)
+            self._timer = self._timers.call_after(wait, self._tick)
+
+    def _current(self, at: float, _: int, actor_id: ActorId, alarm: _Alarm) -> bool:
+        return self._alarms.get(actor_id) is alarm and alarm.at == at and not alarm.running
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._platform.now()
+        while self._heap and self._heap[0][0] <= now:
+            entry = heapq.heappop(self._heap)
+            if self._current(*entry):
+                self._fire(entry[2], entry[3])
+        self._arm()
+
+    def _fire(self, actor_id: ActorId, alarm: _Alarm) -> None:
+        alarm.running = True
+        alarm.changed = KEEP
+        info = AlarmInfo(retry_count=alarm.retries, is_retry=alarm.retries > 0, scheduled_time=alarm.due)
+        self._deliver(
+            actor_id,
+            Job(
+                "alarm",
+                lambda actor: actor.ctx._cell.run_alarm(info),
+                lambda result: self._ran(actor_id, alarm, result),
+                logs=True,
+            ),
+        )
+
+    def _ran(self, actor_id: ActorId, alarm: _Alarm, result: Result) -> None:
+        del self._alarms[actor_id]
+        if isinstance(alarm.changed, float):
+            self.changed(actor_id, alarm.changed)
+        elif isinstance(result, outcome.Error) and alarm.changed is KEEP:
+            self._retry(actor_id, alarm)
+
+    def _retry(self, actor_id: ActorId, failed: _Alarm) -> None:
+        if failed.retries >= limits.ALARM_RETRIES:
+            self._log.error("alarm dropped after its last retry", actor=repr(actor_id), runs=failed.retries + 1)
+            self._deliver(actor_id, Job("drop alarm", _drop))
+            return
+        alarm = self._alarms[actor_id] = _Alarm(failed.due)
+        alarm.retries = failed.retries + 1
+        backoff = limits.ALARM_BACKOFF_S * 2**failed.retries
+        alarm.at = self._platform.now() + backoff * (1 + 0.25 * self._platform.random.random())
+        self._schedule(actor_id, alarm)
+
+
+async def _drop(actor: Actor[Any]) -> None:
+    actor.ctx.storage.delete_alarm()

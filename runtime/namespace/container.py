@@ -1,0 +1,156 @@
+"""What a server keeps of one actor, live or hibernating: its sockets and, while it is in memory, its cell."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from runtime import limits
+from runtime.actor.actor import Actor
+from runtime.actor.cell import Cell, Services
+from runtime.actor.input_gate import Job
+from runtime.actor.sockets import SocketTable
+from runtime.errors import Overloaded
+from runtime.ids import ActorId
+
+
+class Keeper(Protocol):
+    """What keeps containers: the router."""
+
+    services: Services
+
+    def construct(self, cell: Cell) -> Actor[Any]:
+        """Make the instance of a cell."""
+        ...
+
+    def now_live(self, container: Container) -> None:
+        """A container has a cell; may evict others, or refuse.
+
+        Raises:
+            Overloaded: too many actors are busy in memory.
+        """
+        ...
+
+    def now_idle(self, container: Container) -> None:
+        """Its cell has nothing to do."""
+        ...
+
+    def now_busy(self, container: Container) -> None:
+        """Its idle cell got something to do."""
+        ...
+
+    def now_ended(self, container: Container) -> None:
+        """Its cell was evicted or destroyed."""
+        ...
+
+    def now_gone(self, container: Container) -> None:
+        """It may have nothing left to keep."""
+        ...
+
+
+class Container:
+    """One actor of this server.
+
+    At most one instance is alive: after a broken one, events wait until its sealed batches have ended.
+    """
+
+    __slots__ = ("_keeper", "_settling", "_waiting", "actor_class", "calls", "cell", "id", "restarts", "sockets")
+
+    def __init__(self, actor_id: ActorId, actor_class: type[Actor[Any]], keeper: Keeper) -> None:
+        self.id = actor_id
+        self.actor_class = actor_class
+        self.cell: Cell | None = None
+        self.calls = 0
+        self.restarts = 0
+        self.sockets = SocketTable(
+            deliver=self.deliver,
+            emit=self._emit,
+            attachment_bytes=actor_class.attachment_bytes,
+            auto_close_reply=actor_class.auto_close_reply,
+        )
+        self._keeper = keeper
+        self._settling: Cell | None = None
+        self._waiting: deque[Job] = deque()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is left to keep."""
+        return (
+            self.cell is None
+            and self._settling is None
+            and not self._waiting
+            and not self.calls
+            and not self.sockets.sockets
+        )
+
+    def deliver(self, job: Job) -> None:
+        """Put an event into the mailbox, constructing the actor when it is not in memory."""
+        if self.cell is not None:
+            self.cell.deliver(job)
+        elif self._settling is not None:
+            self._waiting.append(job)
+        else:
+            self._activate().deliver(job)
+
+    def reserve_call(self) -> None:
+        """Take a place in the mailbox for a call; `begin_call` or `release_call` gives it back.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        if self.calls >= limits.MAILBOX_EVENTS:
+            raise Overloaded(
+                f"Durable Object is overloaded. Too many requests queued. ({self.calls:,} calls wait for {self.id!r}; "
+                f"at most {limits.MAILBOX_EVENTS:,})"
+            )
+        self.calls += 1
+
+    def release_call(self) -> None:
+        """A reserved call has begun, or never will."""
+        self.calls -= 1
+
+    def evict(self) -> None:
+        """Forget the idle instance."""
+        cell, self.cell = self.cell, None
+        assert cell is not None
+        assert cell.idle
+        cell.end()
+        self._keeper.now_ended(self)
+
+    # The cell's side (`Owner`).
+
+    def cell_idle(self) -> None:
+        """Nothing runs and nothing is pending."""
+        self._keeper.now_idle(self)
+
+    def cell_busy(self) -> None:
+        """It has something to do again."""
+        self._keeper.now_busy(self)
+
+    def cell_broken(self) -> None:
+        """The instance was destroyed."""
+        self._settling, self.cell = self.cell, None
+        self.restarts += 1
+        self._keeper.now_ended(self)
+
+    def cell_settled(self) -> None:
+        """The destroyed instance's sealed batches have ended: the next one may be constructed."""
+        self._settling = None
+        if self._waiting:
+            cell = self._activate()
+            while self._waiting:
+                cell.deliver(self._waiting.popleft())
+        else:
+            self._keeper.now_gone(self)
+
+    def _activate(self) -> Cell:
+        self._keeper.now_live(self)
+        self.cell = Cell(self.id, self.actor_class, self._keeper.construct, self, self._keeper.services)
+        return self.cell
+
+    def _emit(self, effect: Callable[[], None]) -> None:
+        if self.cell is None:
+            effect()
+        else:
+            self.cell.emit(effect)

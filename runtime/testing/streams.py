@@ -1,0 +1,287 @@
+"""A network in memory for tests and simulation: bounded windows like TCP's, no kernel, no real time.
+
+A `MemoryStream` pushes back when its window is full, can be half-closed, and can be reset; `write_now` is the write of
+`Platform` for it. A `MemoryNetwork` stands in for `platform.listen` and hands out the other ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import final
+
+import trio
+from trio.lowlevel import ParkingLot
+
+WINDOW_BYTES = 65_536
+BACKLOG = 4_096
+_FIRST_FREE_PORT = 49_152
+
+
+def write_now(stream: trio.abc.Stream, data: bytes, /) -> int:
+    """`Platform.write_now` for memory streams: takes what fits the window; 0 for any other stream.
+
+    Raises:
+        OSError: the stream is broken.
+    """
+    return stream.write_now(data) if isinstance(stream, MemoryStream) else 0
+
+
+class _Pipe:
+    """One direction: bytes that the receiver has not taken yet, at most a window of them."""
+
+    __slots__ = ("buffer", "finished", "readable", "receiver_gone", "reset", "window", "writable")
+
+    def __init__(self, window: int) -> None:
+        self.buffer = bytearray()
+        self.window = window
+        self.finished = False  # the sender will send no more
+        self.receiver_gone = False
+        self.reset = False
+        self.readable = ParkingLot()
+        self.writable = ParkingLot()
+
+    @property
+    def room(self) -> int:
+        return self.window - len(self.buffer)
+
+    def wake(self) -> None:
+        self.readable.unpark_all()
+        self.writable.unpark_all()
+
+
+@final
+class MemoryStream(trio.abc.HalfCloseableStream):
+    """One end of a connection in memory.
+
+    Args:
+        incoming, outgoing: the two directions; made by `memory_stream_pair`.
+        peer: the address of the other end, as text.
+
+    Attributes:
+        peer: as given.
+    """
+
+    def __init__(self, incoming: _Pipe, outgoing: _Pipe, *, peer: str = "") -> None:
+        self.peer = peer
+        self._in = incoming
+        self._out = outgoing
+        self._closed = False
+        self._sending = False
+        self._receiving = False
+
+    def write_now(self, data: bytes | bytearray | memoryview) -> int:
+        """Take as many bytes as the window has room for, without waiting, and return how many.
+
+        Raises:
+            OSError: this end is closed, or the other end is gone.
+        """
+        if self._closed or self._out.finished:
+            raise OSError(errno.EBADF, "this end of the stream is closed")
+        if self._out.reset:
+            raise ConnectionResetError(errno.ECONNRESET, "the connection was reset")
+        if self._out.receiver_gone:
+            raise BrokenPipeError(errno.EPIPE, "the other end of the stream is closed")
+        taken = min(self._out.room, len(data))
+        if taken:
+            self._out.buffer += memoryview(data)[:taken]
+            self._out.readable.unpark_all()
+        return taken
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send everything, waiting for the receiver to make room."""
+        with self._one_sender():
+            await trio.lowlevel.checkpoint()
+            rest = memoryview(data)
+            while True:
+                try:
+                    rest = rest[self.write_now(rest) :]
+                except OSError as error:
+                    raise self._stream_error(error) from error
+                if not rest:
+                    return
+                await self._out.writable.park()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until there is room, or the connection is gone."""
+        with self._one_sender():
+            await trio.lowlevel.checkpoint()
+            while not self._closed and self._out.room == 0 and not self._out.reset and not self._out.receiver_gone:
+                await self._out.writable.park()
+            if self._closed:
+                raise trio.ClosedResourceError("this end of the stream is closed")
+
+    async def send_eof(self) -> None:
+        """Tell the receiver that nothing follows; receiving goes on."""
+        with self._one_sender():
+            await trio.lowlevel.checkpoint()
+            if self._closed:
+                raise trio.ClosedResourceError("this end of the stream is closed")
+            self._out.finished = True
+            self._out.wake()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Wait for bytes; b"" when the sender has finished."""
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes is {max_bytes}; at least 1")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._receiving = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while not (self._closed or self._in.buffer or self._in.reset or self._in.finished):
+                await self._in.readable.park()
+        finally:
+            self._receiving = False
+        if self._closed:
+            raise trio.ClosedResourceError("this end of the stream is closed")
+        if self._in.reset:
+            raise trio.BrokenResourceError("the connection was reset")
+        data = bytes(self._in.buffer[:max_bytes])
+        del self._in.buffer[:max_bytes]
+        self._in.writable.unpark_all()
+        return data
+
+    async def aclose(self) -> None:
+        """Close both directions; what was sent can still be received."""
+        self._close()
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        """Break the connection at once: what is in flight is lost and both ends find out (TCP: RST)."""
+        for pipe in (self._in, self._out):
+            pipe.reset = True
+            pipe.buffer.clear()
+        self._close()
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that this end has sent and the other has not received."""
+        return len(self._out.buffer)
+
+    def _close(self) -> None:
+        self._closed = True
+        self._out.finished = True
+        self._in.receiver_gone = True
+        self._in.buffer.clear()
+        self._in.wake()
+        self._out.wake()
+
+    def _stream_error(self, error: OSError) -> Exception:
+        if error.errno == errno.EBADF:
+            return trio.ClosedResourceError(str(error))
+        return trio.BrokenResourceError(str(error))
+
+    @contextmanager
+    def _one_sender(self) -> Iterator[None]:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._sending = True
+        try:
+            yield
+        finally:
+            self._sending = False
+
+
+def memory_stream_pair(
+    window_bytes: int = WINDOW_BYTES, *, peers: tuple[str, str] = ("", "")
+) -> tuple[MemoryStream, MemoryStream]:
+    """Two connected ends; each direction holds at most `window_bytes` that were not received.
+
+    `peers` are the addresses that the first and the second end see.
+    """
+    there, back = _Pipe(window_bytes), _Pipe(window_bytes)
+    return MemoryStream(back, there, peer=peers[0]), MemoryStream(there, back, peer=peers[1])
+
+
+@final
+class MemoryListener(trio.abc.Listener[MemoryStream]):
+    """Where a `MemoryNetwork` delivers connections to one address.
+
+    Attributes:
+        address: host and port.
+    """
+
+    def __init__(self, network: MemoryNetwork, address: tuple[str, int]) -> None:
+        self.address = address
+        self._network = network
+        self._pending: deque[MemoryStream] = deque()
+        self._arrived = ParkingLot()
+        self._closed = False
+
+    async def accept(self) -> MemoryStream:
+        """Wait for the next connection, in the order of `connect`."""
+        await trio.lowlevel.checkpoint()
+        while not self._pending:
+            if self._closed:
+                raise trio.ClosedResourceError("the listener is closed")
+            await self._arrived.park()
+        return self._pending.popleft()
+
+    async def aclose(self) -> None:
+        """Stop listening; connections that nobody accepted are reset."""
+        self._closed = True
+        self._network.forget(self)
+        while self._pending:
+            self._pending.popleft().reset()
+        self._arrived.unpark_all()
+        await trio.lowlevel.checkpoint()
+
+    def arrive(self, stream: MemoryStream) -> bool:
+        """A connection arrives; False when too many wait already."""
+        if len(self._pending) >= BACKLOG:
+            return False
+        self._pending.append(stream)
+        self._arrived.unpark()
+        return True
+
+
+class MemoryNetwork:
+    """Listeners and connections of one simulated network.
+
+    Args:
+        window_bytes: what each direction of a new connection holds before its sender waits.
+    """
+
+    def __init__(self, *, window_bytes: int = WINDOW_BYTES) -> None:
+        self._window = window_bytes
+        self._listeners: dict[tuple[str, int], MemoryListener] = {}
+        self._ports = itertools.count(_FIRST_FREE_PORT)
+
+    async def listen(self, host: str, port: int, /) -> Sequence[MemoryListener]:
+        """`Platform.listen`: open a listener; port 0 picks a free port.
+
+        Raises:
+            OSError: the address is in use.
+        """
+        await trio.lowlevel.checkpoint()
+        address = (_canonical(host), port or next(self._ports))
+        if address in self._listeners:
+            raise OSError(errno.EADDRINUSE, f"{address[0]}:{address[1]} is in use")
+        self._listeners[address] = listener = MemoryListener(self, address)
+        return [listener]
+
+    async def connect(self, host: str, port: int, *, peer: str = "127.0.0.1") -> MemoryStream:
+        """Connect from the address `peer`.
+
+        Raises:
+            OSError: nobody listens there, or its queue is full.
+        """
+        await trio.lowlevel.checkpoint()
+        listener = self._listeners.get((_canonical(host), port)) or self._listeners.get(("0.0.0.0", port))  # noqa: S104 -- a name, nothing binds
+        client, server = memory_stream_pair(self._window, peers=(host, peer))
+        if listener is None or not listener.arrive(server):
+            raise OSError(errno.ECONNREFUSED, f"nobody accepts connections at {host}:{port}")
+        return client
+
+    def forget(self, listener: MemoryListener) -> None:
+        """The listener is closed."""
+        if self._listeners.get(listener.address) is listener:
+            del self._listeners[listener.address]
+
+
+def _canonical(host: str) -> str:
+    return "127.0.0.1" if host == "localhost" else host
