@@ -25,10 +25,12 @@ class Filter:
 
     Attributes:
         canonical: the RFC 8785 text; equal text means the same group.
+        source: the JSON text as it was given, which a client sends.
         has_where: the names alone do not decide; `matches` needs the signal's parsed JSON.
     """
 
     canonical: str
+    source: str = attrs.field(eq=False, repr=False)
     has_where: bool = attrs.field(eq=False)
     _type_test: NameTest | None = attrs.field(eq=False, repr=False)
     _entity_test: NameTest | None = attrs.field(eq=False, repr=False)
@@ -74,6 +76,7 @@ class Filter:
             raise InvalidFilter(f"canonical form of {len(text.encode()):,} bytes; at most {CANONICAL_BYTES:,}", at="")
         return cls(
             text,
+            ijson.dump(parts),
             "where" in tree,
             compile_patterns(types),
             compile_patterns(entities),
@@ -91,7 +94,3 @@ class Filter:
         return self.matches_names(signal["type"], signal["entity"]) and (
             self._where_test is None or self._where_test(signal)
         )
-
-    def to_json(self) -> dict[str, object]:
-        """The canonical form as a JSON object."""
-        return cast("dict[str, object]", ijson.parse(self.canonical))

@@ -1,8 +1,9 @@
-"""The cursor `<epoch>:<offset>`: "I have everything that matches up to and including this offset"."""
+"""Where a subscription begins: the cursor `<epoch>:<offset>`, and the other values of `from`."""
 
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import attrs
 
@@ -28,7 +29,7 @@ def check_epoch(text: str) -> str:
 
 @attrs.frozen
 class Cursor:
-    """A place in one epoch of a stream; offset 0 is before the first signal.
+    """Everything that matches up to and including `offset` is there; offset 0 is before the first signal.
 
     It is only meaningful for the filter it was earned with. `str(cursor)` is its text in storage, URLs, logs.
     """
@@ -46,3 +47,13 @@ class Cursor:
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}"
+
+
+@attrs.frozen
+class Last:
+    """The newest `count` matching signals, then what follows."""
+
+    count: int
+
+
+Since = Literal["now", "earliest"] | Last | Cursor
