@@ -1,0 +1,37 @@
+"""A platform for tests: seeded, in virtual time, blocking calls inline."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import trio
+
+from runtime.platform import Platform
+from runtime.testing.streams import MemoryNetwork, write_now
+
+EPOCH_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z: where virtual wall clocks start
+
+
+def virtual_platform(seed: int = 0, network: MemoryNetwork | None = None) -> Platform:
+    """A platform whose wall clock is the trio clock (use it under `trio.testing.MockClock`).
+
+    Blocking calls run inline, the network is in memory, and the same seed gives the same ids, tokens and jitter.
+    Call it inside `trio.run`.
+    """
+    ids = random.Random(f"{seed}/ids")  # noqa: S311 -- reproducible on purpose
+    started = trio.current_time()
+    return Platform(
+        now=lambda: EPOCH_S + trio.current_time() - started,
+        random=random.Random(f"{seed}/jitter"),  # noqa: S311
+        token_bytes=ids.randbytes,
+        run_blocking=_run_inline,
+        listen=(network or MemoryNetwork()).listen,
+        write_now=write_now,
+    )
+
+
+async def _run_inline(fn: Callable[..., Any], /, *args: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    return fn(*args)

@@ -1,0 +1,238 @@
+"""A throw-away server inside a test: the real runtime on virtual time, a store and a network in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import attrs
+import structlog
+import trio
+import trio_websocket
+
+from runtime import limits
+from runtime.actor.http import Response
+from runtime.app import App
+from runtime.namespace.stub import Stub
+from runtime.node import Node, open_node
+from runtime.storage.memory import MemoryStore
+from runtime.storage.store import Store
+from runtime.testing.http import read_response, write_request
+from runtime.testing.platform import virtual_platform
+from runtime.testing.streams import MemoryNetwork
+from runtime.transport.connection import Transport, TransportConfig
+
+HOST, PORT = "127.0.0.1", 8787
+
+
+class RunningServer:
+    """A server under test.
+
+    Attributes:
+        env: the app's env; stubs made from it can be called from the test.
+        network: connect to it as `("127.0.0.1", 8787)`.
+    """
+
+    def __init__(self, app: App, settings: Any, seed: int, store: Store, config: TransportConfig, idle_s: float) -> None:
+        self.network = MemoryNetwork()
+        self.store = store
+        self.platform = virtual_platform(seed, self.network)
+        self._app = app
+        self._settings = settings
+        self._config = config
+        self._idle_s = idle_s
+        self._node: Node | None = None
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._polite = True
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def node(self) -> Node:
+        """The running app.
+
+        Raises:
+            RuntimeError: it is stopped.
+        """
+        if self._node is None:
+            raise RuntimeError("the server is stopped; start it again first")
+        return self._node
+
+    @property
+    def env(self) -> Any:
+        """The app's env."""
+        return self.node.env
+
+    @property
+    def live_actors(self) -> int:
+        """Instances in memory."""
+        return sum(container.cell is not None for container in self.node.router.containers.values())
+
+    # Actors.
+
+    async def evict(self, stub: Any) -> None:
+        """Evict an actor as if it had been idle (Durable Objects: `evictDurableObject`). Raises: ActorError."""
+        await self.node.router.evict(cast(Stub, stub).id)
+
+    def abort(self, stub: Any, reason: str = "aborted by the test") -> None:
+        """Destroy an actor's instance; harmless when it is not in memory."""
+        self.node.router.abort(cast(Stub, stub).id, reason)
+
+    def run_alarm(self, stub: Any) -> bool:
+        """Run an actor's pending alarm now (Durable Objects: `runDurableObjectAlarm`); False when it has none."""
+        return self.node.router.alarms.run_now(cast(Stub, stub).id)
+
+    def why_awake(self, stub: Any) -> list[str]:
+        """What keeps an actor in memory; empty when nothing does."""
+        container = self.node.router.containers.get(cast(Stub, stub).id)
+        return [] if container is None or container.cell is None else container.cell.why_awake()
+
+    # Network.
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        json_body: Any = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one HTTP request through the whole transport on a connection of its own."""
+        content = body if body is not None else b"" if json_body is None else json.dumps(json_body).encode()
+        stream = await self.network.connect(HOST, PORT)
+        async with stream:
+            await write_request(stream, method, target, f"{HOST}:{PORT}", content, headers or {})
+            return await read_response(stream, method)
+
+    @asynccontextmanager
+    async def connect(
+        self,
+        target: str,
+        *,
+        subprotocols: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+        """A WebSocket through the whole transport, as a `trio_websocket` connection.
+
+        Raises:
+            trio_websocket.ConnectionRejected: the upgrade was refused.
+        """
+        stream = await self.network.connect(HOST, PORT)
+        async with trio.open_nursery() as nursery:
+            ws = await trio_websocket.wrap_client_stream(
+                nursery,
+                stream,
+                f"{HOST}:{PORT}",
+                target,
+                subprotocols=list(subprotocols),
+                extra_headers=[(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+            )
+            try:
+                yield ws
+            finally:
+                with trio.move_on_after(1):
+                    await ws.aclose()
+            nursery.cancel_scope.cancel()
+
+    # Life.
+
+    async def start(self, nursery: trio.Nursery | None = None) -> None:
+        """Start, or start again on what the store holds."""
+        self._nursery = nursery or self._nursery
+        assert self._nursery is not None
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._polite = True
+        await self._nursery.start(self._live)
+
+    async def stop(self) -> None:
+        """Stop as on SIGTERM: running events finish, what was written is committed, connections end."""
+        self._scope.cancel()
+        await self._stopped.wait()
+
+    async def crash(self) -> None:
+        """Stop as on SIGKILL: what is not durable is gone, and nothing more is sent."""
+        crash = getattr(self.store, "crash", None)
+        if crash is None:
+            raise RuntimeError(f"{type(self.store).__name__} cannot crash; use a MemoryStore")
+        self._polite = False
+        self.network.cut()
+        crash()
+        self.node.router.stop()
+        self._scope.cancel()
+        await self._stopped.wait()
+
+    async def restart(self) -> None:
+        """Stop, and start again."""
+        await self.stop()
+        await self.start()
+
+    async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
+        log = structlog.stdlib.get_logger("heliograph")
+        try:
+            with self._scope:
+                async with open_node(
+                    self._app,
+                    settings=self._settings,
+                    store=self.store,
+                    platform=self.platform,
+                    log=log,
+                    idle_s=self._idle_s,
+                ) as node:
+                    listeners = await self.platform.listen(HOST, PORT)
+                    async with trio.open_nursery() as connections:
+                        transport = Transport(
+                            node.handle,
+                            config=self._config,
+                            platform=self.platform,
+                            nursery=connections,
+                            log=log,
+                        )
+                        connections.start_soon(transport.serve, listeners)
+                        self._node = node
+                        task_status.started()
+                        await trio.sleep_forever()
+        finally:
+            self._node = None
+            self._stopped.set()
+
+
+@asynccontextmanager
+async def start_server(
+    app: App,
+    *,
+    settings: Any = None,
+    seed: int = 0,
+    store: Store | None = None,
+    config: TransportConfig | None = None,
+    idle_s: float = limits.IDLE_S,
+) -> AsyncIterator[RunningServer]:
+    """Serve an app while the block runs.
+
+    Args:
+        settings: an instance of the app's settings class; its defaults when None.
+        seed: of ids, tokens and jitter.
+        store: what to run on; an empty `MemoryStore` when None.
+        config: of the transport.
+        idle_s: time to eviction.
+    """
+    server = RunningServer(
+        app,
+        app.settings() if settings is None else settings,
+        seed,
+        store if store is not None else MemoryStore(),
+        config if config is not None else TransportConfig(),
+        idle_s,
+    )
+    async with trio.open_nursery() as nursery:
+        await server.start(nursery)
+        try:
+            yield server
+        finally:
+            with trio.CancelScope(shield=True):
+                if server._node is not None:
+                    await server.stop()
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,176 @@
+"""Alarms: never early, at least once, retried, cleared only with their effect."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from runtime import Actor, AlarmInfo, App, Context, Namespace
+from runtime.storage.memory import MemoryStore
+from runtime.testing import start_server
+
+
+class Clock(Actor["Env"]):
+    """Rings."""
+
+    def __init__(self, ctx: Context, env: Env) -> None:
+        super().__init__(ctx, env)
+        self.latch = ctx.event()
+
+    async def set_in(self, seconds: float) -> None:
+        self.ctx.storage.set_alarm(self.ctx.now() + seconds)
+
+    async def cancel(self) -> None:
+        self.ctx.storage.delete_alarm()
+
+    async def plan(self, **plan: object) -> None:
+        self.ctx.storage.put("plan", plan)
+
+    async def runs(self) -> list[list[float]]:
+        return list(self.ctx.storage.list(list[float], prefix="run/").values())
+
+    async def pending(self) -> float | None:
+        return self.ctx.storage.get_alarm()
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        plan = self.ctx.storage.get("plan", dict[str, object], default={})
+        number = len(self.ctx.storage.list(prefix="run/"))
+        self.ctx.storage.put(
+            f"run/{number:03}", [self.ctx.now(), float(info.retry_count), float(info.scheduled_time)]
+        )
+        self.ctx.storage.put("seen while running", self.ctx.storage.get_alarm())
+        if plan.get("again"):
+            self.ctx.storage.set_alarm(self.ctx.now() + float(str(plan["again"])))
+        if number < int(str(plan.get("failures", 0))):
+            raise RuntimeError("not yet")
+        if plan.get("abort") and number == 0:
+            self.ctx.abort("alarm aborted")
+        if plan.get("sleep"):
+            await self.ctx.sleep(float(str(plan["sleep"])))
+
+    async def seen(self) -> float | None:
+        return self.ctx.storage.get("seen while running", float)
+
+
+@attrs.frozen
+class Env:
+    clocks: Namespace[Clock]
+
+
+app = App(env=Env, routes={})
+
+
+async def test_an_alarm_runs_once_and_not_early_and_is_null_while_it_runs(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.set_in(5)
+        due = await clock.pending()
+        await trio.sleep(4.9)
+        assert await clock.runs() == []
+        await trio.sleep(20)
+        ((ran, retries, scheduled),) = await clock.runs()
+        assert due <= ran <= due + 0.01
+        assert (retries, scheduled) == (0, due)
+        assert await clock.pending() is None
+        assert await clock.seen() is None
+
+
+async def test_setting_an_alarm_replaces_the_one_before(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.set_in(5)
+        await clock.set_in(50)
+        await trio.sleep(40)
+        assert await clock.runs() == []
+        await clock.set_in(1)
+        await trio.sleep(60)
+        assert len(await clock.runs()) == 1
+
+
+async def test_an_alarm_that_sets_itself_again_is_periodic(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(again=10)
+        await clock.set_in(10)
+        await trio.sleep(95)
+        assert len(await clock.runs()) == 9
+
+
+async def test_a_failing_alarm_runs_once_and_six_times_more_with_doubling_waits_then_is_dropped(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(failures=100)
+        await clock.set_in(1)
+        await trio.sleep(600)
+        runs = await clock.runs()
+        assert [retries for _, retries, _ in runs] == [0, 1, 2, 3, 4, 5, 6]
+        waits = [later[0] - earlier[0] for earlier, later in zip(runs, runs[1:], strict=False)]
+        for wait, least in zip(waits, [2, 4, 8, 16, 32, 64], strict=True):
+            assert least <= wait <= least * 1.25 + 0.01
+        assert await clock.pending() is None
+
+
+async def test_an_alarm_set_by_a_failing_run_replaces_its_retry(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(failures=1, again=30)
+        await clock.set_in(1)
+        await trio.sleep(40)
+        runs = await clock.runs()
+        assert [retries for _, retries, _ in runs] == [0, 0]
+        assert runs[1][0] - runs[0][0] == pytest.approx(30, abs=0.01)
+
+
+async def test_deleting_the_alarm_between_retries_stops_them(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(failures=100)
+        await clock.set_in(1)
+        await trio.sleep(4)
+        await clock.cancel()
+        await trio.sleep(300)
+        assert len(await clock.runs()) == 2
+
+
+async def test_an_abort_in_the_handler_is_retried_on_a_new_instance(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(abort=True)
+        await clock.set_in(1)
+        await trio.sleep(60)
+        runs = await server.env.clocks.get_by_name("a").runs()
+        assert len(runs) == 1  # the aborted run's own writes were lost with it
+        assert runs[0][1] == 1
+
+
+async def test_alarms_survive_a_crash_and_overdue_ones_run_at_once_on_start(autojump_clock):
+    async with start_server(app, store=MemoryStore()) as server:
+        await server.env.clocks.get_by_name("a").set_in(5)
+        await server.crash()
+        await trio.sleep(100)
+        await server.start()
+        await trio.sleep(0.1)
+        assert len(await server.env.clocks.get_by_name("a").runs()) == 1
+
+
+async def test_an_alarm_whose_handler_was_cut_off_by_a_crash_runs_again(autojump_clock):
+    async with start_server(app, store=MemoryStore()) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(sleep=10)
+        await clock.set_in(1)
+        await trio.sleep(5)
+        await server.crash()
+        await server.start()
+        await trio.sleep(30)
+        assert len(await server.env.clocks.get_by_name("a").runs()) == 2
+        assert await server.env.clocks.get_by_name("a").pending() is None
+
+
+async def test_an_alarm_wakes_an_evicted_actor(autojump_clock):
+    async with start_server(app) as server:
+        await server.env.clocks.get_by_name("a").set_in(60)
+        await trio.sleep(30)
+        assert server.live_actors == 0
+        await trio.sleep(31)
+        assert server.live_actors == 1
