@@ -1,1 +1,46 @@
 """The front door: the names an app may use, and nothing else."""
+
+from runtime.actor.actor import Actor, AlarmInfo
+from runtime.actor.context import ActorEvent, Context, Spawned, Timeout
+from runtime.actor.http import Request, Response
+from runtime.actor.sockets import WebSocket
+from runtime.app import App
+from runtime.errors import (
+    ActorError,
+    ActorReset,
+    InvalidId,
+    LimitExceeded,
+    Overloaded,
+    StorageFailed,
+    UnknownMethod,
+    UnknownNamespace,
+)
+from runtime.frames import PreparedMessage
+from runtime.ids import ActorId
+from runtime.namespace.namespace import Namespace
+from runtime.storage.storage import Storage
+
+__all__ = [
+    "Actor",
+    "ActorError",
+    "ActorEvent",
+    "ActorId",
+    "ActorReset",
+    "AlarmInfo",
+    "App",
+    "Context",
+    "InvalidId",
+    "LimitExceeded",
+    "Namespace",
+    "Overloaded",
+    "PreparedMessage",
+    "Request",
+    "Response",
+    "Spawned",
+    "Storage",
+    "StorageFailed",
+    "Timeout",
+    "UnknownMethod",
+    "UnknownNamespace",
+    "WebSocket",
+]

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import outcome
+
 from runtime import limits
 from runtime.actor.actor import Actor
 from runtime.actor.cell import Cell, Services
@@ -85,13 +87,22 @@ class Container:
         )
 
     def deliver(self, job: Job) -> None:
-        """Put an event into the mailbox, constructing the actor when it is not in memory."""
-        if self.cell is not None:
-            self.cell.deliver(job)
-        elif self._settling is not None:
+        """Put an event into the mailbox, constructing the actor when it is not in memory.
+
+        When too many actors are busy in memory the event ends with `Overloaded`.
+        """
+        if self._settling is not None:
             self._waiting.append(job)
-        else:
-            self._activate().deliver(job)
+            return
+        if self.cell is None:
+            try:
+                self._keeper.now_live(self)
+            except Overloaded as error:
+                job.take()
+                job.done(outcome.Error(error))
+                return
+            self.cell = Cell(self.id, self.actor_class, self._keeper.construct, self, self._keeper.services)
+        self.cell.deliver(job)
 
     def reserve_call(self) -> None:
         """Take a place in the mailbox for a call; `begin_call` or `release_call` gives it back.
@@ -137,17 +148,10 @@ class Container:
     def cell_settled(self) -> None:
         """The destroyed instance's sealed batches have ended: the next one may be constructed."""
         self._settling = None
-        if self._waiting:
-            cell = self._activate()
-            while self._waiting:
-                cell.deliver(self._waiting.popleft())
-        else:
-            self._keeper.now_gone(self)
-
-    def _activate(self) -> Cell:
-        self._keeper.now_live(self)
-        self.cell = Cell(self.id, self.actor_class, self._keeper.construct, self, self._keeper.services)
-        return self.cell
+        waiting, self._waiting = self._waiting, deque()
+        for job in waiting:
+            self.deliver(job)
+        self._keeper.now_gone(self)
 
     def _emit(self, effect: Callable[[], None]) -> None:
         if self.cell is None:

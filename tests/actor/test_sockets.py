@@ -82,7 +82,11 @@ app = App(env=Env, routes={"/rooms/{name}": Room})
 
 
 async def test_members_hear_each_other_in_order(autojump_clock):
-    async with start_server(app) as server, server.connect("/rooms/a?name=x") as x, server.connect("/rooms/a?name=y") as y:
+    async with (
+        start_server(app) as server,
+        server.connect("/rooms/a?name=x") as x,
+        server.connect("/rooms/a?name=y") as y,
+    ):
         assert await x.get_message() == "welcome x"
         assert await y.get_message() == "welcome y"
         for number in range(3):
@@ -152,9 +156,7 @@ async def test_a_lost_connection_is_told_as_1006(autojump_clock):
             server.network.cut()
         await trio.testing.wait_all_tasks_blocked()
         log = await server.env.rooms.get_by_name("a").read()
-        assert log[1:] == [
-            "closed x 1006 'WebSocket disconnected without sending Close frame.' False 3 True"
-        ]
+        assert log[1:] == ["closed x 1006 'WebSocket disconnected without sending Close frame.' False 3 True"]
 
 
 async def test_an_exception_in_a_handler_closes_nothing(autojump_clock):

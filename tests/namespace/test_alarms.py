@@ -5,9 +5,9 @@ from __future__ import annotations
 import attrs
 import pytest
 import trio
+from runtime.storage.memory import MemoryStore
 
 from runtime import Actor, AlarmInfo, App, Context, Namespace
-from runtime.storage.memory import MemoryStore
 from runtime.testing import start_server
 
 
@@ -36,21 +36,19 @@ class Clock(Actor["Env"]):
     async def alarm(self, info: AlarmInfo) -> None:
         plan = self.ctx.storage.get("plan", dict[str, object], default={})
         number = len(self.ctx.storage.list(prefix="run/"))
-        self.ctx.storage.put(
-            f"run/{number:03}", [self.ctx.now(), float(info.retry_count), float(info.scheduled_time)]
-        )
+        self.ctx.storage.put(f"run/{number:03}", [self.ctx.now(), float(info.retry_count), float(info.scheduled_time)])
         self.ctx.storage.put("seen while running", self.ctx.storage.get_alarm())
         if plan.get("again"):
             self.ctx.storage.set_alarm(self.ctx.now() + float(str(plan["again"])))
         if number < int(str(plan.get("failures", 0))):
             raise RuntimeError("not yet")
-        if plan.get("abort") and number == 0:
+        if plan.get("abort") and not info.is_retry:
             self.ctx.abort("alarm aborted")
         if plan.get("sleep"):
             await self.ctx.sleep(float(str(plan["sleep"])))
 
     async def seen(self) -> float | None:
-        return self.ctx.storage.get("seen while running", float)
+        return self.ctx.storage.get("seen while running")
 
 
 @attrs.frozen
