@@ -1,0 +1,118 @@
+"""`heliograph.toml` as attrs values, where a mistake names the key, what was seen and what is allowed.
+
+The table `[server]` becomes a `ServerConfig`; every other table belongs to the app's settings class.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import attrs
+
+from runtime import limits
+from runtime.tables import Tables
+
+T = TypeVar("T")
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "console"]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text is all that a person needs to mend it."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerConfig:
+    """The table `[server]`.
+
+    Attributes:
+        host: the address to listen on; beyond this machine only with authentication (see `check_exposure`).
+        port: the TCP port; 0 picks a free one.
+        data: the folder of everything durable, made if missing; relative to the working directory.
+        allowed_hosts: names the `Host` header may have, beside `host` and the loopback names.
+        allowed_origins: origins (`https://example.org`) a browser may connect from, beside the server's own.
+        connections: open TCP connections; further ones wait in the kernel's queue.
+        body_bytes: the longest request body.
+        log_level: events below it are not logged.
+        log_format: `auto` is `console` on a terminal and `json` elsewhere.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = attrs.field(default=8787, validator=[attrs.validators.ge(0), attrs.validators.le(65_535)])
+    data: Path = Path("data")
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    connections: int = attrs.field(default=20_000, validator=attrs.validators.ge(1))
+    body_bytes: int = attrs.field(default=limits.REQUEST_BODY_BYTES, validator=attrs.validators.ge(1))
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+
+
+def load_config(
+    path: Path | None, settings: type[T], *, environ: Mapping[str, str] = os.environ
+) -> tuple[ServerConfig, T]:
+    """Read a configuration file; with `path` None every key has its default.
+
+    Args:
+        path: a TOML file.
+        settings: an attrs class whose fields are the file's other tables.
+        environ: where `"env:NAME"` looks.
+
+    Raises:
+        ConfigError: every mistake of the file, one a line.
+    """
+    source = "the defaults" if path is None else str(path)
+    document = {} if path is None else _parse(path)
+    server_table = document.pop("server", {})
+    tables = Tables(environ)
+    server = tables.structure(server_table, ServerConfig, path="server")
+    values = tables.structure(document, settings, siblings=["server"])
+    if server is None or values is None:
+        raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in tables.mistakes))
+    return server, values
+
+
+@runtime_checkable
+class Authenticates(Protocol):
+    """What the settings of an app that knows authentication have."""
+
+    def authenticated(self) -> bool:
+        """Whether every request from another machine must prove who sent it."""
+        ...
+
+
+def check_exposure(config: ServerConfig, settings: object) -> None:
+    """Refuse to be reachable from other machines without authentication.
+
+    Raises:
+        ConfigError: `host` is not a loopback address, and the settings have no authentication configured.
+    """
+    if _is_loopback(config.host) or (isinstance(settings, Authenticates) and settings.authenticated()):
+        return
+    missing = "none is configured" if isinstance(settings, Authenticates) else "this app has none"
+    raise ConfigError(
+        f"server.host is {config.host!r}: listening for other machines needs authentication, and {missing}; "
+        'set server.host (or --host) to "127.0.0.1", and let a proxy on this machine authenticate and forward'
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
