@@ -1,13 +1,14 @@
 """A network in memory for tests and simulation: bounded windows like TCP's, no kernel, no real time.
 
-A `MemoryStream` pushes back when its window is full, can be half-closed, and can be reset; `write_now` is the write of
-`Platform` for it. A `MemoryNetwork` stands in for `platform.listen` and hands out the other ends.
+A `MemoryStream` pushes back when its window is full, can be half-closed, and can be reset; `write_now` is the write
+of `Platform` for it. A `MemoryNetwork` stands in for `platform.listen` and hands out the other ends.
 """
 
 from __future__ import annotations
 
 import errno
 import itertools
+import operator
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -109,7 +110,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         """Wait until there is room, or the connection is gone."""
         with self._one_sender():
             await trio.lowlevel.checkpoint()
-            while not self._closed and self._out.room == 0 and not self._out.reset and not self._out.receiver_gone:
+            while not (self._closed or self._out.room or self._out.reset or self._out.receiver_gone):
                 await self._out.writable.park()
             if self._closed:
                 raise trio.ClosedResourceError("this end of the stream is closed")
@@ -125,7 +126,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Wait for bytes; b"" when the sender has finished."""
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError(f"max_bytes is {max_bytes}; at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving from this stream")
