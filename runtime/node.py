@@ -5,7 +5,7 @@ The server puts a network in front of it; tests and the simulator use it as it i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -57,7 +57,7 @@ async def open_node(
     log: structlog.stdlib.BoundLogger,
     live_actors: int = limits.LIVE_ACTORS,
     idle_s: float = limits.IDLE_S,
-) -> AsyncIterator[Node]:
+) -> AsyncGenerator[Node, None]:
     """Run an app's actors while the block runs.
 
     At the end running events get 10 s to finish, every instance ends, and what was sealed is committed.

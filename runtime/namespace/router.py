@@ -164,16 +164,17 @@ class Router:
             ActorError: it is not in memory, or still busy after 30 s.
         """
         container = self.containers.get(actor_id)
-        if container is None or container.cell is None:
+        cell = None if container is None else container.cell
+        if container is None or cell is None:
             raise ActorError("Cannot evict Durable Object: it is not currently running.")
         with trio.move_on_after(EVICT_WAIT_S):
-            while container.cell is not None and not container.cell.idle:
+            while container.cell is cell and not cell.idle:
                 await self._idle_events.setdefault(container, trio.Event()).wait()
-        if container.cell is not None:
-            if not container.cell.idle:
+        if container.cell is cell:
+            if not cell.idle:
                 raise ActorError(
                     "Timed out waiting to evict Durable Object: it still has active references. "
-                    f"({'; '.join(container.cell.why_awake())})"
+                    f"({'; '.join(cell.why_awake())})"
                 )
             container.evict()
 

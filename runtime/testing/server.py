@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-import attrs
 import structlog
 import trio
 import trio_websocket
@@ -35,7 +34,9 @@ class RunningServer:
         network: connect to it as `("127.0.0.1", 8787)`.
     """
 
-    def __init__(self, app: App, settings: Any, seed: int, store: Store, config: TransportConfig, idle_s: float) -> None:
+    def __init__(
+        self, app: App, settings: Any, seed: int, store: Store, config: TransportConfig, idle_s: float
+    ) -> None:
         self.network = MemoryNetwork()
         self.store = store
         self.platform = virtual_platform(seed, self.network)
@@ -74,19 +75,19 @@ class RunningServer:
 
     async def evict(self, stub: Any) -> None:
         """Evict an actor as if it had been idle (Durable Objects: `evictDurableObject`). Raises: ActorError."""
-        await self.node.router.evict(cast(Stub, stub).id)
+        await self.node.router.evict(cast("Stub", stub).id)
 
     def abort(self, stub: Any, reason: str = "aborted by the test") -> None:
         """Destroy an actor's instance; harmless when it is not in memory."""
-        self.node.router.abort(cast(Stub, stub).id, reason)
+        self.node.router.abort(cast("Stub", stub).id, reason)
 
     def run_alarm(self, stub: Any) -> bool:
         """Run an actor's pending alarm now (Durable Objects: `runDurableObjectAlarm`); False when it has none."""
-        return self.node.router.alarms.run_now(cast(Stub, stub).id)
+        return self.node.router.alarms.run_now(cast("Stub", stub).id)
 
     def why_awake(self, stub: Any) -> list[str]:
         """What keeps an actor in memory; empty when nothing does."""
-        container = self.node.router.containers.get(cast(Stub, stub).id)
+        container = self.node.router.containers.get(cast("Stub", stub).id)
         return [] if container is None or container.cell is None else container.cell.why_awake()
 
     # Network.
@@ -114,7 +115,7 @@ class RunningServer:
         *,
         subprotocols: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[trio_websocket.WebSocketConnection]:
+    ) -> AsyncGenerator[trio_websocket.WebSocketConnection, None]:
         """A WebSocket through the whole transport, as a `trio_websocket` connection.
 
         Raises:
@@ -209,7 +210,7 @@ async def start_server(
     store: Store | None = None,
     config: TransportConfig | None = None,
     idle_s: float = limits.IDLE_S,
-) -> AsyncIterator[RunningServer]:
+) -> AsyncGenerator[RunningServer, None]:
     """Serve an app while the block runs.
 
     Args:
