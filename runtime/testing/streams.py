@@ -10,7 +10,7 @@ import errno
 import itertools
 import operator
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -177,7 +177,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         return trio.BrokenResourceError(str(error))
 
     @contextmanager
-    def _one_sender(self) -> Iterator[None]:
+    def _one_sender(self) -> Generator[None, None, None]:
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         self._sending = True

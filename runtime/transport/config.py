@@ -1,0 +1,43 @@
+"""What an operator may set about the transport, with its defaults."""
+
+from __future__ import annotations
+
+import attrs
+
+from runtime import limits
+
+
+@attrs.frozen(kw_only=True)
+class TransportConfig:
+    """Bounds and allow lists of one listening server. Sizes in bytes, times in seconds.
+
+    Attributes:
+        hosts: names that `Host` may carry beside the loopback ones: `example.com` (any port) or `example.com:8443`.
+        origins: origins that may call beside the server's own, as a browser writes them: `https://example.com`.
+        head_bytes, head_count, head_s: request line and headers: size, number of headers, time to arrive.
+        body_bytes, body_s: request body: size, time to arrive.
+        idle_s: how long a kept-alive connection may wait for its next request.
+        write_s: how long a client may take for 64 KiB of a response.
+        linger_s: how long a client that was refused may go on sending, so that it can read why.
+        close_s: from our close frame to the end of a WebSocket connection, whatever its peer does.
+        connections: open at the same time; beyond that a client gets 503.
+        refusals: such answers given at the same time; beyond that a client is dropped.
+        retry_after_s: what a 503 tells the client to wait.
+        backoff_s: pause of the listener when the process is out of descriptors.
+    """
+
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    head_bytes: int = limits.REQUEST_HEAD_BYTES
+    head_count: int = limits.REQUEST_HEADERS
+    head_s: float = limits.REQUEST_HEAD_S
+    body_bytes: int = limits.REQUEST_BODY_BYTES
+    body_s: float = 60.0
+    idle_s: float = limits.IDLE_CONNECTION_S
+    write_s: float = 10.0
+    linger_s: float = 2.0
+    close_s: float = 10.0
+    connections: int = 50_000
+    refusals: int = 64
+    retry_after_s: int = 5
+    backoff_s: float = 0.1
