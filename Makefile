@@ -1,0 +1,83 @@
+# Needs Python 3.11 or newer with venv, git and make; everything else is installed into .venv.
+#
+#   make serve [ARGS="--port 0 …"]   set up and run the signal service
+#   make test  [ARGS="-k turn …"]    set up and run the tests
+#   make check                       format, lint, types, layers
+#   make format                      rewrite files in the house format
+#   make bench [ARGS="list"]         measure against the physical limit
+#   make screenshots                 take the pictures of docs/images anew
+#   make wheel                       build dist/*.whl
+#   make clean                       remove what the others made, but no data
+
+MAKEFLAGS += --no-print-directory
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+ARGS ?=
+
+.PHONY: serve test check format bench screenshots wheel clean
+
+serve: .venv/installed-run
+	@exec $(BIN)/heliograph serve $(ARGS)
+
+test: .venv/installed-test
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed-dev
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/installed-dev
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+bench: .venv/installed-test
+	@$(BIN)/python -m bench $(or $(ARGS),run)
+
+screenshots: .venv/installed-test
+	@$(BIN)/python -m tests.browser.screenshot $(ARGS)
+
+wheel: .venv/made
+	@$(PIP) wheel --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+clean:
+	@rm -rf .venv build dist bench/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@find actors bench runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set of packages: a second run starts at once, a changed pyproject.toml installs again.
+
+.venv/installed-run: .venv/made pyproject.toml
+	@echo "installing heliograph into .venv"
+	@$(PIP) install --editable .
+	@touch $@
+
+.venv/installed-test: .venv/made pyproject.toml
+	@echo "installing heliograph and its test tools into .venv"
+	@$(PIP) install --editable . --group test
+	@touch $@ .venv/installed-run
+
+.venv/installed-dev: .venv/made pyproject.toml
+	@echo "installing heliograph and its development tools into .venv"
+	@$(PIP) install --editable . --group dev
+	@touch $@ .venv/installed-run .venv/installed-test
+
+# The first Python that is new enough; PYTHON=… chooses another.
+.venv/made:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	    $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && found=$$python && break; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "heliograph needs Python 3.11 or newer; python3 here is: $$(python3 --version 2>&1)" >&2; \
+	    echo "install one, or say which: make PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	if ! $$found -c 'import venv, ensurepip' 2>/dev/null; then \
+	    echo "this Python cannot make virtual environments: $$found" >&2; \
+	    echo "on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	fi; \
+	echo "making .venv with $$($$found --version)"; \
+	$$found -m venv .venv
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
