@@ -31,7 +31,6 @@ from actors.protocol.messages import (
     Reset,
     ServerMessage,
     Sig,
-    Snap,
     Sub,
     SubOk,
     Unsub,
@@ -228,10 +227,6 @@ def _sig(fields: Fields) -> Sig:
     )
 
 
-def _snap(fields: Fields) -> Snap:
-    return Snap(s=fields.text("s"), b=fields.integer("b"), signals=_signals(fields), more=fields.boolean("more"))
-
-
 def _live(fields: Fields) -> Live:
     return Live(s=fields.text("s"), g=fields.integer("g"), b=fields.integer("b"))
 
@@ -293,7 +288,6 @@ _SERVER_READERS: dict[str, Callable[[Fields], ServerMessage]] = {
     "welcome": _welcome,
     "subok": _subok,
     "sig": _sig,
-    "snap": _snap,
     "live": _live,
     "gap": _gap,
     "reset": _reset,

@@ -281,21 +281,6 @@ class Sig:
 
 
 @attrs.frozen(kw_only=True)
-class Snap:
-    """Current values, which may be older than what was delivered already; `more` says another part follows."""
-
-    s: str
-    b: int
-    signals: tuple[Signal, ...] = ()
-    more: bool = False
-
-    def encode(self) -> str:
-        """The message's text."""
-        joined = b",".join(signal.json for signal in self.signals).decode()
-        return f'{{"t":"snap","s":"{self.s}","b":{self.b},"d":[{joined}],"more":{_dump(self.more)}}}'
-
-
-@attrs.frozen(kw_only=True)
 class Live:
     """Catch-up of `s` has ended at `b`; from now on frames of group `g` count."""
 
@@ -394,7 +379,7 @@ class Ok:
 
 
 ClientMessage = Hello | Sub | Unsub | Pub | Ping
-ServerMessage = Welcome | SubOk | Sig | Snap | Live | Gap | Reset | Unsubbed | Goaway | Pong | Ok | Err
+ServerMessage = Welcome | SubOk | Sig | Live | Gap | Reset | Unsubbed | Goaway | Pong | Ok | Err
 
 
 def encode_sig(*, a: int, b: int, signals: Iterable[bytes], g: int | None = None, s: str | None = None) -> str:

@@ -1,0 +1,125 @@
+"""What the client machine tells its application and its transport."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from actors.signals import Signal
+
+ClientStateName = Literal["connecting", "resuming", "connected", "draining", "reconnecting", "closed"]
+SubStateName = Literal["pending", "catchup", "live", "failed"]
+
+
+@attrs.frozen
+class Open:
+    """The transport shall open a socket."""
+
+
+@attrs.frozen
+class Close:
+    """The transport shall close the socket; the machine has counted it as closed already."""
+
+    code: int
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ClientState:
+    """Where the client is.
+
+    Attributes:
+        attempt: of `reconnecting`: which retry this is, from 1. delay_ms: how long it waits first.
+        code: of `reconnecting` and `closed`: the close code, None when the socket ended without one.
+        reason: of the same: in words.
+        terminal: of `closed`: the server (or the protocol) asked for it, not the application.
+        session, resumed: of `connected`.
+    """
+
+    state: ClientStateName
+    attempt: int | None = None
+    delay_ms: float | None = None
+    code: int | None = None
+    reason: str = ""
+    terminal: bool | None = None
+    session: str | None = None
+    resumed: bool | None = None
+
+
+@attrs.frozen(kw_only=True)
+class SubState:
+    """Where a subscription is; `code` and `reason` say why it failed."""
+
+    s: str
+    state: SubStateName
+    code: int | None = None
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Signals:
+    """Deliver these, in order; afterwards the subscription's cursor is `c` of `epoch`. May be empty."""
+
+    s: str
+    signals: tuple[Signal, ...]
+    epoch: str
+    c: int
+
+
+@attrs.frozen(kw_only=True)
+class Gap:
+    """`a < o ≤ b` will not come (None: unknown); the cursor is then `c` of `epoch`, None after a reset.
+
+    `reason` is `retention`, `slow` or `epoch`.
+    """
+
+    s: str
+    a: int | None
+    b: int | None
+    reason: str
+    epoch: str | None
+    c: int | None
+
+
+@attrs.frozen(kw_only=True)
+class GapDetected:
+    """A frame began at `a`, beyond the cursor `c`; the machine repairs it by itself."""
+
+    s: str
+    c: int
+    a: int
+
+
+@attrs.frozen(kw_only=True)
+class Published:
+    """A publication is durable at offset `o`; `dup` says that it was there before."""
+
+    key: int
+    id: str
+    o: int
+    epoch: str
+    dup: bool
+
+
+@attrs.frozen(kw_only=True)
+class PublishRefused:
+    """A publication was refused for good."""
+
+    key: int
+    id: str
+    code: int
+    slug: str
+    msg: str
+
+
+@attrs.frozen(kw_only=True)
+class Notice:
+    """An `err` about the connection or about `hello`."""
+
+    code: int
+    slug: str
+    msg: str
+
+
+Event = Open | Close | ClientState | SubState | Signals | Gap | GapDetected | Published | PublishRefused | Notice
