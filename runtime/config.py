@@ -80,10 +80,13 @@ def load_config(
 
 @runtime_checkable
 class Authenticates(Protocol):
-    """What the settings of an app that knows authentication have."""
+    """What the settings of an app that knows authentication have.
+
+    They may also have `authentication_key`, the key a person sets to switch it on, such as `auth.tokens`.
+    """
 
     def authenticated(self) -> bool:
-        """Whether every request from another machine must prove who sent it."""
+        """Whether every client must prove who it is."""
         ...
 
 
@@ -93,12 +96,19 @@ def check_exposure(config: ServerConfig, settings: object) -> None:
     Raises:
         ConfigError: `host` is not a loopback address, and the settings have no authentication configured.
     """
-    if _is_loopback(config.host) or (isinstance(settings, Authenticates) and settings.authenticated()):
+    if _is_loopback(config.host):
         return
-    missing = "none is configured" if isinstance(settings, Authenticates) else "this app has none"
+    remedy = 'set server.host (or --host) to "127.0.0.1"'
+    if not isinstance(settings, Authenticates):
+        missing = "this app has none"
+    elif not settings.authenticated():
+        missing = "none is configured"
+        key = getattr(settings, "authentication_key", None)
+        remedy = f"set {key}, or {remedy}" if key else f"configure it, or {remedy}"
+    else:
+        return
     raise ConfigError(
-        f"server.host is {config.host!r}: listening for other machines needs authentication, and {missing}; "
-        'set server.host (or --host) to "127.0.0.1", and let a proxy on this machine authenticate and forward'
+        f"server.host is {config.host!r}: listening for other machines needs authentication, and {missing}; {remedy}"
     )
 
 
