@@ -1,0 +1,71 @@
+// The vectors that every client of signals.v1 passes; their format is in actors/protocol/vectors/README.md.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, it } from "node:test";
+
+import { Connection, afterClose, backoffMs } from "../../actors/client/js/client.js";
+
+const folder = new URL("../../actors/protocol/vectors/", import.meta.url);
+const load = (name) => JSON.parse(readFileSync(new URL(name, folder), "utf8"));
+
+/** Whether `seen` has everything that `wanted` names; where it does not, the assertion shows both. */
+function assertMatches(seen, wanted, at) {
+  if (wanted === null) return assert.equal(seen ?? null, null, at);
+  if (typeof wanted !== "object") return assert.deepEqual(seen, wanted, at);
+  if (Array.isArray(wanted)) {
+    assert.ok(Array.isArray(seen) && seen.length === wanted.length, `${at}: saw ${JSON.stringify(seen)}, not ${JSON.stringify(wanted)}`);
+    return wanted.forEach((each, index) => assertMatches(seen[index], each, `${at}[${index}]`));
+  }
+  assert.equal(typeof seen, "object", `${at}: saw ${JSON.stringify(seen)}`);
+  for (const [key, value] of Object.entries(wanted)) assertMatches(seen[key], value, `${at}.${key}`);
+}
+
+function draws(list = [0.5]) {
+  let next = 0;
+  return () => list[Math.min(next++, list.length - 1)];
+}
+
+function feed(machine, step) {
+  if (step.app === "start") return machine.start();
+  if (step.app === "stop") return machine.stop();
+  if (step.app?.subscribe) return machine.subscribe(step.app.subscribe);
+  if (step.app?.unsubscribe) return machine.unsubscribe(step.app.unsubscribe);
+  if (step.app?.publish) return machine.publish(step.app.publish);
+  if (step.opened) return machine.opened({});
+  if (step.receive !== undefined) return machine.receive(step.receive);
+  if (step.closed !== undefined) return machine.closed(step.closed);
+  if (step.now !== undefined) return machine.tick(step.now);
+  throw new Error(`an input this runner does not know: ${JSON.stringify(step)}`);
+}
+
+function shown(event) {
+  return event.e === "signals" ? { ...event, o: event.signals.map(({ o }) => o) } : event;
+}
+
+for (const file of readdirSync(folder).filter((name) => /^client-.*\.json$/.test(name))) {
+  describe(file, () => {
+    for (const { name, random, steps } of load(file)) {
+      it(name, () => {
+        const machine = new Connection({ random: draws(random) });
+        steps.forEach((step, index) => {
+          const at = `step ${index} ${JSON.stringify(step).slice(0, 160)}`;
+          const events = feed(machine, step).map(shown);
+          const sent = machine.outgoing.splice(0);
+          for (const text of sent) if (JSON.parse(text).t === "ping") assert.equal(text, '{"t":"ping"}');
+          assertMatches(events, step.expect?.events ?? [], `${at} events`);
+          assertMatches(sent.map((text) => JSON.parse(text)), step.expect?.send ?? [], `${at} send`);
+        });
+      });
+    }
+  });
+}
+
+describe("backoff.json", () => {
+  const { delays, after_close: closes } = load("backoff.json");
+  for (const { attempt, random, delay_ms: delay } of delays) {
+    it(`attempt ${attempt} with draw ${random} waits ${delay} ms`, () => {
+      assert.equal(Math.floor(backoffMs(attempt, random)), Math.floor(delay));
+    });
+  }
+  for (const { code, does } of closes) it(`close ${code}: ${does}`, () => assert.equal(afterClose(code), does));
+});
