@@ -105,7 +105,7 @@ def copy(value: T) -> T:
     Raises:
         TypeError: something in the value is not legal; the message names its path.
     """
-    cls = value.__class__
+    cls: Any = value.__class__
     if cls in _ATOMS:
         return value
     if cls is tuple:  # the arguments of a call: mostly few atoms

@@ -37,7 +37,7 @@ class WriteBatch:
     sequence: int
     delete_all: bool = False
     writes: Mapping[bytes, bytes | None]
-    alarm: float | None | Keep = KEEP
+    alarm: float | Keep | None = KEEP
 
     @property
     def size(self) -> int:
@@ -52,9 +52,7 @@ class ReadHandle(Protocol):
         """The durable value of a key."""
         ...
 
-    def list(
-        self, start: bytes, end: bytes | None, limit: int | None, reverse: bool
-    ) -> Sequence[tuple[bytes, bytes]]:
+    def list(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
         """Durable pairs with `start <= key < end` in byte order (descending if reverse), at most `limit`."""
         ...
 

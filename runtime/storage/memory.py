@@ -1,0 +1,157 @@
+"""A store in memory that knows what a power cut leaves; for tests and simulations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from runtime.ids import ActorId
+from runtime.storage.commit_queue import CommitQueue
+from runtime.storage.store import KEEP, Done, ReadHandle, WriteBatch
+
+_GROUP_BYTES = 8 * 1024 * 1024
+
+
+@attrs.define(eq=False)
+class _Actor:
+    actor: ActorId
+    values: dict[bytes, bytes] = attrs.field(factory=dict)
+    alarm: float | None = None
+
+
+class MemoryStore:
+    """The seam of `runtime.storage.store` in memory, with commits that take time and can be lost or fail.
+
+    A store object outlives runs: `run` it again after a crash or an orderly end and what was durable is there.
+
+    Args:
+        delay: seconds (of the trio clock) that each commit takes, or a function giving them.
+        lineage: the lineage id.
+    """
+
+    def __init__(self, *, delay: float | Callable[[], float] = 0.0, lineage: str = "memory") -> None:
+        self.lineage = lineage
+        self._delay: Callable[[], float] = delay if callable(delay) else lambda: delay
+        self._durable: dict[ActorId, _Actor] = {}
+        self._queue = CommitQueue()
+        self._failures: list[tuple[Exception, ActorId | None]] = []
+        self._scopes: list[trio.CancelScope] = []
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Commit what is submitted until cancelled, then finish; a crash ends it at once."""
+        queue = self._queue
+        with trio.CancelScope() as serving, trio.CancelScope(shield=True) as finishing:
+            self._scopes = [serving, finishing]
+            task_status.started()
+            try:
+                while True:
+                    finishing.shield = False
+                    await queue.wait()
+                    finishing.shield = True
+                    await self._commit_waiting(queue)
+            finally:
+                finishing.shield = True
+                await self._commit_waiting(queue)
+
+    def open(self, actor: ActorId) -> ReadHandle:
+        """A handle for reads of the durable keys."""
+        return _MemoryReads(self._durable, actor)
+
+    def submit(self, batch: WriteBatch, done: Done) -> None:
+        """Take a batch; it becomes durable after the delay."""
+        self._queue.submit(batch, done)
+
+    def alarms(self) -> Sequence[tuple[ActorId, float]]:
+        """Every durable alarm."""
+        return [(held.actor, held.alarm) for held in self._durable.values() if held.alarm is not None]
+
+    def list_ids(self, namespace: str) -> Sequence[ActorId]:
+        """Every actor of a namespace that wrote something after its last `delete_all`, in the order of their bytes."""
+        ids = [held.actor for held in self._durable.values() if held.actor.namespace == namespace]
+        return sorted(ids, key=lambda actor: actor.raw)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Submitted and not yet durable."""
+        return self._queue.backlog_bytes
+
+    # What tests and simulations do to it.
+
+    def fail_next(self, error: Exception, *, actor: ActorId | None = None) -> None:
+        """Make the next commit fail: the whole group, or only the batches of one actor."""
+        self._failures.append((error, actor))
+
+    def crash(self) -> None:
+        """Lose what is not durable, as a power cut does: nobody hears of it. `run` may be called again."""
+        self._queue.drop()
+        self._queue = CommitQueue()
+        for scope in self._scopes:
+            scope.cancel()
+        self._scopes = []
+
+    # Commits.
+
+    async def _commit_waiting(self, queue: CommitQueue) -> None:
+        while queue:
+            batches = queue.take_group(_GROUP_BYTES)
+            await trio.sleep(self._delay())
+            failed = self._failed(batches)
+            for place, batch in enumerate(batches):
+                if place not in failed:
+                    self._apply(batch)
+            queue.settle(failed)
+
+    def _failed(self, batches: Sequence[WriteBatch]) -> dict[int, Exception]:
+        if not self._failures:
+            return {}
+        error, actor = self._failures[0]
+        failed = {place: error for place, batch in enumerate(batches) if actor is None or batch.actor == actor}
+        if failed:
+            del self._failures[0]
+        return failed
+
+    def _apply(self, batch: WriteBatch) -> None:
+        held = self._durable.get(batch.actor)
+        if batch.delete_all and held is not None:
+            held.values.clear()
+        if held is None and (batch.writes or batch.alarm is not KEEP):
+            held = self._durable[batch.actor] = _Actor(batch.actor)
+        if held is None:
+            return
+        if held.actor.name is None and batch.actor.name is not None:
+            held.actor = batch.actor
+        for key, value in batch.writes.items():
+            if value is None:
+                held.values.pop(key, None)
+            else:
+                held.values[key] = value
+        if batch.alarm is not KEEP:
+            held.alarm = batch.alarm
+        if batch.delete_all and not held.values and held.alarm is None:
+            del self._durable[batch.actor]
+
+
+class _MemoryReads:
+    """Reads of one actor."""
+
+    def __init__(self, durable: dict[ActorId, _Actor], actor: ActorId) -> None:
+        self._durable = durable
+        self._actor = actor
+
+    def get(self, key: bytes) -> bytes | None:
+        held = self._durable.get(self._actor)
+        return None if held is None else held.values.get(key)
+
+    def list(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
+        held = self._durable.get(self._actor)
+        if held is None:
+            return []
+        pairs = [(k, v) for k, v in held.values.items() if start <= k and (end is None or k < end)]
+        pairs.sort(reverse=reverse)
+        return pairs[:limit]
+
+    def alarm(self) -> float | None:
+        held = self._durable.get(self._actor)
+        return None if held is None else held.alarm

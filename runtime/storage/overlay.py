@@ -1,0 +1,194 @@
+"""What one live instance has written and the store has not made durable yet, laid over what is durable."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import attrs
+
+from runtime.ids import ActorId
+from runtime.storage.store import KEEP, Keep, ReadHandle, WriteBatch
+
+_UNWRITTEN = object()
+
+
+@attrs.define(eq=False)
+class _OpenBatch:
+    delete_all: bool = False
+    writes: dict[bytes, bytes | None] = attrs.field(factory=dict)
+    alarm: float | Keep | None = KEEP
+
+
+class Overlay:
+    """Reads and writes of one instance in bytes.
+
+    Three layers, newest first: the open batch, the sealed batches (merged), the durable keys of the read handle.
+    Every change of the open batch is in the undo log, so that a transaction can take its part back.
+    """
+
+    __slots__ = ("_actor", "_alarm", "_cleared", "_handle", "_last", "_open", "_sealed", "_unconfirmed", "_undo")
+
+    def __init__(self, actor: ActorId, handle: ReadHandle) -> None:
+        self._actor = actor
+        self._handle = handle
+        self._open: _OpenBatch | None = None
+        self._last = 0  # number of the newest sealed batch
+        self._sealed: dict[bytes, tuple[int, bytes | None]] = {}
+        self._cleared = 0  # number of the newest sealed delete_all, 0 once that is durable
+        self._alarm: tuple[int, float | Keep | None] = (0, KEEP)
+        self._unconfirmed: deque[WriteBatch] = deque()
+        self._undo: list[tuple[bytes | None, object]] = []
+
+    @property
+    def is_open(self) -> bool:
+        """A batch was begun and is not sealed."""
+        return self._open is not None
+
+    @property
+    def last_sealed(self) -> int:
+        """The number of the newest sealed batch; 0 before the first."""
+        return self._last
+
+    # Reads.
+
+    def get(self, key: bytes) -> bytes | None:
+        """The newest value of a key."""
+        batch = self._open
+        if batch is not None:
+            value = batch.writes.get(key, _UNWRITTEN)
+            if value is not _UNWRITTEN:
+                return value  # type: ignore[return-value]
+            if batch.delete_all:
+                return None
+        if self._sealed:
+            entry = self._sealed.get(key)
+            if entry is not None:
+                return entry[1]
+        return None if self._cleared else self._handle.get(key)
+
+    def list(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
+        """The newest pairs of a range, as `ReadHandle.list`."""
+        written = self._written_between(start, end)
+        if not self._reads_through:
+            durable: Sequence[tuple[bytes, bytes]] = ()
+        else:
+            # Each written key hides at most one durable pair, so this many are enough.
+            wanted = None if limit is None else limit + len(written)
+            durable = self._handle.list(start, end, wanted, reverse)
+        if not written:
+            return durable
+        merged = [pair for pair in durable if pair[0] not in written]
+        merged += [(key, value) for key, value in written.items() if value is not None]
+        merged.sort(reverse=reverse)
+        return merged[:limit]
+
+    def alarm(self) -> float | None:
+        """The newest due time."""
+        if self._open is not None and self._open.alarm is not KEEP:
+            return self._open.alarm
+        if self._alarm[1] is not KEEP:
+            return self._alarm[1]
+        return self._handle.alarm()
+
+    @property
+    def _reads_through(self) -> bool:
+        return not self._cleared and not (self._open is not None and self._open.delete_all)
+
+    def _written_between(self, start: bytes, end: bytes | None) -> dict[bytes, bytes | None]:
+        written: dict[bytes, bytes | None] = {}
+        batch = self._open
+        if self._sealed and not (batch is not None and batch.delete_all):
+            written |= {k: v for k, (_, v) in self._sealed.items() if start <= k and (end is None or k < end)}
+        if batch is not None:
+            written |= {k: v for k, v in batch.writes.items() if start <= k and (end is None or k < end)}
+        return written
+
+    # Writes: all of them join the open batch.
+
+    def begin(self) -> None:
+        """Open a batch unless one is open. A batch that was begun is sealed even when it ends up empty."""
+        if self._open is None:
+            self._open = _OpenBatch()
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Set a key; None deletes."""
+        assert self._open is not None
+        writes = self._open.writes
+        self._undo.append((key, writes.get(key, _UNWRITTEN)))
+        writes[key] = value
+
+    def clear(self) -> None:
+        """Delete every key; not inside a transaction, it cannot be undone."""
+        assert self._open is not None
+        self._open.delete_all = True
+        self._open.writes.clear()
+        self._undo.clear()
+
+    def set_alarm(self, time: float | None) -> None:
+        """Set or delete the alarm."""
+        assert self._open is not None
+        self._undo.append((None, self._open.alarm))
+        self._open.alarm = time
+
+    def mark(self) -> int:
+        """A point to undo to; valid until the batch is sealed."""
+        return len(self._undo)
+
+    def undo(self, mark: int) -> None:
+        """Take back every put and alarm change since the mark."""
+        batch = self._open
+        while len(self._undo) > mark:
+            key, before = self._undo.pop()
+            assert batch is not None
+            if key is None:
+                batch.alarm = before  # type: ignore[assignment]
+            elif before is _UNWRITTEN:
+                del batch.writes[key]
+            else:
+                batch.writes[key] = before  # type: ignore[assignment]
+
+    # The life of a batch.
+
+    def seal(self) -> WriteBatch | None:
+        """Close the open batch and give it a number; None when there is none."""
+        opened = self._open
+        if opened is None:
+            return None
+        self._open = None
+        self._undo.clear()
+        self._last = number = self._last + 1
+        if opened.delete_all:
+            self._sealed.clear()
+            self._cleared = number
+        for key, value in opened.writes.items():
+            self._sealed[key] = (number, value)
+        if opened.alarm is not KEEP:
+            self._alarm = (number, opened.alarm)
+        batch = WriteBatch(
+            actor=self._actor,
+            sequence=number,
+            delete_all=opened.delete_all,
+            writes=opened.writes,
+            alarm=opened.alarm,
+        )
+        self._unconfirmed.append(batch)
+        return batch
+
+    def committed(self, sequence: int) -> None:
+        """Forget what is durable now: every batch up to this number."""
+        while self._unconfirmed and self._unconfirmed[0].sequence <= sequence:
+            batch = self._unconfirmed.popleft()
+            for key in batch.writes:
+                entry = self._sealed.get(key)
+                if entry is not None and entry[0] == batch.sequence:
+                    del self._sealed[key]
+        if self._cleared <= sequence:
+            self._cleared = 0
+        if self._alarm[0] <= sequence:
+            self._alarm = (0, KEEP)
+
+    def drop_open(self) -> None:
+        """Forget the open batch; sealed ones still count."""
+        self._open = None
+        self._undo.clear()

@@ -1,0 +1,452 @@
+"""What an actor sees as `ctx.storage`: synchronous typed reads and writes, one alarm, transactions.
+
+No method except `sync` and `transaction` ever waits, so no other event of the actor comes between two storage
+calls. Everything written up to the next real wait is one atomic batch, made durable in the background.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar, overload
+
+from runtime import codec
+from runtime.ids import ActorId
+from runtime.limits import StorageLimits
+from runtime.storage.keys import check_list_limit, check_value, key_bytes, key_range, key_text, keys_bytes
+from runtime.storage.overlay import Overlay
+from runtime.storage.store import ReadHandle, WriteBatch
+from runtime.storage.transaction import Transaction
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+class StorageGate(Protocol):
+    """What storage needs from the live instance that it belongs to."""
+
+    def check(self) -> None:
+        """Raises when the instance is broken: its storage is no longer accessible."""
+        ...
+
+    def wrote(self, *, confirmed: bool) -> None:
+        """A write is about to join the open batch; not confirmed: effects need not wait for it."""
+        ...
+
+    async def sync(self) -> None:
+        """A real wait until everything written so far is durable."""
+        ...
+
+    async def critical_section(self, fn: Callable[[], Awaitable[T]], /) -> T:
+        """Runs `fn` with every other event kept out; an exception inside destroys the instance."""
+        ...
+
+
+class Storage:
+    """The durable keys and the alarm of one actor.
+
+    Keys are text up to 2,048 bytes of UTF-8, values anything that `runtime.codec` encodes, up to 131,072 bytes.
+    A call takes at most 128 keys. Key order is the order of the UTF-8 bytes.
+    """
+
+    def __init__(
+        self,
+        actor_id: ActorId,
+        handle: ReadHandle,
+        gate: StorageGate,
+        *,
+        limits: StorageLimits,
+        has_alarm_handler: bool,
+        now: Callable[[], float],
+        lineage: str,
+    ) -> None:
+        self.lineage = lineage
+        self._overlay = Overlay(actor_id, handle)
+        self._gate = gate
+        self._limits = limits
+        self._has_alarm_handler = has_alarm_handler
+        self._now = now
+        self._alarm_hidden = False  # the handler runs and has set no alarm anew
+        self._transactions: builtins.list[Transaction] = []
+        self._snapshots: dict[bytes, Any] = {}
+
+    # ── reads ──
+
+    @overload
+    def get(self, key: str) -> Any: ...
+    @overload
+    def get(self, key: str, type: type[T]) -> T | None: ...
+    @overload
+    def get(self, key: str, type: type[T], default: D) -> T | D: ...
+    @overload
+    def get(self, key: str, type: Any = ..., default: Any = ...) -> Any: ...
+    def get(self, key: str, type: Any = Any, default: Any = None) -> Any:  # noqa: A002
+        """The value of a key as a `type`; the default when there is none.
+
+        Raises:
+            LimitExceeded: the key is over 2,048 bytes.
+            codec.UndecodableError: the stored value is no `type`.
+        """
+        self._gate.check()
+        data = self._overlay.get(key_bytes(key, self._limits))
+        return default if data is None else codec.decode(data, type)
+
+    @overload
+    def get_many(self, keys: Iterable[str]) -> dict[str, Any]: ...
+    @overload
+    def get_many(self, keys: Iterable[str], type: type[T]) -> dict[str, T]: ...
+    @overload
+    def get_many(self, keys: Iterable[str], type: Any) -> dict[str, Any]: ...
+    def get_many(self, keys: Iterable[str], type: Any = Any) -> dict[str, Any]:  # noqa: A002
+        """The values of up to 128 keys, in key order; missing keys are left out.
+
+        Raises:
+            LimitExceeded: too many keys, or one is too long.
+        """
+        self._gate.check()
+        found: dict[str, Any] = {}
+        for key in sorted(set(keys_bytes(keys, self._limits))):
+            data = self._overlay.get(key)
+            if data is not None:
+                found[key_text(key)] = codec.decode(data, type)
+        return found
+
+    @overload
+    def list(
+        self,
+        *,
+        start: str | None = ...,
+        start_after: str | None = ...,
+        end: str | None = ...,
+        prefix: str | None = ...,
+        reverse: bool = ...,
+        limit: int | None = ...,
+    ) -> dict[str, Any]: ...
+    @overload
+    def list(
+        self,
+        type: type[T],
+        *,
+        start: str | None = ...,
+        start_after: str | None = ...,
+        end: str | None = ...,
+        prefix: str | None = ...,
+        reverse: bool = ...,
+        limit: int | None = ...,
+    ) -> dict[str, T]: ...
+    @overload
+    def list(
+        self,
+        type: Any,
+        *,
+        start: str | None = ...,
+        start_after: str | None = ...,
+        end: str | None = ...,
+        prefix: str | None = ...,
+        reverse: bool = ...,
+        limit: int | None = ...,
+    ) -> dict[str, Any]: ...
+    def list(
+        self,
+        type: Any = Any,  # noqa: A002
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> dict[str, Any]:
+        """Pairs in key order; all bounds given must hold.
+
+        Durable Objects: `list()`. `reverse` gives the same range from its high end; it does not swap the bounds.
+
+        Args:
+            type: what each value is decoded as.
+            start: the lowest key.
+            start_after: the key below the lowest; not together with start.
+            end: the key above the highest.
+            prefix: what each key begins with.
+            reverse: from the highest to the lowest key.
+            limit: at most so many pairs, counted from where it begins.
+
+        Raises:
+            TypeError: start with start_after, or a limit that is no positive whole number.
+        """
+        self._gate.check()
+        check_list_limit(limit)
+        low, high = key_range(start, start_after, end, prefix)
+        if high is not None and low >= high:
+            return {}
+        pairs = self._overlay.list(low, high, limit, reverse)
+        return {key_text(key): codec.decode(data, type) for key, data in pairs}
+
+    # ── writes ──
+
+    def put(self, key: str, value: object, *, allow_unconfirmed: bool = False) -> None:
+        """Set a key. What is stored is independent of the value from here on.
+
+        Args:
+            key: up to 2,048 bytes of UTF-8.
+            value: anything that `runtime.codec` encodes, up to 131,072 bytes encoded.
+            allow_unconfirmed: effects of the actor need not wait until this write is durable.
+
+        Raises:
+            LimitExceeded: key or value is too large.
+            TypeError: the value cannot be stored; the message names the part.
+        """
+        self._gate.check()
+        name, data = key_bytes(key, self._limits), codec.encode(value)
+        check_value(key, data, self._limits)
+        self._begin(confirmed=not allow_unconfirmed)
+        self._write(name, data)
+
+    def put_many(self, entries: Mapping[str, object], *, allow_unconfirmed: bool = False) -> None:
+        """Set up to 128 keys; none when one of them is refused. Raises: as `put`."""
+        self._gate.check()
+        names = keys_bytes(entries, self._limits)
+        values = [codec.encode(value) for value in entries.values()]
+        for key, data in zip(entries, values, strict=True):
+            check_value(key, data, self._limits)
+        if not names:
+            return
+        self._begin(confirmed=not allow_unconfirmed)
+        for name, data in zip(names, values, strict=True):
+            self._write(name, data)
+
+    def delete(self, key: str, *, allow_unconfirmed: bool = False) -> bool:
+        """Remove a key; whether it existed."""
+        self._gate.check()
+        return self._delete([key_bytes(key, self._limits)], confirmed=not allow_unconfirmed) == 1
+
+    def delete_many(self, keys: Iterable[str], *, allow_unconfirmed: bool = False) -> int:
+        """Remove up to 128 keys; how many of them existed."""
+        self._gate.check()
+        return self._delete(keys_bytes(keys, self._limits), confirmed=not allow_unconfirmed)
+
+    def delete_all(self) -> None:
+        """Remove every key and the alarm, in the open batch.
+
+        Raises:
+            RuntimeError: inside a transaction.
+        """
+        self._gate.check()
+        if self._transactions:
+            raise RuntimeError("Cannot call delete_all() within a transaction")
+        self._begin(confirmed=True)
+        self._overlay.clear()
+        self._snapshots.clear()
+        if not self._alarm_hidden:
+            self._overlay.set_alarm(None)
+
+    async def sync(self) -> None:
+        """Wait until everything written so far is durable; other events may come in between.
+
+        Inside a transaction this waits for what was written before the transaction.
+        """
+        self._gate.check()
+        await self._gate.sync()
+
+    # ── alarm ──
+
+    def get_alarm(self) -> float | None:
+        """When the alarm is due (wall clock, seconds), None without one.
+
+        While the alarm handler runs this is None unless the handler set it anew (as in Durable Objects).
+        """
+        self._gate.check()
+        return None if self._alarm_hidden else self._overlay.alarm()
+
+    def set_alarm(self, time_s: float) -> None:
+        """Set the one alarm, replacing an earlier one; a time that is past means now.
+
+        Args:
+            time_s: wall clock, seconds since the Unix epoch.
+
+        Raises:
+            TypeError: the time is not positive, or the class has no `alarm` handler.
+        """
+        self._gate.check()
+        if not self._has_alarm_handler:
+            raise TypeError("Your actor class must have an alarm() handler in order to call set_alarm()")
+        if not 0 < time_s < math.inf:
+            raise TypeError(f"set_alarm() cannot be called with an alarm time <= 0 or infinite; got {time_s!r}")
+        self._begin(confirmed=True)
+        self._overlay.set_alarm(max(float(time_s), self._now()))
+        self._alarm_hidden = False
+
+    def delete_alarm(self) -> None:
+        """Remove the alarm. In the alarm handler: has no effect on the running one, removes one just set."""
+        if self.get_alarm() is not None:
+            self._begin(confirmed=True)
+            self._overlay.set_alarm(None)
+
+    # ── transactions ──
+
+    async def transaction(self, fn: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `fn` with every other event kept out; on an exception undo what was written inside and raise it.
+
+        Durable Objects: `transaction()`, a critical section plus a savepoint. Plain storage calls inside join the
+        transaction. Effects that leave while it runs do not wait for its writes, which count from its end.
+        """
+        self._gate.check()
+
+        async def section() -> Callable[[], T]:
+            # The outcome leaves the section as a value: an exception would destroy the instance.
+            transaction = self._enter(defers=True)
+            try:
+                value = await fn(transaction)
+            except Exception as error:  # noqa: BLE001 -- raised again outside of the section
+                self._undo_to(transaction)
+                return _raiser(error)
+            except BaseException:
+                self._undo_to(transaction)
+                raise
+            self._commit(transaction)
+            return lambda: value
+
+        result = await self._gate.critical_section(section)
+        return result()
+
+    def transaction_sync(self, fn: Callable[[], T]) -> T:
+        """Run `fn`, which must not wait; on an exception undo what was written inside and raise it.
+
+        Durable Objects: `transactionSync()`. It belongs to the surrounding batch.
+        """
+        self._gate.check()
+        transaction = self._enter(defers=False)
+        try:
+            value = fn()
+        except BaseException:
+            self._undo_to(transaction)
+            raise
+        self._commit(transaction)
+        return value
+
+    def _enter(self, *, defers: bool) -> Transaction:
+        transaction = Transaction(self, self._overlay.mark(), self._alarm_hidden, defers=defers)
+        self._transactions.append(transaction)
+        return transaction
+
+    def _commit(self, transaction: Transaction) -> None:
+        if transaction.state != "open":
+            return
+        assert self._transactions[-1] is transaction
+        self._transactions.pop()
+        transaction.state = "committed"
+        if transaction.confirmed_writes:
+            if any(outer.defers for outer in self._transactions):
+                self._transactions[-1].confirmed_writes = True
+            else:
+                self._gate.wrote(confirmed=True)
+
+    def _undo_to(self, transaction: Transaction) -> None:
+        """Take back a transaction and those inside it; nothing when it has ended."""
+        while transaction.state == "open":
+            last = self._transactions.pop()
+            last.state = "rolled back"
+            self._overlay.undo(last.mark)
+            self._alarm_hidden = last.alarm_hidden
+            self._snapshots.clear()
+
+    # ── for `durable`: a decoded value next to its bytes ──
+
+    def read_snapshot(self, key: bytes, decode: Callable[[bytes | None], T]) -> T:
+        """The decoded value of a key; decoded once, and again after it was written or rolled back."""
+        self._gate.check()
+        if key not in self._snapshots:
+            self._snapshots[key] = decode(self._overlay.get(key))
+        value: T = self._snapshots[key]
+        return value
+
+    def write_snapshot(self, key: bytes, data: bytes, value: object) -> None:
+        """Set a key to bytes whose decoded value is known. Raises: LimitExceeded."""
+        self._gate.check()
+        check_value(key_text(key), data, self._limits)
+        self._begin(confirmed=True)
+        self._write(key, data)
+        self._snapshots[key] = value
+
+    # ── for the actor's cell ──
+
+    def take_batch(self) -> WriteBatch | None:
+        """Seal the open batch: for the cell, at each real wait. None when nothing was written or a transaction runs.
+
+        Batches are numbered 1, 2, 3 … per Storage. One whose writes were rolled back is sealed empty.
+        """
+        return None if self._transactions else self._overlay.seal()
+
+    @property
+    def sequence(self) -> int:
+        """The number of the newest batch with writes: the open one, else the last sealed one; 0 before the first.
+
+        While an asynchronous transaction runs its writes do not count.
+        """
+        counts = self._overlay.is_open and not any(t.defers for t in self._transactions)
+        return self._overlay.last_sealed + counts
+
+    def committed(self, sequence: int) -> None:
+        """Batches up to this number are durable: reads of them go to the store from here on."""
+        self._overlay.committed(sequence)
+
+    def drop_open(self) -> None:
+        """Forget the open batch: the instance was destroyed."""
+        for transaction in self._transactions:
+            transaction.state = "rolled back"
+        self._transactions.clear()
+        self._overlay.drop_open()
+        self._snapshots.clear()
+
+    def begin_alarm(self) -> None:
+        """The alarm handler starts: its alarm is out of sight."""
+        self._alarm_hidden = True
+
+    def end_alarm(self, *, success: bool) -> None:
+        """The alarm handler ended.
+
+        At success, unless a new alarm was set, the alarm's deletion joins the open batch, so that it becomes durable
+        with the handler's last writes (Durable Objects: the alarm is deleted only then). At failure it stays.
+        """
+        if self._alarm_hidden and success:
+            self._gate.check()
+            self._begin(confirmed=True)
+            self._overlay.set_alarm(None)
+        self._alarm_hidden = False
+
+    # ── helpers ──
+
+    def _begin(self, *, confirmed: bool) -> None:
+        """Before each write: open a batch and let the gate know, or let it refuse."""
+        fresh = not self._overlay.is_open
+        self._overlay.begin()
+        try:
+            if any(transaction.defers for transaction in self._transactions):
+                self._gate.wrote(confirmed=False)
+                self._transactions[-1].confirmed_writes |= confirmed
+            else:
+                self._gate.wrote(confirmed=confirmed)
+        except BaseException:
+            if fresh:
+                self._overlay.drop_open()
+            raise
+
+    def _write(self, key: bytes, data: bytes | None) -> None:
+        self._overlay.put(key, data)
+        if self._snapshots:
+            self._snapshots.pop(key, None)
+
+    def _delete(self, keys: Iterable[bytes], *, confirmed: bool) -> int:
+        existing = [key for key in dict.fromkeys(keys) if self._overlay.get(key) is not None]
+        if existing:
+            self._begin(confirmed=confirmed)
+        for key in existing:
+            self._write(key, None)
+        return len(existing)
+
+
+def _raiser(error: Exception) -> Callable[[], Any]:
+    def raise_() -> Any:
+        raise error
+
+    return raise_
