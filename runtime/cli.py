@@ -8,6 +8,7 @@ import gc
 import importlib
 import importlib.metadata
 import os
+import resource
 import shlex
 import shutil
 import sys
@@ -181,6 +182,7 @@ def _run(app: App, config: ServerConfig, settings: Any, *, hints: bool) -> None:
     # The cyclic collector looks at every connection's objects again and again although next to none of them is
     # garbage; with its default thresholds it more than halves the rate at which clients can connect.
     gc.set_threshold(50_000, 20, 100)
+    _allow_descriptors(config.connections)
 
     def ready(url: str) -> None:
         gc.collect()
@@ -200,6 +202,16 @@ def _run(app: App, config: ServerConfig, settings: Any, *, hints: bool) -> None:
         if text is None:
             raise
         raise click.ClickException(text) from error
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Raise the soft limit of open files, 1,024 as a rule, to what the connections need, as far as is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256  # the database, the listener, standard streams, what sources open
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _what_next(url: str, *, default: bool) -> str:

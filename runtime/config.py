@@ -37,7 +37,7 @@ class ServerConfig:
         data: the folder of everything durable, made if missing; relative to the working directory.
         allowed_hosts: names the `Host` header may have, beside `host` and the loopback names.
         allowed_origins: origins (`https://example.org`) a browser may connect from, beside the server's own.
-        connections: open TCP connections; further ones wait in the kernel's queue.
+        connections: open at the same time; beyond that a client gets 503.
         body_bytes: the longest request body.
         log_level: events below it are not logged.
         log_format: `auto` is `console` on a terminal and `json` elsewhere.
@@ -48,7 +48,7 @@ class ServerConfig:
     data: Path = Path("data")
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
-    connections: int = attrs.field(default=20_000, validator=attrs.validators.ge(1))
+    connections: int = attrs.field(default=50_000, validator=attrs.validators.ge(1))
     body_bytes: int = attrs.field(default=limits.REQUEST_BODY_BYTES, validator=attrs.validators.ge(1))
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
