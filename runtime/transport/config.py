@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from runtime import limits
+
+
+def _lower(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
 
 
 @attrs.frozen(kw_only=True)
@@ -23,11 +29,12 @@ class TransportConfig:
         connections: open at the same time; beyond that a client gets 503.
         refusals: such answers given at the same time; beyond that a client is dropped.
         retry_after_s: what a 503 tells the client to wait.
+        keepalive_s: silence after which TCP asks whether the peer is still there, and between the four times it asks.
         backoff_s: pause of the listener when the process is out of descriptors.
     """
 
-    hosts: frozenset[str] = frozenset()
-    origins: frozenset[str] = frozenset()
+    hosts: frozenset[str] = attrs.field(factory=frozenset, converter=_lower)
+    origins: frozenset[str] = attrs.field(factory=frozenset, converter=_lower)
     head_bytes: int = limits.REQUEST_HEAD_BYTES
     head_count: int = limits.REQUEST_HEADERS
     head_s: float = limits.REQUEST_HEAD_S
@@ -40,4 +47,5 @@ class TransportConfig:
     connections: int = 50_000
     refusals: int = 64
     retry_after_s: int = 5
+    keepalive_s: int = 60
     backoff_s: float = 0.1

@@ -58,13 +58,13 @@ class FrameStream:
         close_s: seconds from our close frame to the end of the connection, whatever the peer does.
     """
 
-    _stream: trio.abc.Stream
-    _write_now: WriteNow = attrs.field(kw_only=True)
-    _start_soon: StartSoon = attrs.field(kw_only=True)
+    _stream: trio.abc.Stream = attrs.field(alias="stream")
+    _write_now: WriteNow = attrs.field(alias="write_now", kw_only=True)
+    _start_soon: StartSoon = attrs.field(alias="start_soon", kw_only=True)
     _limit: int = attrs.field(default=limits.SOCKET_BACKLOG_BYTES, alias="backlog_bytes", kw_only=True)
-    _slow_code: int = attrs.field(default=1013, kw_only=True)
-    _stall_s: float = attrs.field(default=limits.SOCKET_BACKLOG_S, kw_only=True)
-    _close_s: float = attrs.field(default=CLOSE_S, kw_only=True)
+    _slow_code: int = attrs.field(default=1013, alias="slow_code", kw_only=True)
+    _stall_s: float = attrs.field(default=limits.SOCKET_BACKLOG_S, alias="stall_s", kw_only=True)
+    _close_s: float = attrs.field(default=CLOSE_S, alias="close_s", kw_only=True)
 
     _backlog: int = attrs.field(default=0, init=False)
     _state: int = attrs.field(default=_CORKED, init=False)

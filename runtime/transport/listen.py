@@ -1,0 +1,169 @@
+"""Where connections come in: accept loops, a bound on open connections, and going down in order."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+import trio
+from structlog.typing import FilteringBoundLogger
+from trio.lowlevel import ParkingLot
+
+from runtime.platform import Platform
+from runtime.transport.config import TransportConfig
+from runtime.transport.connection import Handler, Site, busy, serve_connection
+from runtime.transport.http import HttpConnection
+
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+_GONE_BEFORE_ACCEPT = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO})
+_KEEPALIVE_PROBES = 4
+
+
+class Transport:
+    """Serves HTTP and WebSocket on any number of listeners.
+
+    Going down: `stop()`, then `await drain(seconds)` for the requests under way; then the server closes its sockets
+    and waits for `await gone(seconds)`; cancelling `serve` drops what is left.
+
+    Args:
+        handler: answers requests; see `Site`.
+        config: bounds and allow lists.
+        platform: clock, ids and the write that never waits.
+        log: structured log.
+    """
+
+    def __init__(
+        self, handler: Handler, *, config: TransportConfig, platform: Platform, log: FilteringBoundLogger
+    ) -> None:
+        self._handler = handler
+        self._config = config
+        self._platform = platform
+        self._log = log
+        self._accepting = trio.CancelScope()
+        self._ended = ParkingLot()
+        self._open = 0
+        self._refusing = 0
+        self._site: Site | None = None
+
+    @property
+    def open_connections(self) -> int:
+        """Connections being served, WebSockets included."""
+        return self._open
+
+    @property
+    def requests_under_way(self) -> int:
+        """Requests that have begun and are not answered yet."""
+        return 0 if self._site is None else self._site.requests
+
+    async def serve(
+        self,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Accept and serve connections; returns after `stop` once every connection has ended. Closes the listeners.
+
+        Raises:
+            OSError: a listener broke. (Running out of descriptors is waited out.)
+        """
+        async with trio.open_nursery() as connections:
+            site = self._site = Site(
+                handler=self._handler,
+                config=self._config,
+                platform=self._platform,
+                log=self._log,
+                start_soon=connections.start_soon,
+                request_ended=self._ended.unpark_all,
+            )
+            with self._accepting:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, site, connections)
+                    task_status.started()
+
+    def stop(self) -> None:
+        """Accept no more connections; end those on which no request is under way; refuse further requests."""
+        self._accepting.cancel()
+        if self._site is not None:
+            self._site.draining = True
+            for wait in self._site.waiting:
+                wait.cancel()
+
+    async def drain(self, seconds: float) -> bool:
+        """Stop, and wait for the requests under way; False when some are left after `seconds`."""
+        self.stop()
+        return await self._until(lambda: self.requests_under_way == 0, seconds)
+
+    async def gone(self, seconds: float) -> bool:
+        """Wait until every connection has ended; False when some are left after `seconds`."""
+        return await self._until(lambda: self._open == 0, seconds)
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> bool:
+        with trio.move_on_after(seconds):
+            while not done():
+                await self._ended.park()
+        return done()
+
+    async def _accept(
+        self, listener: trio.abc.Listener[trio.abc.Stream], site: Site, connections: trio.Nursery
+    ) -> None:
+        starved = False
+        async with listener:
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as error:
+                    if error.errno in _GONE_BEFORE_ACCEPT:
+                        continue
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        raise
+                    if not starved:
+                        self._log.error("accept_paused", reason=str(error), open_connections=self._open)
+                    starved = True
+                    await trio.sleep(self._config.backoff_s)
+                    continue
+                starved = False
+                if self._open < self._config.connections:
+                    self._open += 1
+                    connections.start_soon(self._serve, stream, site)
+                elif self._refusing < self._config.refusals:
+                    self._refusing += 1
+                    connections.start_soon(self._refuse, stream)
+                else:
+                    await trio.aclose_forcefully(stream)
+
+    async def _serve(self, stream: trio.abc.Stream, site: Site) -> None:
+        try:
+            _keep_alive(stream, self._config.keepalive_s)
+            await serve_connection(stream, site)
+        finally:
+            self._open -= 1
+            self._ended.unpark_all()
+
+    async def _refuse(self, stream: trio.abc.Stream) -> None:
+        http = HttpConnection(stream, config=self._config, now=self._platform.now)
+        try:
+            await http.respond_refused(busy("The server has all the connections it may have.", self._config))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client is gone
+        finally:
+            self._refusing -= 1
+            await trio.aclose_forcefully(stream)
+
+
+def _keep_alive(stream: trio.abc.Stream, seconds: int) -> None:
+    """Let the kernel find out about peers that vanished without a word."""  # TCP_NODELAY is Trio's default
+    if not isinstance(stream, trio.SocketStream):
+        return
+    try:
+        stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_KEEPIDLE", seconds),
+            ("TCP_KEEPINTVL", seconds),
+            ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+        ):
+            option = getattr(trio.socket, name, None)
+            if option is not None:
+                stream.setsockopt(trio.socket.IPPROTO_TCP, option, value)
+    except OSError:
+        pass  # the client is gone, or this is no TCP socket

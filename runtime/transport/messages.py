@@ -1,0 +1,152 @@
+"""Received bytes to WebSocket messages: reassembled, bounded, checked; no I/O.
+
+wsproto reads the frames; this joins fragments into messages in one buffer that never exceeds the bound, so that a
+client which sends many tiny pieces costs no more than their sum.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+
+import attrs
+from wsproto.frame_protocol import LOCAL_ONLY_CLOSE_REASONS, CloseReason, Frame, FrameDecoder, Opcode, ParseFailed
+
+_REGISTERED = frozenset(CloseReason) - frozenset(LOCAL_ONLY_CLOSE_REASONS)
+_PRIVATE = range(3000, 5000)
+
+
+@attrs.frozen
+class Ping:
+    """A protocol ping; the pong carries its payload."""
+
+    payload: bytes
+
+
+@attrs.frozen
+class Closed:
+    """The peer's close frame; 1005 when it had no code."""
+
+    code: int
+    reason: str
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol or a bound; close with `code`, the text is the reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class MessageDecoder:
+    """Decodes what one client sends.
+
+    Args:
+        limit: the most bytes of one message.
+    """
+
+    __slots__ = ("_buffer", "_decoder", "_limit", "_opcode", "_utf8")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._decoder = FrameDecoder(client=False)
+        self._opcode: Opcode | None = None  # of the message that has begun
+        self._buffer: bytearray | None = None
+        self._utf8: codecs.IncrementalDecoder | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Add received bytes."""
+        self._decoder.receive_bytes(data)
+
+    def next(self) -> str | bytes | Ping | Closed | None:
+        """The next message or control frame; None when more bytes are needed.
+
+        Raises:
+            ProtocolError: nothing more can be decoded.
+        """
+        try:
+            while (frame := self._decoder.process_buffer()) is not None:
+                event = self._control(frame) if frame.opcode.iscontrol() else self._data(frame)
+                if event is not None:
+                    return event
+        except ParseFailed as error:
+            raise ProtocolError(error.code, str(error)) from error
+        self._check_announced()
+        return None
+
+    def _control(self, frame: Frame) -> Ping | Closed | None:
+        assert isinstance(frame.payload, bytes)
+        if frame.opcode is Opcode.PING:
+            return Ping(frame.payload)
+        if frame.opcode is Opcode.CLOSE:
+            return _closed(frame.payload)
+        return None  # a pong: nobody asked
+
+    def _data(self, frame: Frame) -> str | bytes | None:
+        payload = frame.payload
+        assert isinstance(payload, bytes)
+        if self._opcode is None:
+            if frame.opcode is Opcode.CONTINUATION:
+                raise ProtocolError(1002, "a continuation frame without a message to continue")
+            self._opcode = frame.opcode
+        elif frame.opcode is not Opcode.CONTINUATION:
+            raise ProtocolError(1002, "a new message inside an unfinished one")
+        finished = frame.frame_finished and frame.message_finished
+        if self._buffer is None and finished:
+            self._check_size(len(payload))
+            whole: bytes | bytearray = payload
+        else:
+            self._check_announced(len(payload))
+            whole = self._extend(payload, finished)
+        if not finished:
+            return None
+        text, self._opcode, self._buffer, self._utf8 = self._opcode is Opcode.TEXT, None, None, None
+        return _decode(whole) if text else bytes(whole)
+
+    def _extend(self, payload: bytes, finished: bool) -> bytearray:
+        if self._buffer is None:
+            self._buffer = bytearray()
+            if self._opcode is Opcode.TEXT:
+                self._utf8 = codecs.getincrementaldecoder("utf-8")()
+        self._buffer += payload
+        if self._utf8 is not None:
+            try:
+                self._utf8.decode(payload, finished)  # refuse early what can never become valid
+            except UnicodeDecodeError as error:
+                raise _not_utf8() from error
+        return self._buffer
+
+    def _check_announced(self, arrived: int = 0) -> None:
+        """Refuse a message as soon as its frame headers add up to too much."""
+        header = self._decoder.header
+        size = len(self._buffer or b"") + arrived
+        if header is not None and not header.opcode.iscontrol():
+            size += header.payload_len - self._decoder.payload_consumed
+        self._check_size(size)
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limit:
+            raise ProtocolError(1009, f"Message is too large: {size} > {self._limit}")
+
+
+def _closed(payload: bytes) -> Closed:
+    if not payload:
+        return Closed(1005, "")
+    if len(payload) == 1:
+        raise ProtocolError(1002, "a close frame of one byte")
+    (code,) = struct.unpack_from("!H", payload)
+    if code not in _REGISTERED and code not in _PRIVATE:
+        raise ProtocolError(1002, f"a close frame with code {code}, which nobody may send")
+    return Closed(code, _decode(payload[2:]))
+
+
+def _decode(data: bytes | bytearray) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8() from error
+
+
+def _not_utf8() -> ProtocolError:
+    return ProtocolError(1007, "text that is not UTF-8")
