@@ -8,8 +8,8 @@
  *       else console.log(item.offset, item.type, item.entity, item.data);
  *     }
  *
- * `Connection` is the protocol (signals.v1) without I/O: inputs in, events and frames out, checked by the vectors that every client
- * passes. `SignalClient` gives it a WebSocket and a clock. Numbers in brackets are sections of the signals.v1 specification.
+ * `Connection` is the protocol (signals.v1) without I/O: inputs in, events and frames out, checked by the vectors that
+ * every client passes. `SignalClient` gives it a WebSocket and a clock. Numbers in brackets are sections of signals.v1.
  */
 
 const PING = '{"t":"ping"}'; // these exact bytes: a server answers them without waking anything [2.7]
@@ -50,14 +50,14 @@ function cursor(text) {
 }
 
 function items(list) {
-  if (!Array.isArray(list) || !list.every((signal) => offset(signal?.o) > 0)) throw new Broken("d is not a list of signals");
-  return list;
+  if (Array.isArray(list) && list.every((signal) => offset(signal?.o) > 0)) return list;
+  throw new Broken("d is not a list of signals");
 }
 
 /** What the wire knows of one subscription. It outlives sockets: its cursor is what makes a reconnect lossless. */
 class Feed {
   constructor({ s, filter = {}, from = "now", on_gap: onGap = "fail" }) {
-    Object.assign(this, { s, filter, from, onGap, epoch: null, c: 0, top: 0, paused: false });
+    Object.assign(this, { s, filter, from, onGap, epoch: null, c: 0, paused: false });
     this.leave();
   }
 
@@ -77,13 +77,14 @@ class Feed {
 }
 
 /**
- * The client's machine. Every input returns the events it caused, `{ e, … }`, and adds the frames to send to `outgoing`; `tick` is due
- * at `deadline`. All times are milliseconds of the caller's clock, which must not run backwards.
+ * The client's machine. Every input returns the events it caused, `{ e, … }`, and adds the frames to send to `outgoing`;
+ * `tick` is due at `deadline`. All times are milliseconds of the caller's clock, which must not run backwards.
  */
 export class Connection {
   outgoing = [];
   clock;
   welcome = null; // of the present socket
+  #events = [];
   #random;
   #client;
   #feeds = new Map();
@@ -119,14 +120,14 @@ export class Connection {
   }
 
   start() {
-    return this.#answer((events) => this.#open(events));
+    return this.#answer(() => this.#open());
   }
 
   stop() {
-    return this.#answer((events) => {
+    return this.#answer(() => {
       if (this.#phase === "closed") return;
-      if (this.#phase !== "idle" && this.#phase !== "waiting") events.push({ e: "close", code: 1000 });
-      this.#end(events, 1000, false);
+      if (this.#phase !== "idle" && this.#phase !== "waiting") this.#events.push({ e: "close", code: 1000 });
+      this.#end(1000, false);
     });
   }
 
@@ -168,9 +169,9 @@ export class Connection {
   }
 
   publish(signal) {
-    return this.#answer((events) => {
+    return this.#answer(() => {
       this.#publications.push({ signal, request: null });
-      this.#publishDue(events);
+      this.#publishDue();
     });
   }
 
@@ -195,24 +196,24 @@ export class Connection {
 
   /** The socket ended with `code`, or could not be opened (`null`). */
   closed(code, reason = "") {
-    return this.#answer((events) => {
-      if (!["idle", "waiting", "closed"].includes(this.#phase)) this.#lost(events, code, reason);
+    return this.#answer(() => {
+      if (!["idle", "waiting", "closed"].includes(this.#phase)) this.#lost(code, reason);
     });
   }
 
   /** One text frame: a message, or several joined by newlines. */
   receive(text, now = this.clock) {
-    return this.#answer((events) => {
+    return this.#answer(() => {
       this.clock = now;
       for (const line of text.split("\n")) {
         if (this.#phase !== "greeting" && this.#phase !== "up") return;
         if (this.#phase === "up") this.#deadAt = now + this.#silenceMs;
         if (line === "") continue;
         try {
-          this.#take(JSON.parse(line), events);
+          this.#take(JSON.parse(line));
         } catch (error) {
           if (!(error instanceof Broken) && !(error instanceof SyntaxError)) throw error;
-          this.#drop(events, 4199, `bad message: ${error.message}`);
+          this.#drop(4199, `bad message: ${error.message}`);
         }
       }
     });
@@ -220,17 +221,17 @@ export class Connection {
 
   /** Do what became due until `now`, in order of its time. */
   tick(now) {
-    return this.#answer((events) => {
+    return this.#answer(() => {
       this.clock = now;
-      while (this.deadline <= now) this.#due(events);
+      while (this.deadline <= now) this.#due();
     });
   }
 
-  /** Connect at once if a reconnect waits; else ask for a sign of life, due within `dead_ms` even if this machine slept till now. */
+  /** Connect at once if a reconnect waits; else ask for a sign of life, due within `dead_ms` even after a sleep. */
   probe(now) {
-    return this.#answer((events) => {
+    return this.#answer(() => {
       this.clock = now;
-      if (this.#phase === "waiting") this.#open(events);
+      if (this.#phase === "waiting") this.#open();
       if (this.#phase !== "up") return;
       const proof = now + this.welcome.dead_ms;
       this.#deadAt = this.#deadAt <= now ? proof : Math.min(this.#deadAt, proof);
@@ -239,21 +240,20 @@ export class Connection {
   }
 
   #answer(work) {
-    const events = [];
-    work(events);
-    return events;
+    work();
+    return this.#events.splice(0);
   }
 
-  #due(events) {
+  #due() {
     const now = this.clock;
-    if (this.#phase === "waiting") this.#open(events);
-    else if (this.#phase !== "up") this.#drop(events, 4198, `no welcome within ${CONNECT_MS} ms`);
+    if (this.#phase === "waiting") this.#open();
+    else if (this.#phase !== "up") this.#drop(4198, `no welcome within ${CONNECT_MS} ms`);
     else if (this.#nextPing <= now && this.#nextPing <= this.#deadAt) this.#ping();
-    else if (this.#deadAt <= now) this.#drop(events, 4198, `nothing received for ${this.#silenceMs} ms`);
+    else if (this.#deadAt <= now) this.#drop(4198, `nothing received for ${this.#silenceMs} ms`);
     else {
       for (const feed of this.#feeds.values()) if (feed.retryAt <= now) this.#sub(feed);
       if (this.#pausedUntil <= now) this.#pausedUntil = null;
-      this.#publishDue(events);
+      this.#publishDue();
     }
   }
 
@@ -263,33 +263,34 @@ export class Connection {
 
   // One socket after the other.
 
-  #open(events) {
+  #open() {
     this.#phase = "opening";
     this.#until = this.clock + CONNECT_MS;
-    events.push({ e: "state", state: this.#welcomed ? "resuming" : "connecting" }, { e: "open" });
+    this.#events.push({ e: "state", state: this.#welcomed ? "resuming" : "connecting" }, { e: "open" });
   }
 
-  #drop(events, code, reason) {
-    events.push({ e: "close", code, reason });
-    this.#lost(events, code, reason);
+  #drop(code, reason) {
+    this.#events.push({ e: "close", code, reason });
+    this.#lost(code, reason);
   }
 
-  #lost(events, code, said) {
+  #lost(code, said) {
     const reason = said || this.#trouble;
     const does = afterClose(code);
-    if (does === "stop") return this.#end(events, code, true, reason);
+    if (does === "stop") return this.#end(code, true, reason);
     if (this.#phase === "up" && this.clock - this.#upSince >= HEALTHY_MS) this.#retries = 0;
     const [min, max] = this.#window;
     const draw = this.#random();
     const delay = does === "window" ? min + draw * (max - min) : backoffMs(this.#retries, draw);
     this.#retries += 1;
     this.#leave("waiting", this.clock + delay);
-    events.push({ e: "state", state: "reconnecting", attempt: this.#retries, delay_ms: Math.floor(delay), code, reason });
+    const wait = { attempt: this.#retries, delay_ms: Math.floor(delay) };
+    this.#events.push({ e: "state", state: "reconnecting", ...wait, code, reason });
   }
 
-  #end(events, code, terminal, reason = "") {
+  #end(code, terminal, reason = "") {
     this.#leave("closed", Infinity);
-    events.push({ e: "state", state: "closed", code, terminal, reason });
+    this.#events.push({ e: "state", state: "closed", code, terminal, reason });
   }
 
   #leave(phase, until) {
@@ -325,7 +326,7 @@ export class Connection {
     if (this.#phase === "up" && feed.retryAt === Infinity) this.#request({ t: "unsub", s: feed.s });
   }
 
-  #publishDue(events) {
+  #publishDue() {
     if (this.#phase !== "up" || this.#pausedUntil !== null) return;
     let flying = this.#publications.filter(({ request }) => request !== null).length;
     for (const publication of this.#publications.filter(({ request }) => request === null)) {
@@ -335,7 +336,7 @@ export class Connection {
       const most = this.welcome.limits?.msg_bytes ?? Infinity;
       if (bytes > most) {
         const msg = `message of ${bytes} bytes; the server takes ${most} on a socket, larger ones by POST /v1/signals`;
-        this.#refused(publication, { code: 413, slug: "too_large", msg }, events);
+        this.#refused(publication, { code: 413, slug: "too_large", msg });
         this.#lastId += 1; // the number is spent
         continue;
       }
@@ -344,41 +345,43 @@ export class Connection {
     }
   }
 
-  #refused(publication, { code, slug, msg }, events) {
+  #refused(publication, { code, slug, msg }) {
     this.#publications.splice(this.#publications.indexOf(publication), 1);
-    events.push({ e: "refused", id: publication.signal.id, code, slug, msg });
+    this.#events.push({ e: "refused", id: publication.signal.id, code, slug, msg });
   }
 
   // What the server says.
 
-  #take(message, events) {
+  #take(message) {
     const { t, id, s } = message ?? {};
     if (typeof t !== "string") throw new Broken("a message without a type");
     const feed = this.#feeds.get(s);
-    if (t === "welcome") this.#greeted(message, events);
-    else if (t === "err") this.#err(message, events);
+    if (t === "welcome") this.#greeted(message);
+    else if (t === "err") this.#err(message);
     else if (this.#phase !== "up") return;
-    else if (t === "sig") for (const each of s === undefined ? this.#feeds.values() : [feed]) this.#sig(each, message, events);
-    else if (t === "subok") this.#subok(feed, message, events);
-    else if (t === "live" || t === "gap") this.#direct(feed, message, events);
-    else if (t === "reset") this.#reset(events);
-    else if (t === "unsubbed" && feed !== undefined) this.#failed(feed, message, events);
+    else if (t === "sig") for (const each of s === undefined ? this.#feeds.values() : [feed]) this.#sig(each, message);
+    else if (t === "subok") this.#subok(feed, message);
+    else if (t === "live" || t === "gap") this.#direct(feed, message);
+    else if (t === "reset") this.#reset();
+    else if (t === "unsubbed" && feed !== undefined) this.#failed(feed, message);
     else if (t === "goaway") {
       this.#window = message.after_ms ?? WINDOW_MS;
-      events.push({ e: "state", state: "draining", reason: message.reason });
+      this.#events.push({ e: "state", state: "draining", reason: message.reason });
     } else if (t === "ok") {
       const index = this.#publications.findIndex(({ request }) => request === id);
       if (index < 0) return;
       if (typeof message.epoch !== "string") throw new Broken("ok of a publication without an epoch");
       const [{ signal }] = this.#publications.splice(index, 1);
-      events.push({ e: "published", id: signal.id, o: offset(message.o), epoch: message.epoch, dup: message.dup ?? false });
-      this.#publishDue(events);
+      const { o, epoch, dup = false } = message;
+      this.#events.push({ e: "published", id: signal.id, o: offset(o), epoch, dup });
+      this.#publishDue();
     } // anything else: new types may appear at any time [2.2]
   }
 
-  #greeted(message, events) {
+  #greeted(message) {
     if (this.#phase !== "greeting") throw new Broken("welcome does not answer hello");
-    const { session, resumed = false, resume = null, ping_ms: pingMs = 25_000, dead_ms: deadMs = 10_000, subs = [] } = message;
+    const { session, resumed = false, resume = null, subs = [] } = message;
+    const { ping_ms: pingMs = 25_000, dead_ms: deadMs = 10_000 } = message;
     const answered = new Set(subs.map(({ s }) => s));
     for (const { s, request } of this.#feeds.values()) {
       if (request !== null && !answered.has(s)) throw new Broken(`welcome does not answer the subscription ${s}`);
@@ -390,33 +393,33 @@ export class Connection {
     this.#upSince = this.clock;
     this.#nextPing = this.clock + pingMs * this.#random(); // a crowd that came together does not beat together
     this.#deadAt = this.clock + this.#silenceMs;
-    events.push({ e: "state", state: "connected", resumed, session });
+    this.#events.push({ e: "state", state: "connected", resumed, session });
     for (const sub of subs) {
       const feed = this.#feeds.get(sub.s);
       if (feed?.request !== message.id) {
         if (sub.t === "subok") this.#request({ t: "unsub", s: sub.s }); // taken back while the hello was on its way
-      } else if (sub.t === "err") this.#err({ ...sub, id: message.id }, events);
-      else this.#subok(feed, { ...sub, id: message.id }, events);
+      } else if (sub.t === "err") this.#err({ ...sub, id: message.id });
+      else this.#subok(feed, { ...sub, id: message.id });
     }
     for (const feed of this.#feeds.values()) {
       const asks = feed.request === null && feed.retryAt === Infinity && !feed.paused;
       if (feed.state === "pending" && asks) this.#sub(feed);
     }
-    this.#publishDue(events);
+    this.#publishDue();
   }
 
-  #subok(feed, { id, from, g, recovered = null, lost = null }, events) {
-    if (feed === undefined || feed.request !== id || feed.state !== "pending") return; // the answer to a request that was overtaken
+  #subok(feed, { id, from, g, recovered = null, lost = null }) {
+    if (feed === undefined || feed.request !== id) return; // the answer to a request that was overtaken
     const { epoch, c } = cursor(from);
     const asked = feed.message().from.cursor; // if the answer is that cursor, a gap frame follows
     const missing = asked !== undefined && recovered === false && from !== asked;
     const before = missing ? cursor(asked) : null;
     const known = lost !== null && epoch === before?.epoch;
-    Object.assign(feed, { epoch, c, g, request: null, state: "catchup", top: missing && !known ? 0 : feed.top });
-    events.push({ e: "sub", s: feed.s, state: "catchup" });
+    Object.assign(feed, { epoch, c, g, request: null, state: "catchup" });
+    this.#events.push({ e: "sub", s: feed.s, state: "catchup" });
     if (!missing) return;
     const bounds = known ? { a: before.c, b: c, reason: "retention" } : { a: null, b: null, reason: "epoch" };
-    events.push({ e: "gap", s: feed.s, epoch, ...bounds });
+    this.#events.push({ e: "gap", s: feed.s, epoch, ...bounds });
   }
 
   /** While it catches up, only frames addressed to it by name count for a feed [2.5, rule 2]. */
@@ -425,72 +428,72 @@ export class Connection {
     return s === undefined ? feed.state === "live" && feed.g === g : true;
   }
 
-  #sig(feed, message, events) {
+  #sig(feed, message) {
     const { a, b, d = [] } = message;
     if (!this.#counts(feed, message) || offset(b) <= feed.c) return;
-    if (offset(a) > feed.c) return this.#loss(feed, a, events);
-    const signals = items(d).filter(({ o }) => o > feed.c && o > feed.top);
+    if (offset(a) > feed.c) return this.#loss(feed, a);
+    const signals = items(d).filter(({ o }) => o > feed.c);
     feed.c = b;
-    if (signals.length > 0) feed.top = signals[signals.length - 1].o;
-    events.push({ e: "signals", s: feed.s, signals, c: b, epoch: feed.epoch });
+    this.#events.push({ e: "signals", s: feed.s, signals, c: b, epoch: feed.epoch });
   }
 
-  #direct(feed, message, events) {
+  #direct(feed, message) {
     if (!this.#counts(feed, message)) return;
     const b = offset(message.b);
     if (message.t === "gap") {
       if (b <= feed.c) return;
       feed.c = b;
-      events.push({ e: "gap", s: feed.s, epoch: feed.epoch, a: offset(message.a), b, reason: message.reason });
+      this.#events.push({ e: "gap", s: feed.s, epoch: feed.epoch, a: offset(message.a), b, reason: message.reason });
     } else if (feed.state === "catchup") {
-      if (b !== feed.c) return this.#loss(feed, b, events);
+      if (b !== feed.c) return this.#loss(feed, b);
       Object.assign(feed, { state: "live", g: message.g ?? feed.g });
-      events.push({ e: "sub", s: feed.s, state: "live" });
+      this.#events.push({ e: "sub", s: feed.s, state: "live" });
     }
   }
 
   /** A frame went missing: ask again from the cursor. The application misses nothing unless the log has lost it too. */
-  #loss(feed, a, events) {
-    events.push({ e: "gap-detected", s: feed.s, c: feed.c, a });
+  #loss(feed, a) {
+    this.#events.push({ e: "gap-detected", s: feed.s, c: feed.c, a });
     if (this.clock - feed.lostAt < LOSS_WINDOW_MS) {
-      return this.#drop(events, 4199, `frames of ${feed.s} were lost twice within ${LOSS_WINDOW_MS} ms`);
+      return this.#drop(4199, `frames of ${feed.s} were lost twice within ${LOSS_WINDOW_MS} ms`);
     }
     feed.lostAt = this.clock;
     this.#unsub(feed);
     this.#sub(feed);
   }
 
-  #reset(events) {
+  #reset() {
     for (const feed of this.#feeds.values()) {
-      events.push({ e: "gap", s: feed.s, epoch: null, a: null, b: null, reason: "epoch" });
-      Object.assign(feed, { epoch: null, c: 0, top: 0, from: feed.onGap === "skip" ? "earliest" : "now" });
+      this.#events.push({ e: "gap", s: feed.s, epoch: null, a: null, b: null, reason: "epoch" });
+      Object.assign(feed, { epoch: null, c: 0, from: feed.onGap === "skip" ? "earliest" : "now" });
       if (!feed.paused) this.#sub(feed);
     }
   }
 
-  #err(message, events) {
+  #err(message) {
     const { id, code, slug, msg, retry, retry_after_ms: afterMs = RETRY_MS } = message;
-    const feed = id === 1 ? this.#feeds.get(message.s) : [...this.#feeds.values()].find(({ request }) => request === id);
-    const publication = this.#publications.find(({ request }) => request === id);
+    const asks = ({ request }) => request === id;
+    const feed = id === 1 ? this.#feeds.get(message.s) : [...this.#feeds.values()].find(asks);
+    const publication = this.#publications.find(asks);
     if (feed !== undefined && feed.request === id) {
-      if (!retry) return this.#failed(feed, message, events);
+      if (!retry) return this.#failed(feed, message);
       Object.assign(feed, { request: null, retryAt: this.clock + afterMs });
     } else if (publication !== undefined) {
       if (!retry) {
-        this.#refused(publication, message, events);
-        return this.#publishDue(events);
+        this.#refused(publication, message);
+        return this.#publishDue();
       }
       publication.request = null;
       this.#pausedUntil = this.clock + afterMs; // those behind it wait too: publications keep their order
     } else if (id === undefined || id === 1) {
       this.#trouble = `${slug}: ${msg}`;
-      events.push({ e: "notice", code, slug, msg });
+      this.#events.push({ e: "notice", code, slug, msg });
     }
   }
 
-  #failed(feed, { code, slug = "unsubbed", msg, reason }, events) {
+  #failed(feed, { code, slug = "unsubbed", msg, reason }) {
     this.#feeds.delete(feed.s);
-    events.push({ e: "sub", s: feed.s, state: "failed", code, slug, msg: msg ?? reason });
+    this.#events.push({ e: "sub", s: feed.s, state: "failed", code, slug, msg: msg ?? reason });
   }
 }
 
@@ -519,7 +522,7 @@ function report(error) {
 class Emitter {
   #handlers = new Map();
 
-  /** Call `handler` with each value of `event`; returns a function that ends this. A handler that throws is reported, and kept. */
+  /** Call `handler` with each value of `event`; returns a function that ends this. One that throws is reported, and kept. */
   on(event, handler) {
     const handlers = this.#handlers.get(event) ?? new Set();
     this.#handlers.set(event, handlers.add(handler));
@@ -538,12 +541,12 @@ class Emitter {
 }
 
 /**
- * One subscription, made by `client.subscribe`. Read it with `on("signal" | "gap" | "state", handler)` or as an async iterator of
- * signals and gaps: every signal once and in the order of its offset, or a gap that says what is missing.
+ * One subscription, made by `client.subscribe`. Read it with `on("signal" | "gap" | "state", handler)` or as an async
+ * iterator of signals and gaps: every signal once and in the order of its offset, or a gap that says what is missing.
  *
- * What no handler takes is buffered for the iterator. At `buffer` items the subscription rests (`overflow: "pause"`) and goes on from
- * its cursor when half of them are read, so that nothing is lost; with `overflow: "drop"` the oldest give way to one gap of reason
- * `slow`. Several loops over one subscription share its items. Leaving a loop does not close the subscription; `close()` does.
+ * What no handler takes is buffered for the iterator. At `buffer` items the subscription rests (`overflow: "pause"`) and
+ * goes on from its cursor when half of them are read, so that nothing is lost; with `overflow: "drop"` the oldest give way
+ * to one gap of reason `slow`. Several loops share the items. Leaving a loop does not close the subscription.
  */
 export class Subscription extends Emitter {
   #client;
@@ -566,7 +569,7 @@ export class Subscription extends Emitter {
     this.state = "pending"; // pending · catchup · live · paused · failed · closed
   }
 
-  /** Where the application stands, to be given as `since: { cursor }` another day; `null` until something has arrived. */
+  /** Where the application stands, for `since: { cursor }` another day; `null` until something has arrived. */
   get cursor() {
     return this.#iterated || this.#queue.length > 0 ? this.#taken : this.#wire;
   }
@@ -670,17 +673,14 @@ function streamUrl(url = "/") {
 }
 
 /**
- * A connection to a Heliograph server that heals itself: it reconnects with full jitter, resumes every subscription at its cursor and
- * repeats unanswered publications under their ids. It ends only with `close()` or when the server says that trying again is no use.
+ * A connection to a Heliograph server that heals itself: it reconnects with full jitter, resumes every subscription at its
+ * cursor and repeats unanswered publications under their ids. It ends with `close()`, or when the server says so for good.
  */
 export class SignalClient extends Emitter {
   #url;
   #token;
   #WebSocket;
-  #random;
-  #now;
-  #setTimeout;
-  #clearTimeout;
+  #world;
   #machine;
   #clock = 0;
   #skew = 0;
@@ -696,24 +696,28 @@ export class SignalClient extends Emitter {
   constructor({ url, token, WebSocket = globalThis.WebSocket, name = "js", ...world } = {}) {
     super();
     if (typeof WebSocket !== "function") {
-      throw new TypeError('no WebSocket here: install the package "ws" and pass it, new SignalClient({ url, WebSocket })');
+      throw new TypeError('no WebSocket here: install the package "ws" and pass it: new SignalClient({ url, WebSocket })');
     }
     this.#url = streamUrl(url);
     this.#token = token;
     this.#WebSocket = WebSocket;
-    this.#random = world.random ?? Math.random;
-    this.#now = world.now ?? Date.now;
-    this.#setTimeout = world.setTimeout ?? ((work, ms) => setTimeout(work, ms));
-    this.#clearTimeout = world.clearTimeout ?? ((timer) => clearTimeout(timer));
+    this.#world = {
+      random: Math.random,
+      now: Date.now,
+      setTimeout: (work, ms) => setTimeout(work, ms),
+      clearTimeout: (timer) => clearTimeout(timer),
+      ...world,
+    };
     const client = { name, sdk: "js/0.1" };
-    this.#machine = new Connection({ random: this.#random, now: this.#time(), client });
+    this.#machine = new Connection({ random: this.#world.random, now: this.#time(), client });
     /** The last state event. */
     this.state = { state: "connecting" };
     this.#watch();
     this.#apply(this.#machine.start());
   }
 
-  subscribe({ name, types, entities, where, since = "now", onGap = "skip", buffer = BUFFER_ITEMS, overflow = "pause" } = {}) {
+  subscribe({ name, types, entities, where, since = "now", onGap = "skip", ...limits } = {}) {
+    const { buffer = BUFFER_ITEMS, overflow = "pause" } = limits;
     this.#assertOpen();
     if (overflow !== "pause" && overflow !== "drop") {
       throw new TypeError(`overflow is ${JSON.stringify(overflow)}; it can be "pause" or "drop"`);
@@ -730,7 +734,7 @@ export class SignalClient extends Emitter {
     return sub;
   }
 
-  /** Publish one signal; resolves to `{ id, epoch, offset, dup }` once it is durable. Repeated after a broken connection, it is stored once. */
+  /** Publish one signal; resolves to `{ id, epoch, offset, dup }` once it is durable, and stored once. */
   async publish({ type, entity, data = null, id = this.#newId(), tags }) {
     this.#assertOpen();
     const known = this.#outbox.get(id);
@@ -775,26 +779,25 @@ export class SignalClient extends Emitter {
 
   #newId() {
     if (globalThis.crypto?.randomUUID) return globalThis.crypto.randomUUID();
-    return Array.from({ length: 4 }, () => Math.floor(this.#random() * 2 ** 32).toString(36)).join("-");
+    return Array.from({ length: 4 }, () => Math.floor(this.#world.random() * 2 ** 32).toString(36)).join("-");
   }
 
   // What the machine says.
 
   #apply(events) {
     for (const event of events) {
-      const sub = this.#subs.get(event.s);
-      if (event.e === "signals") {
-        const items = event.signals.map((signal) => signalItem(event.epoch, signal));
-        sub?._take(items, `${event.epoch}:${event.c}`);
-      } else if (event.e === "gap") sub?._take([gapItem(event.epoch, event.a, event.b, event.reason)], this.#machine.cursor(event.s));
-      else if (event.e === "sub") this.#subscribed(sub, event);
-      else if (event.e === "gap-detected") this._emit("loss", { name: event.s, cursor: event.c, after: event.a });
-      else if (event.e === "open") this.#dial();
-      else if (event.e === "close") this.#hangUp(event.code);
-      else if (event.e === "state") this.#enter(event);
-      else if (event.e === "published") this.#settle(event.id)?.resolve({ ...event, e: undefined, offset: event.o });
-      else if (event.e === "refused") this.#settle(event.id)?.reject(new SignalError(event.msg, event));
-      else if (event.e === "notice") this._emit("notice", new SignalError(event.msg, event));
+      const { e, s, epoch, signals } = event;
+      const sub = this.#subs.get(s);
+      if (e === "signals") sub?._take(signals.map((signal) => signalItem(epoch, signal)), `${epoch}:${event.c}`);
+      else if (e === "gap") sub?._take([gapItem(epoch, event.a, event.b, event.reason)], this.#machine.cursor(s));
+      else if (e === "sub") this.#subscribed(sub, event);
+      else if (e === "gap-detected") this._emit("loss", { name: s, cursor: event.c, after: event.a });
+      else if (e === "open") this.#dial();
+      else if (e === "close") this.#hangUp(event.code);
+      else if (e === "state") this.#enter(event);
+      else if (e === "published") this.#published(event);
+      else if (e === "refused") this.#settle(event.id)?.reject(new SignalError(event.msg, event));
+      else if (e === "notice") this._emit("notice", new SignalError(event.msg, event));
     }
     for (const frame of this.#machine.outgoing.splice(0)) this.#socket.send(frame);
     this.#schedule();
@@ -804,6 +807,10 @@ export class SignalClient extends Emitter {
     if (state !== "failed") return sub?._enter(state);
     this.#subs.delete(s);
     sub?._end("failed", new SignalError(`${s}: ${msg}`, { code, slug }));
+  }
+
+  #published({ id, epoch, o, dup }) {
+    this.#settle(id)?.resolve({ id, epoch, offset: o, dup });
   }
 
   #settle(id) {
@@ -867,7 +874,7 @@ export class SignalClient extends Emitter {
 
   /** Milliseconds that never run backwards, although the wall clock does when somebody sets it. */
   #time() {
-    const now = this.#now() + this.#skew;
+    const now = this.#world.now() + this.#skew;
     if (now < this.#clock) this.#skew += this.#clock - now;
     this.#clock = Math.max(this.#clock, now);
     return this.#clock;
@@ -882,11 +889,11 @@ export class SignalClient extends Emitter {
   #schedule() {
     const due = this.#machine.deadline;
     if (this.#timer !== null && (this.#timerAt <= due || due === Infinity) && due !== Infinity) return;
-    if (this.#timer !== null) this.#clearTimeout(this.#timer);
+    if (this.#timer !== null) this.#world.clearTimeout(this.#timer);
     this.#timer = null;
     if (due === Infinity) return;
     this.#timerAt = due;
-    this.#timer = this.#setTimeout(() => {
+    this.#timer = this.#world.setTimeout(() => {
       this.#timer = null;
       const now = this.#time();
       if (now - due > JUMP_MS) this.#input((machine) => machine.probe(now));
