@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import final
+from weakref import WeakValueDictionary
 
 import trio
 from trio.lowlevel import ParkingLot
@@ -251,6 +252,8 @@ class MemoryNetwork:
         self._window = window_bytes
         self._listeners: dict[tuple[str, int], MemoryListener] = {}
         self._ports = itertools.count(_FIRST_FREE_PORT)
+        self._made = itertools.count()
+        self._streams: WeakValueDictionary[int, MemoryStream] = WeakValueDictionary()  # servers' ends
 
     async def listen(self, host: str, port: int, /) -> Sequence[MemoryListener]:
         """`Platform.listen`: open a listener; port 0 picks a free port.
@@ -274,9 +277,15 @@ class MemoryNetwork:
         await trio.lowlevel.checkpoint()
         listener = self._listeners.get((_canonical(host), port)) or self._listeners.get(("0.0.0.0", port))  # noqa: S104 -- a name, nothing binds
         client, server = memory_stream_pair(self._window, peers=(host, peer))
+        self._streams[next(self._made)] = server
         if listener is None or not listener.arrive(server):
             raise OSError(errno.ECONNREFUSED, f"nobody accepts connections at {host}:{port}")
         return client
+
+    def cut(self) -> None:
+        """Reset every connection at once, as when the server's machine loses power."""
+        for stream in list(self._streams.values()):
+            stream.reset()
 
     def forget(self, listener: MemoryListener) -> None:
         """The listener is closed."""

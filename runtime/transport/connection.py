@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import attrs
 import trio
-from structlog.typing import FilteringBoundLogger
+from structlog.stdlib import BoundLogger
 
 from runtime.actor.http import Request, Response
 from runtime.actor.sockets import LOST, WebSocket
@@ -41,7 +41,7 @@ class Site:
     handler: Handler
     config: TransportConfig
     platform: Platform
-    log: FilteringBoundLogger
+    log: BoundLogger
     start_soon: StartSoon
     numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
     waiting: set[trio.CancelScope] = attrs.field(factory=set)

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable, Sequence
 
 import trio
-from structlog.typing import FilteringBoundLogger
+from structlog.stdlib import BoundLogger
 from trio.lowlevel import ParkingLot
 
 from runtime.platform import Platform
@@ -32,9 +32,7 @@ class Transport:
         log: structured log.
     """
 
-    def __init__(
-        self, handler: Handler, *, config: TransportConfig, platform: Platform, log: FilteringBoundLogger
-    ) -> None:
+    def __init__(self, handler: Handler, *, config: TransportConfig, platform: Platform, log: BoundLogger) -> None:
         self._handler = handler
         self._config = config
         self._platform = platform

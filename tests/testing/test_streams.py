@@ -90,3 +90,15 @@ async def test_nobody_listening_refuses_and_an_address_is_taken_once():
         await waiting.receive_some()
     with pytest.raises(ConnectionRefusedError):
         await network.connect("127.0.0.1", 80)
+
+
+async def test_cutting_the_network_resets_every_connection():
+    network = MemoryNetwork()
+    (listener,) = await network.listen("127.0.0.1", 80)
+    clients = [await network.connect("127.0.0.1", 80) for _ in range(3)]
+    accepted = await listener.accept()
+    await accepted.send_all(b"lost")
+    network.cut()
+    for client in clients:
+        with pytest.raises(trio.BrokenResourceError):
+            await client.receive_some()
