@@ -1,10 +1,9 @@
-"""The composition root: an app, a store on disk and a network, in one nursery, until SIGTERM or SIGINT."""
+"""The composition root: an app, a store on disk and a network, until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,13 +11,11 @@ import trio
 
 from runtime.app import App
 from runtime.config import ServerConfig
-from runtime.node import Node, open_node
+from runtime.frontend import serve_node
+from runtime.node import open_node
 from runtime.platform import Platform
 from runtime.storage.shared import SharedStore
-from runtime.transport.connection import Transport, TransportConfig
-
-GOING_AWAY = 1001
-DRAIN_S = 10.0
+from runtime.transport.config import TransportConfig
 
 
 async def serve(
@@ -35,38 +32,28 @@ async def serve(
         OSError: the address cannot be used. Others: the data directory cannot be opened (see `SharedStore`).
     """
     log = structlog.stdlib.get_logger("heliograph")
-    store = SharedStore(Path(config.data), platform=platform)
+    store = SharedStore(config.data, platform=platform)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+
+        async def stop() -> None:
+            async for number in signals:
+                log.info("shutting_down", signal=signal.Signals(number).name)
+                return
+
         listeners = await platform.listen(config.host, config.port)
         async with open_node(app, settings=settings, store=store, platform=platform, log=log) as node:
-            async with trio.open_nursery() as connections:
-                transport = Transport(
-                    node.handle,
-                    config=TransportConfig(
-                        allowed_hosts=config.allowed_hosts,
-                        allowed_origins=config.allowed_origins,
-                        connections=config.connections,
-                        body_bytes=config.body_bytes,
-                    ),
-                    platform=platform,
-                    nursery=connections,
-                    log=log,
-                )
-                connections.start_soon(transport.serve, listeners)
-                ready(_url(config.host, listeners[0]))
-                async for number in signals:
-                    log.info("shutting down", signal=signal.Signals(number).name)
-                    break
-                await _close(node, transport)
-                connections.cancel_scope.cancel()
-
-
-async def _close(node: Node, transport: Transport) -> None:
-    await transport.stop_accepting()
-    with trio.move_on_after(DRAIN_S):
-        await node.router.drain()
-    node.router.close_sockets(GOING_AWAY, "server shutdown")
-    await transport.drain(DRAIN_S)
+            await serve_node(
+                node,
+                listeners,
+                config=TransportConfig(
+                    hosts=(config.host, *config.allowed_hosts),
+                    origins=config.allowed_origins,
+                    connections=config.connections,
+                    body_bytes=config.body_bytes,
+                ),
+                ready=lambda: ready(_url(config.host, listeners[0])),
+                stop=stop,
+            )
 
 
 def _url(host: str, listener: trio.abc.Listener[trio.abc.Stream]) -> str:

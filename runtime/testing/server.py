@@ -14,14 +14,15 @@ import trio_websocket
 from runtime import limits
 from runtime.actor.http import Response
 from runtime.app import App
+from runtime.frontend import serve_node
 from runtime.namespace.stub import Stub
 from runtime.node import Node, open_node
 from runtime.storage.memory import MemoryStore
 from runtime.storage.store import Store
 from runtime.testing.http import read_response, write_request
 from runtime.testing.platform import virtual_platform
-from runtime.testing.streams import MemoryNetwork
-from runtime.transport.connection import Transport, TransportConfig
+from runtime.testing.streams import MemoryNetwork, MemoryStream
+from runtime.transport.config import TransportConfig
 
 HOST, PORT = "127.0.0.1", 8787
 
@@ -47,8 +48,9 @@ class RunningServer:
         self._node: Node | None = None
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
-        self._polite = True
+        self._stopping = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._streams: list[MemoryStream] = []
 
     @property
     def node(self) -> Node:
@@ -103,7 +105,7 @@ class RunningServer:
     ) -> Response:
         """Send one HTTP request through the whole transport on a connection of its own."""
         content = body if body is not None else b"" if json_body is None else json.dumps(json_body).encode()
-        stream = await self.network.connect(HOST, PORT)
+        stream = await self._open()
         async with stream:
             await write_request(stream, method, target, f"{HOST}:{PORT}", content, headers or {})
             return await read_response(stream, method)
@@ -121,7 +123,7 @@ class RunningServer:
         Raises:
             trio_websocket.ConnectionRejected: the upgrade was refused.
         """
-        stream = await self.network.connect(HOST, PORT)
+        stream = await self._open()
         async with trio.open_nursery() as nursery:
             ws = await trio_websocket.wrap_client_stream(
                 nursery,
@@ -138,6 +140,17 @@ class RunningServer:
                     await ws.aclose()
             nursery.cancel_scope.cancel()
 
+    def cut_connections(self) -> None:
+        """Break every connection made through this server, without a close frame."""
+        streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.reset()
+
+    async def _open(self) -> MemoryStream:
+        stream = await self.network.connect(HOST, PORT)
+        self._streams.append(stream)
+        return stream
+
     # Life.
 
     async def start(self, nursery: trio.Nursery | None = None) -> None:
@@ -146,12 +159,12 @@ class RunningServer:
         assert self._nursery is not None
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
-        self._polite = True
+        self._stopping = trio.Event()
         await self._nursery.start(self._live)
 
     async def stop(self) -> None:
         """Stop as on SIGTERM: running events finish, what was written is committed, connections end."""
-        self._scope.cancel()
+        self._stopping.set()
         await self._stopped.wait()
 
     async def crash(self) -> None:
@@ -159,10 +172,9 @@ class RunningServer:
         crash = getattr(self.store, "crash", None)
         if crash is None:
             raise RuntimeError(f"{type(self.store).__name__} cannot crash; use a MemoryStore")
-        self._polite = False
-        self.network.cut()
-        crash()
+        self.cut_connections()
         self.node.router.stop()
+        crash()
         self._scope.cancel()
         await self._stopped.wait()
 
@@ -183,19 +195,14 @@ class RunningServer:
                     log=log,
                     idle_s=self._idle_s,
                 ) as node:
-                    listeners = await self.platform.listen(HOST, PORT)
-                    async with trio.open_nursery() as connections:
-                        transport = Transport(
-                            node.handle,
-                            config=self._config,
-                            platform=self.platform,
-                            nursery=connections,
-                            log=log,
-                        )
-                        connections.start_soon(transport.serve, listeners)
-                        self._node = node
-                        task_status.started()
-                        await trio.sleep_forever()
+                    self._node = node
+                    await serve_node(
+                        node,
+                        await self.platform.listen(HOST, PORT),
+                        config=self._config,
+                        ready=task_status.started,
+                        stop=self._stopping.wait,
+                    )
         finally:
             self._node = None
             self._stopped.set()
@@ -233,7 +240,7 @@ async def start_server(
         try:
             yield server
         finally:
-            with trio.CancelScope(shield=True):
-                if server._node is not None:
+            if server._node is not None:
+                with trio.CancelScope(shield=True):
                     await server.stop()
         nursery.cancel_scope.cancel()

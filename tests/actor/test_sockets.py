@@ -153,7 +153,7 @@ async def test_a_lost_connection_is_told_as_1006(autojump_clock):
     async with start_server(app) as server:
         async with server.connect("/rooms/a?name=x") as x:
             await x.get_message()
-            server.network.cut()
+            server.cut_connections()
         await trio.testing.wait_all_tasks_blocked()
         log = await server.env.rooms.get_by_name("a").read()
         assert log[1:] == ["closed x 1006 'WebSocket disconnected without sending Close frame.' False 3 True"]

@@ -1,0 +1,43 @@
+"""A node behind its network: serves until it is told to stop, and then goes down in order."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from runtime.node import Node
+from runtime.transport.config import TransportConfig
+from runtime.transport.listen import Transport
+
+GOING_AWAY = 1001
+STEP_S = 10.0
+
+
+async def serve_node(
+    node: Node,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    *,
+    config: TransportConfig,
+    ready: Callable[[], None],
+    stop: Callable[[], Awaitable[object]],
+) -> None:
+    """Serve a node's app on listeners until `stop()` returns.
+
+    Then: no new connections, an answer to what has begun, every socket closed with 1001, the connections' end. Each
+    step takes 10 s at most.
+
+    Args:
+        ready: called once connections are accepted.
+    """
+    transport = Transport(node.handle, config=config, platform=node.platform, log=node.log)
+    async with trio.open_nursery() as connections:
+        await connections.start(transport.serve, listeners)
+        ready()
+        await stop()
+        await transport.drain(STEP_S)
+        with trio.move_on_after(STEP_S):
+            await node.router.drain()
+        node.router.close_sockets(GOING_AWAY, "the server is going down")
+        await transport.gone(STEP_S)
+        connections.cancel_scope.cancel()
