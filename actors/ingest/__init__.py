@@ -1,0 +1,1 @@
+"""Where signals come from: schedules, sources, and the actor that asks them."""

@@ -1,0 +1,272 @@
+"""The stream: numbers signals, keeps them, and tells the connection managers what each filter group gets."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.filters import Filter
+from actors.groups import SCAN_ENTRIES, Fanout, Group, GroupFrame, Groups, Page, TooManyGroups, position
+from actors.log import RecentIds, SignalLog, StreamState
+from actors.protocol.cursor import Cursor, Last
+from actors.resume import SECRET_BYTES, Sessions
+from actors.signals import Draft, Signal
+from actors.stream import (
+    PUBLISH_BYTES,
+    PUBLISH_SIGNALS,
+    Bounds,
+    Granted,
+    Greeted,
+    Ingested,
+    Joined,
+    Published,
+    Receipt,
+    Wanted,
+)
+from runtime import Actor, ActorError, ActorId, AlarmInfo, Context, LimitExceeded, durable
+
+if TYPE_CHECKING:
+    from actors.env import Env
+
+_BEHIND_S = 0.25  # a shard whose mailbox was full is told where the groups stand after this time
+
+
+class SignalBroadcaster(Actor["Env"]):
+    """One totally ordered, durable log of signals.
+
+    What it sends leaves it only when the signals are durable, so no offset is seen and later given away again.
+    """
+
+    stream = durable(StreamState)
+
+    def __init__(self, ctx: Context, env: Env) -> None:
+        super().__init__(ctx, env)
+        self._settings = env.settings.stream
+        if self.stream.lineage != ctx.lineage:
+            # A new log, or an older copy of one: offsets after its head may have been seen with other contents.
+            self.stream = attrs.evolve(
+                self.stream,
+                epoch=base64.urlsafe_b64encode(ctx.token(9)).decode(),
+                lineage=ctx.lineage,
+                secret=ctx.token(SECRET_BYTES),
+            )
+        self._log = SignalLog(ctx.storage, self._settings)
+        self._ids = RecentIds(self._settings)
+        self._groups = Groups(ctx.storage, cursor=self.stream.head, most=self._settings.groups)
+        self._sessions = Sessions(self.stream.secret, self._settings.resume_s)
+        self._shards: dict[str, ActorId] = {}
+        self._behind: set[str] = set()
+        if len(self._groups):
+            # What the last instance sent may have been dropped with it: let every shard compare.
+            ctx.start_soon(self._tell_positions)
+
+    # Publishing.
+
+    async def publish(self, drafts: tuple[Draft, ...]) -> Published:
+        """Number and store signals; a repeated id (within `dedup_s`) gets the offset of the first.
+
+        Raises: LimitExceeded, over 1,000 signals or 8 MiB.
+        """
+        await self._ready(drafts)
+        return Published(self.stream.epoch, tuple(self._append(drafts)))
+
+    async def ingest(self, source: str, after: str | None, upto: str, drafts: tuple[Draft, ...]) -> Ingested:
+        """Take a source's batch, and its cursor with it, if the stored cursor of the source is `after`.
+
+        Otherwise nothing is stored and the answer has the cursor to continue from.
+
+        Raises: LimitExceeded, over 1,000 signals or 8 MiB.
+        """
+        await self._ready(drafts)
+        key = f"source/{source}"
+        stored = self.ctx.storage.get(key, str)
+        if stored != after:
+            return Ingested(stored, accepted=False)
+        self.ctx.storage.put(key, upto)
+        receipts = self._append(drafts)
+        return Ingested(upto, accepted=True, duplicates=sum(receipt.dup for receipt in receipts))
+
+    async def _ready(self, drafts: Sequence[Draft]) -> None:
+        _bounded("signals", len(drafts), PUBLISH_SIGNALS)
+        _bounded("bytes", sum(draft.size_bytes for draft in drafts), PUBLISH_BYTES)
+        if not self._ids.loaded:
+            for _ in self._ids.rebuild(self._log, self.stream, self._now_ms()):
+                await self.ctx.checkpoint()  # keeps the turn
+
+    def _append(self, drafts: Iterable[Draft]) -> list[Receipt]:
+        now_ms = max(self._now_ms(), self.stream.last_ts)
+        head = self.stream.head
+        receipts: list[Receipt] = []
+        signals: list[Signal] = []
+        for draft in drafts:
+            id_ = draft.id or self.ctx.token(12).hex()
+            first = self._ids.find(id_, now_ms)
+            if first is None:
+                head += 1
+                signals.append(draft.signal(o=head, ts=now_ms, id=id_))
+                self._ids.add(id_, head, now_ms)
+            receipts.append(Receipt(head if first is None else first, first is not None))
+        if signals:
+            self.stream = self._log.trim(self._log.append(self.stream, signals), now_ms)
+            fanout = Fanout(signals, head)
+            self._send((group, fanout.frames(group)) for group in self._groups)
+            self._wake_by(self.ctx.now() + self._settings.position_s)
+        return receipts
+
+    # Subscribing.
+
+    async def hello(self, shard: str, resume: str | None, user: str, wanted: tuple[Wanted, ...]) -> Greeted:
+        """Begin or continue a session, and subscribe."""
+        now = self.ctx.now()
+        kept = None if resume is None else self._sessions.session(resume, user, now)
+        session = kept or f"s_{self.ctx.token(9).hex()}"
+        token = self._sessions.token(session, user, now)
+        return Greeted(session, token, kept is not None, await self.subscribe(shard, wanted))
+
+    async def subscribe(self, shard: str, wanted: tuple[Wanted, ...]) -> Joined:
+        """Record the shard as a listener of each filter's group, and say where each subscriber begins.
+
+        The answer and every later frame reach the shard in the order they leave here, so nothing is in between.
+        """
+        places = [await self._look_back(one) if isinstance(one.since, Last) else 0 for one in wanted]
+        # From here on no other event gets in.
+        answers: list[Granted | str] = []
+        for one, place in zip(wanted, places, strict=True):
+            try:
+                answers.append(self._grant(shard, one, place))
+            except TooManyGroups as error:
+                answers.append(str(error))
+        return Joined(self._bounds(), tuple(answers))
+
+    def _grant(self, shard: str, wanted: Wanted, place: int) -> Granted:
+        state = self.stream
+        group = self._groups.open(wanted.filter, state.head)
+        if group.cursor < state.head:
+            # Whoever joins at the head must not be ahead of the group.
+            self._send([(group, [position(group, state.head)])])
+        self._groups.listen(group, shard)
+
+        def at(offset: int, recovered: bool | None = None, lost: tuple[int, int] | None = None) -> Granted:
+            return Granted(group.number, Cursor(state.epoch, offset), recovered, lost)
+
+        skip = wanted.on_gap == "skip"
+        match wanted.since:
+            case "now":
+                return at(state.head)
+            case "earliest":
+                return at(state.oldest - 1)
+            case Last():
+                return at(place)
+            case Cursor(epoch, offset) if epoch == state.epoch and offset <= state.head:
+                if offset >= state.oldest - 1:
+                    return at(offset, recovered=True)
+                return at(offset if skip else state.head, recovered=False, lost=(offset, state.oldest - 1))
+            case Cursor(epoch, offset):
+                if epoch == state.epoch:
+                    self.ctx.log.error("a cursor is beyond the head of its epoch", cursor=offset, head=state.head)
+                return at(state.oldest - 1 if skip else state.head, recovered=False)
+
+    async def _look_back(self, wanted: Wanted) -> int:
+        """The offset after which the newest `count` matching signals come; others run between the pieces."""
+        assert isinstance(wanted.since, Last)
+        matches = Filter.from_canonical(wanted.filter).matches
+        missing, upto = wanted.since.count, self.stream.head
+        while True:
+            stop = max(self.stream.oldest - 1, upto - SCAN_ENTRIES)
+            for entry in self._log.entries_back(upto, stop):
+                missing -= matches(entry.value)
+                if missing == 0:
+                    return entry.offset - 1
+            if stop <= self.stream.oldest - 1:
+                return self.stream.oldest - 1
+            upto = stop
+            await self.ctx.sleep(0)
+
+    async def page(self, group: int, after: int) -> Page | None:
+        """A bounded piece of what a group's filter lets through after an offset; None when there is no such group."""
+        found = self._groups.get(group)
+        return None if found is None else self._groups.page(found, self._log, after, self.stream.oldest)
+
+    async def leave(self, shard: str, groups: tuple[int, ...]) -> None:
+        """A shard has no subscriber of these groups any more."""
+        for number in groups:
+            self._groups.leave(number, shard)
+
+    async def bounds(self) -> Bounds:
+        """Where the stream stands."""
+        return self._bounds()
+
+    def _bounds(self) -> Bounds:
+        state = self.stream
+        window_ms = round(self._settings.retention_s * 1000)
+        if state.cut_ts:
+            window_ms = min(window_ms, max(0, self._now_ms() - state.cut_ts))
+        return Bounds(state.epoch, state.head, state.oldest, window_ms)
+
+    # Quiet groups and retention.
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        """Move the cursors of quiet groups to the head, and trim the log by age."""
+        state = self.stream = self._log.trim(self.stream, self._now_ms())
+        self._send((group, [position(group, state.head)]) for group in self._groups if group.cursor < state.head)
+        if state.oldest < state.head:
+            ends = self._log.oldest_ts(state) / 1000 + self._settings.retention_max_s
+            self._wake_by(max(ends, self.ctx.now() + self._settings.position_s))
+
+    def _wake_by(self, due: float) -> None:
+        pending = self.ctx.storage.get_alarm()
+        if pending is None or pending > due:
+            self.ctx.storage.set_alarm(due)
+
+    # Shards.
+
+    def _send(self, framed: Iterable[tuple[Group, Sequence[GroupFrame]]]) -> None:
+        """Send every shard its frames in one message; all of one publish leave in this turn."""
+        by_shard: dict[str, list[GroupFrame]] = {}
+        for group, frames in framed:
+            if frames:
+                for shard in group.shards:
+                    by_shard.setdefault(shard, []).extend(frames)
+        for shard, frames in by_shard.items():
+            try:
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(frames))
+            except ActorError:
+                self._fell_behind(shard)
+
+    def _fell_behind(self, shard: str) -> None:
+        # The frames are in the log, and the shard reads them there once it knows that it missed some.
+        if not self._behind:
+            self.ctx.set_timeout(_BEHIND_S, self._tell_positions_behind)
+        self._behind.add(shard)
+
+    async def _tell_positions_behind(self) -> None:
+        behind, self._behind = self._behind, set()
+        self._tell(behind)
+
+    async def _tell_positions(self) -> None:
+        self._tell({shard for group in self._groups for shard in group.shards})
+
+    def _tell(self, shards: Iterable[str]) -> None:
+        for shard in sorted(shards):
+            positions = tuple((group.number, group.cursor) for group in self._groups if shard in group.shards)
+            try:
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).compare, self.stream.epoch, positions)
+            except ActorError:
+                self._fell_behind(shard)
+
+    def _shard(self, name: str) -> ActorId:
+        found = self._shards.get(name)
+        if found is None:
+            found = self._shards[name] = self.env.shards.id_from_name(name)
+        return found
+
+    def _now_ms(self) -> int:
+        return round(self.ctx.now() * 1000)
+
+
+def _bounded(what: str, actual: int, limit: int) -> None:
+    if actual > limit:
+        raise LimitExceeded(f"{actual:,} {what} in one publication; at most {limit:,}", limit=limit, actual=actual)

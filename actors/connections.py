@@ -1,0 +1,534 @@
+"""Connection managers: each holds a share of the sockets and speaks `signals.v1` with their clients."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from importlib.metadata import version
+from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import attrs
+
+from actors.admission import Admission, bearer, subprotocol
+from actors.groups import GroupFrame, Page
+from actors.protocol.codes import CloseCode
+from actors.protocol.messages import PING, PONG, Err, Hello, Ok, Pub, Sub, SubOk, Unsub, Welcome, encode_sig
+from actors.protocol.server import Close, Remembered, Reply, ServerMachine, Step, Subscription
+from actors.session import Connection, LocalGroup
+from actors.settings import MESSAGE_BYTES_MAX
+from actors.stream import STREAM, Bounds, Granted, Joined, Wanted
+from runtime import Actor, ActorError, AlarmInfo, Context, PreparedMessage, Request, Response, WebSocket
+
+if TYPE_CHECKING:
+    from actors.broadcaster import SignalBroadcaster
+    from actors.env import Env
+
+T = TypeVar("T")
+
+SERVER = f"heliograph/{version('heliograph')}"
+WAITING_FRAMES = 64  # of one connection, behind the one that is carried out
+PAGE_BACKLOG_BYTES = 65_536  # a catch-up page is only sent to a socket with less than this on its way
+DRAIN_S = 0.02
+DRAIN_S_MAX = 0.5
+ASK_AGAIN = 6
+ASK_AGAIN_S = 0.05
+SAVE_S = 1.0
+HEAL_AGAIN_S = 1.0
+_OPEN = 1  # WebSocket API: readyState
+_CURSOR = "cursor/"
+
+
+class ConnectionManager(Actor["Env"]):
+    """A shard of the service's sockets.
+
+    Subscriptions live in the sockets' attachments and are built up again after an eviction; where a group stands is
+    saved soon after it moved. Frames that were missed meanwhile are read from the log (`_heal`), so clients notice
+    nothing of an eviction here or of any end of the broadcaster.
+    """
+
+    attachment_bytes: ClassVar[int] = 65_536
+    message_bytes: ClassVar[int] = MESSAGE_BYTES_MAX  # limits.msg_bytes is checked here
+    slow_code: ClassVar[int] = CloseCode.SLOW_CONSUMER
+
+    def __init__(self, ctx: Context, env: Env) -> None:
+        super().__init__(ctx, env)
+        self._limits = env.settings.limits
+        self._heartbeat = env.settings.connections
+        self._admission = Admission(self._limits, env.settings.auth)
+        self._stream = env.broadcasters.id_from_name(STREAM)
+        self._connections: dict[WebSocket, Connection] = {}
+        self._groups: dict[int, LocalGroup] = {}
+        self._dirty: dict[int, LocalGroup] = {}
+        self._asking = 0  # subscriptions on their way to the broadcaster
+        self._flushing = False
+        self._saving = False
+        self._gone: set[int] = set()  # groups whose saved places are to be removed
+        ctx.set_web_socket_auto_response(PING, PONG)
+        self._restore()
+
+    @property
+    def _name(self) -> str:
+        name = self.ctx.id.name
+        assert name is not None, "a shard is reached by name"
+        return name
+
+    def _restore(self) -> None:
+        rows = self.ctx.storage.list(int, prefix=_CURSOR)
+        places = {int(key.removeprefix(_CURSOR), 16): cursor for key, cursor in rows.items()}
+        states: dict[WebSocket, Remembered | None] = {
+            ws: ws.attachment(Remembered) for ws in reversed(self.ctx.get_web_sockets())
+        }
+        alive = {ws: state for ws, state in states.items() if state is not None and ws.ready_state == _OPEN}
+        for sub in [sub for state in alive.values() for sub in state.subs.values()]:
+            # Without a saved place the earliest of its subscribers' will do: what they have already they ignore.
+            self._groups.setdefault(sub.group, LocalGroup.at(sub.group, places.get(sub.group, sub.cursor)))
+            if sub.group not in places:
+                group = self._groups[sub.group]
+                group.cursor = group.flushed = min(group.cursor, sub.cursor)
+        for ws, state in alive.items():
+            connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
+            for sub in state.subs.values():
+                self._groups[sub.group].subscribers += 1
+                if sub.live:
+                    self._groups[sub.group].add(connection)
+            self._catch_up_soon(connection)
+        self._forget(places.keys() - self._groups.keys())
+
+    # Connections.
+
+    async def fetch(self, request: Request) -> Response:
+        """Accept a WebSocket that offers `signals.v1.json` or nothing at all."""
+        ws = request.web_socket
+        if ws is None:
+            return Response(426, b"this is a WebSocket endpoint\n", {"upgrade": "websocket", "connection": "upgrade"})
+        chosen = subprotocol(request)
+        if isinstance(chosen, Response):
+            return chosen
+        now = self.ctx.now()
+        token = bearer(request)
+        if token is not None and not self._admission.accepts(token):
+            return Response(401, b"the bearer token is not accepted\n", {"www-authenticate": "Bearer"})
+        user = self._admission.user(token)
+        counted = self._admission.counts(user, request.peer)
+        if counted and (wait_s := self._admission.too_many_handshakes(request.peer, now)):
+            return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
+        self.ctx.accept_web_socket(ws)
+        state = Remembered(accepted_at=now, user=user, peer=request.peer, counted=counted)
+        connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
+        connection.remember()
+        self._wake_by(now + self._limits.hello_ms / 1000)
+        return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen})
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        """Carry out a client's frame after all its earlier ones."""
+        connection = self._connections.get(ws)
+        if connection is None or connection.closed:
+            return
+        size = len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())
+        if size > self._limits.msg_bytes:
+            connection.close(1009, f"message of {size} bytes; at most {self._limits.msg_bytes}")
+            return
+        connection.waiting.append(message)
+        if connection.busy:
+            if len(connection.waiting) > WAITING_FRAMES:
+                connection.close(CloseCode.OVERLOADED, f"more than {WAITING_FRAMES} frames wait for an answer")
+            return
+        connection.busy = True
+        try:
+            while connection.waiting:
+                machine = connection.machine
+                for message_ in machine.receive(connection.waiting.popleft()):
+                    if not connection.closed:
+                        await self._carry_out(connection, machine.step(message_, self.ctx.now()))
+        finally:
+            connection.busy = False
+
+    async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
+        """A client is gone: so are its subscriptions."""
+        connection = self._connections.pop(ws, None)
+        if connection is not None:
+            connection.closed = True
+            connection.waiting.clear()
+            self._drop_all(connection)
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        """Close connections that said no hello in time, or nothing at all for too long."""
+        now = self.ctx.now()
+        following: float | None = None
+        for connection in self._connections.values():
+            if connection.closed:
+                continue
+            due, close = connection.machine.deadline(connection.ws.last_received, self._heartbeat.silent_s)
+            if due <= now:
+                connection.close(close.code, close.reason)
+            else:
+                following = due if following is None else min(following, due)
+        if following is not None:
+            self._wake_by(max(following, now + 1))
+
+    def _wake_by(self, due: float) -> None:
+        pending = self.ctx.storage.get_alarm()
+        if pending is None or pending > due:
+            self.ctx.storage.set_alarm(due)
+
+    # Requests.
+
+    async def _carry_out(self, connection: Connection, step: Step) -> None:
+        match step:
+            case Reply(text):
+                connection.ws.send(text)
+            case Close(code, reason, text):
+                if text is not None:
+                    connection.ws.send(text)
+                connection.close(code, reason)
+            case Hello():
+                await self._hello(connection, step)
+            case Sub():
+                await self._subscribe(connection, step)
+            case Unsub():
+                sub = connection.machine.state.subs[step.s]
+                connection.ws.send(connection.machine.unsubscribed(step))
+                connection.remember()
+                self._drop(connection, [sub])
+            case Pub():
+                await self._publish(connection, step)
+
+    async def _hello(self, connection: Connection, hello: Hello) -> None:
+        machine = connection.machine
+        user = machine.state.user
+        if not user and not self._admission.accepts(hello.token):
+            await self._carry_out(connection, machine.unauthenticated(hello))
+            return
+        user = user or self._admission.user(hello.token)
+        if self._too_many(connection, user):
+            connection.close(CloseCode.TOO_MANY_CONNECTIONS, f"more than {self._limits.connections_per_user}")
+            return
+        plan = machine.wanted(hello)
+        subs = [one for one in plan if isinstance(one, Sub)]
+        wanted = _wanted(subs)
+        self._asking += 1
+        try:
+            greeted = await self._ask(lambda stream: stream.hello(self._name, hello.resume, user, wanted))
+            answers = iter(self._granted(connection, subs, greeted.joined))
+        except ActorError as error:
+            connection.ws.send(machine.unavailable(hello, str(error)).encode())
+            connection.close(CloseCode.OVERLOADED, "the stream does not answer")
+            return
+        finally:
+            self._asking -= 1
+        filled = [one if isinstance(one, Err) else next(answers) for one in plan]
+        bounds = greeted.joined.bounds
+        welcome = Welcome(
+            id=hello.id,
+            session=greeted.session,
+            resume=greeted.resume,
+            resumed=greeted.resumed,
+            epoch=bounds.epoch,
+            head=bounds.head,
+            oldest=bounds.oldest,
+            now=round(self.ctx.now() * 1000),
+            ping_ms=self._heartbeat.ping_ms,
+            dead_ms=self._heartbeat.dead_ms,
+            limits=self._shown_limits(bounds),
+            server=SERVER,
+            subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
+        )
+        texts = [machine.welcomed(welcome, user)]
+        for one in filled:
+            if not isinstance(one, Err):
+                texts += one[1]
+        self._answer(connection, texts)
+
+    async def _subscribe(self, connection: Connection, sub: Sub) -> None:
+        self._asking += 1
+        try:
+            wanted = _wanted([sub])
+            joined = await self._ask(lambda stream: stream.subscribe(self._name, wanted))
+            (answer,) = self._granted(connection, [sub], joined)
+        except ActorError as error:
+            answer = connection.machine.unavailable(sub, str(error))
+        finally:
+            self._asking -= 1
+        if isinstance(answer, Err):
+            connection.ws.send(answer.encode())
+        else:
+            self._answer(connection, [answer[0].encode(), *answer[1]])
+
+    def _granted(self, connection: Connection, subs: list[Sub], joined: Joined) -> list[tuple[SubOk, list[str]] | Err]:
+        answers: list[tuple[SubOk, list[str]] | Err] = []
+        for sub, granted in zip(subs, joined.answers, strict=True):
+            if not isinstance(granted, Granted):
+                answers.append(connection.machine.unavailable(sub, granted))
+                continue
+            # The shard hears of every frame of the group from now on, and the next one continues at the head.
+            group = self._group(granted.group, joined.bounds.head)
+            answer, texts = connection.machine.subscribed(
+                sub,
+                group=granted.group,
+                since=granted.since,
+                head=joined.bounds.head,
+                recovered=granted.recovered,
+                lost=granted.lost,
+            )
+            group.subscribers += 1
+            if group.cursor < joined.bounds.head:
+                self._heal_soon(group)
+            answers.append((answer, texts))
+        return answers
+
+    def _answer(self, connection: Connection, texts: list[str]) -> None:
+        """Send what the machine made, and what is live at once; all of it in this turn."""
+        if connection.closed:
+            self._drop_all(connection)
+            return
+        connection.ws.send("\n".join(texts + self._join(connection)))
+        connection.remember()
+        self._catch_up_soon(connection)
+
+    async def _publish(self, connection: Connection, pub: Pub) -> None:
+        # With an id of its own a repeat after a reset of the broadcaster is recognised.
+        draft = pub.draft if pub.draft.id is not None else attrs.evolve(pub.draft, id=self.ctx.token(12).hex())
+        try:
+            published = await self._ask(lambda stream: stream.publish((draft,)))
+        except ActorError as error:
+            connection.ws.send(connection.machine.unavailable(pub, str(error)).encode())
+            return
+        (receipt,) = published.receipts
+        if not connection.closed:
+            connection.ws.send(Ok(id=pub.id, o=receipt.offset, epoch=published.epoch, dup=receipt.dup).encode())
+
+    async def _ask(self, call: Callable[[SignalBroadcaster], Awaitable[T]]) -> T:
+        """Call the broadcaster; what it is asked can be repeated, so its end is survived with a new instance."""
+        for attempt in range(ASK_AGAIN):
+            try:
+                return await call(self.env.broadcasters.get(self._stream))
+            except ActorError:
+                if attempt == ASK_AGAIN - 1:
+                    raise
+            await self.ctx.sleep(ASK_AGAIN_S * 2**attempt)
+        raise AssertionError
+
+    def _too_many(self, connection: Connection, user: str) -> bool:
+        state = connection.machine.state
+        if not self._admission.counts(user, state.peer):
+            return False
+        same = sum(
+            1
+            for other in self._connections.values()
+            if other.machine.state.session
+            and not other.closed
+            and (other.machine.state.user == user if user else other.machine.state.peer == state.peer)
+        )
+        return same >= self._limits.connections_per_user
+
+    def _shown_limits(self, bounds: Bounds) -> dict[str, object]:
+        stream = self.env.settings.stream
+        kept = {"retention_signals": stream.retention_signals, "retention_ms": bounds.window_ms}
+        return {**self._limits.to_json(), **kept}
+
+    # Catching up.
+
+    def _catch_up_soon(self, connection: Connection) -> None:
+        if connection.behind and not connection.catching_up:
+            connection.catching_up = True
+            self.ctx.start_soon(self._catch_up, connection)
+
+    async def _catch_up(self, connection: Connection) -> None:
+        """Send pages until every subscription has joined its group, never more than the socket takes."""
+        wait_s = DRAIN_S
+        try:
+            while not connection.closed and (behind := connection.behind):
+                if connection.ws.backlog_bytes >= PAGE_BACKLOG_BYTES:
+                    await self.ctx.sleep(wait_s)
+                    wait_s = min(2 * wait_s, DRAIN_S_MAX)
+                    continue
+                wait_s = DRAIN_S
+                for s in behind:
+                    await self._send_page(connection, s)
+        finally:
+            connection.catching_up = False
+
+    async def _send_page(self, connection: Connection, s: str) -> None:
+        sub = connection.machine.state.subs.get(s)
+        if sub is None or sub.live:
+            return
+        try:
+            page = await self._page(sub.group, sub.cursor)
+        except ActorError:
+            connection.close(CloseCode.OVERLOADED, "the stream does not answer")
+            return
+        if connection.closed or connection.machine.state.subs.get(s) is not sub:
+            return  # it was ended, and perhaps begun again, while the page was on its way
+        if page is None:
+            connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
+            return
+        texts = connection.machine.page(s, page.after, page.upto, page.signals) + self._join(connection)
+        if texts:
+            connection.ws.send("\n".join(texts))
+            connection.remember()
+        elif page.complete:
+            # At the broadcaster's cursor, but this shard's group is not: frames were missed.
+            self._heal_soon(self._groups[sub.group])
+            await self.ctx.sleep(DRAIN_S)
+
+    def _join(self, connection: Connection) -> list[str]:
+        """Make members of the subscriptions that have reached their group's cursor."""
+        texts: list[str] = []
+        for s in connection.behind:
+            sub = connection.machine.state.subs[s]
+            group = self._groups[sub.group]
+            if sub.cursor == group.cursor and not group.healing:
+                texts.append(connection.machine.joined(s))
+                group.add(connection)
+        return texts
+
+    # Live frames.
+
+    async def deliver(self, frames: tuple[GroupFrame, ...]) -> None:
+        """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
+        unknown: list[int] = []
+        for frame in frames:
+            group = self._groups.get(frame.group)
+            if group is None:
+                unknown.append(frame.group)
+            elif frame.after > group.cursor:
+                self._heal_soon(group)
+            elif frame.upto > group.cursor and not group.healing:
+                group.cursor = frame.upto
+                group.pending.append(frame.message.frame)
+                self._flush_soon(group)
+        self._leave(unknown)
+
+    async def compare(self, epoch: str, positions: tuple[tuple[int, int], ...]) -> None:
+        """Where the broadcaster's groups stand, told when frames may have been lost on their way."""
+        unknown: list[int] = []
+        for number, cursor in positions:
+            group = self._groups.get(number)
+            if group is None:
+                unknown.append(number)
+            elif group.cursor < cursor:
+                self._heal_soon(group)
+        self._leave(unknown)
+
+    def _flush_soon(self, group: LocalGroup) -> None:
+        self._dirty[group.number] = group
+        if not self._flushing:
+            self._flushing = True
+            self.ctx.start_soon(self._flush)
+
+    async def _flush(self) -> None:
+        """Give every dirty group's frames to its members: one push for each socket and group."""
+        self._flushing = False
+        dirty, self._dirty = self._dirty, {}
+        for group in dirty.values():
+            message, chunks = group.take()
+            for chunk in chunks:
+                self.ctx.send_all(chunk, message)
+                await self.ctx.checkpoint()  # keeps the turn
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        if not self._saving:
+            self._saving = True
+            self.ctx.set_timeout(SAVE_S, self._save)
+
+    async def _save(self) -> None:
+        """Store where the groups stand, for the instance after an eviction; an older place only costs reading."""
+        self._saving = False
+        gone, self._gone = self._gone, set()
+        self._forget(gone - self._groups.keys())
+        for group in self._groups.values():
+            if group.stored != group.flushed:
+                self._store(group)
+
+    def _store(self, group: LocalGroup) -> None:
+        # Unconfirmed: it stalls nobody, and a crash takes the sockets along.
+        group.stored = group.flushed
+        self.ctx.storage.put(_cursor_key(group.number), group.flushed, allow_unconfirmed=True)
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self.ctx.storage.delete(_cursor_key(number))
+
+    def _heal_soon(self, group: LocalGroup) -> None:
+        if not group.healing:
+            group.healing = True
+            self.ctx.start_soon(self._heal, group)
+
+    async def _heal(self, group: LocalGroup) -> None:
+        """Read what a group's members missed. Live frames are left out meanwhile: the last page contains them."""
+        try:
+            while self._groups.get(group.number) is group:
+                try:
+                    page = await self._page(group.number, group.cursor)
+                except ActorError:
+                    await self.ctx.sleep(HEAL_AGAIN_S)
+                    continue
+                if page is None:
+                    for member in group.members:
+                        member.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
+                    return
+                self._extend(group, page)
+                if page.complete:
+                    return
+        finally:
+            group.healing = False
+
+    async def _page(self, group: int, after: int) -> Page | None:
+        return await self._ask(lambda stream: stream.page(group, after))
+
+    def _extend(self, group: LocalGroup, page: Page) -> None:
+        if page.after > page.asked:
+            for member in group.members:
+                member.ws.send("\n".join(member.machine.missed(group.number, page.asked, page.after)))
+        if page.upto > page.after:
+            text = encode_sig(g=group.number, a=page.after, b=page.upto, signals=(page.signals,))
+            group.pending.append(PreparedMessage.of(text).frame)
+            self._flush_soon(group)
+        group.cursor = page.upto
+
+    # Groups.
+
+    def _group(self, number: int, cursor: int) -> LocalGroup:
+        group = self._groups.get(number)
+        if group is None:
+            group = self._groups[number] = LocalGroup.at(number, cursor)
+            self._store(group)
+        return group
+
+    def _drop_all(self, connection: Connection) -> None:
+        machine = connection.machine
+        subs, machine.state = machine.state.subs, attrs.evolve(machine.state, subs={})
+        self._drop(connection, subs.values())
+
+    def _drop(self, connection: Connection, subs: Iterable[Subscription]) -> None:
+        empty: list[int] = []
+        for sub in subs:
+            group = self._groups[sub.group]
+            if sub.live:
+                group.remove(connection)
+            group.subscribers -= 1
+            if not group.subscribers:
+                del self._groups[sub.group]
+                self._dirty.pop(sub.group, None)
+                empty.append(sub.group)
+        if empty:
+            self._gone.update(empty)
+            self._save_soon()
+            self._leave(empty)
+
+    def _leave(self, groups: list[int]) -> None:
+        """Tell the broadcaster that nobody here listens; if it does not hear it, the next frame repeats it."""
+        if not groups or self._asking:
+            return  # a subscription on its way may be for one of them
+        try:
+            self.ctx.notify(self.env.broadcasters.get(self._stream).leave, self._name, tuple(groups))
+        except ActorError:
+            self.ctx.log.info("the broadcaster is busy; it hears later who left", groups=len(groups))
+
+
+def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
+    return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap) for sub in subs)
+
+
+def _cursor_key(number: int) -> str:
+    return f"{_CURSOR}{number:08x}"

@@ -1,0 +1,178 @@
+"""The service's tables of `heliograph.toml`, checked: a mistake says what was seen and what is allowed."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from actors.ingest.schedule import InvalidSchedule, Schedule
+from actors.protocol.limits import Limits
+from actors.signals import is_name
+
+SHARDS_MAX = 64
+TOKEN_CHARACTERS_MIN = 16
+SOURCES_MAX = 256
+MESSAGE_BYTES_MAX = 1_048_576
+DATA_BYTES_MAX = 98_304  # with names, id and tags a signal must fit a stored value of 131,072
+SUBS_MAX = 256  # all of a socket's subscriptions must fit its attachment
+
+
+def _between(least: float, most: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(_: Any, __: attrs.Attribute[Any], value: Any) -> None:
+        if not least <= value <= most:
+            raise ValueError(f"saw {value:,}; must be {least:,} to {most:,}")
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class StreamSettings:
+    """Table `[stream]`: what is kept, and how long.
+
+    A signal is removed when more than `retention_signals` newer ones exist and it is older than `retention_s`, when
+    it is older than `retention_max_s`, or when the log takes more than `retention_bytes`.
+    """
+
+    retention_signals: int = attrs.field(default=100_000, validator=_between(1, 100_000_000))
+    retention_s: float = attrs.field(default=600.0, validator=_between(0, 31_536_000))
+    retention_max_s: float = attrs.field(default=86_400.0, validator=_between(1, 31_536_000))
+    retention_bytes: int = attrs.field(default=1 << 30, validator=_between(65_536, 1 << 40))
+    dedup_s: float = attrs.field(default=120.0, validator=_between(0, 3_600))
+    dedup_signals: int = attrs.field(default=200_000, validator=_between(1, 10_000_000))
+    position_s: float = attrs.field(default=25.0, validator=_between(1, 30))  # signals.v1, 2.5: at most 30
+    groups: int = attrs.field(default=10_000, validator=_between(1, 100_000))  # distinct filters at a time
+    resume_s: float = attrs.field(default=86_400.0, validator=_between(120, 31_536_000))
+
+    def __attrs_post_init__(self) -> None:
+        if self.retention_max_s < self.retention_s:
+            raise ValueError(
+                f"retention_max_s is {self.retention_max_s:,} and retention_s {self.retention_s:,}; "
+                "the longest time must not be the shorter one"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionSettings:
+    """Table `[connections]`: the heartbeat.
+
+    A client pings every `ping_ms`; it is closed with 4105 when nothing came for twice that and `dead_ms`.
+    """
+
+    ping_ms: int = attrs.field(default=25_000, validator=_between(1_000, 600_000))
+    dead_ms: int = attrs.field(default=10_000, validator=_between(1_000, 600_000))
+
+    @property
+    def silent_s(self) -> float:
+        """How long a connection may be silent."""
+        return (2 * self.ping_ms + self.dead_ms) / 1000
+
+
+def _check_tokens(_: Any, __: attrs.Attribute[Any], tokens: Sequence[str]) -> None:
+    for position, token in enumerate(tokens):
+        if len(token) < TOKEN_CHARACTERS_MIN or not token.isascii() or not token.isprintable() or " " in token:
+            raise ValueError(
+                f"token {position + 1} has {len(token)} characters; must be at least {TOKEN_CHARACTERS_MIN} "
+                "printable ASCII characters without spaces, such as `openssl rand -hex 32` prints"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class AuthSettings:
+    """Table `[auth]`: the secrets that let a client in; with none, everybody who can connect may."""
+
+    tokens: tuple[str, ...] = attrs.field(default=(), validator=_check_tokens, repr=False)
+
+    def accepts(self, presented: str | None) -> bool:
+        """Whether this token lets its bearer in, compared in constant time."""
+        if not self.tokens:
+            return True
+        seen = (presented or "").encode("utf-8", "surrogatepass")
+        # No short cut: how long this takes tells nothing about which secret was nearly right.
+        return sum([hmac.compare_digest(seen, token.encode()) for token in self.tokens]) > 0
+
+
+def _check_source_name(_: Any, __: attrs.Attribute[Any], name: str) -> None:
+    if not is_name(name):
+        raise ValueError(f"saw {name!r}; must be 1–8 tokens of A-Z a-z 0-9 _ - : @ joined by dots")
+
+
+def _check_schedule(_: Any, __: attrs.Attribute[Any], text: str) -> None:
+    try:
+        Schedule.parse(text)
+    except InvalidSchedule as error:
+        raise ValueError(str(error)) from None
+
+
+@attrs.frozen(kw_only=True)
+class SourceSettings:
+    """One `[[sources]]` table: where signals come from and when it is asked.
+
+    Attributes:
+        kind: a kind of source, such as `host`.
+        name: names the source in ids, logs and `/v1/sources`; its kind when it is left out.
+        schedule: a cron expression (UTC), or `@every 5s`.
+        timeout_s: how long one fetch may take.
+        options: what the kind takes, see its page.
+    """
+
+    kind: str
+    name: str = attrs.field(
+        default=attrs.Factory(lambda self: self.kind, takes_self=True), validator=_check_source_name
+    )
+    schedule: str = attrs.field(default="@every 1s", validator=_check_schedule)
+    timeout_s: float = attrs.field(default=30.0, validator=_between(0.1, 600))
+    options: dict[str, Any] = attrs.field(factory=dict)
+
+
+def _check_sources(_: Any, __: attrs.Attribute[Any], sources: Sequence[SourceSettings]) -> None:
+    if len(sources) > SOURCES_MAX:
+        raise ValueError(f"saw {len(sources)} sources; must be at most {SOURCES_MAX}")
+    seen: set[str] = set()
+    for source in sources:
+        if source.name in seen:
+            raise ValueError(f"two sources are named {source.name!r}; give each `name` once")
+        seen.add(source.name)
+
+
+def _check_limits(_: Any, __: attrs.Attribute[Any], limits: Limits) -> None:
+    most = {
+        "msg_bytes": MESSAGE_BYTES_MAX,
+        "data_bytes": DATA_BYTES_MAX,
+        "subs": SUBS_MAX,
+    }
+    for field in attrs.fields(Limits):
+        value = getattr(limits, field.name)
+        if not 1 <= value <= most.get(field.name, 2**31):
+            raise ValueError(f"{field.name} is {value:,}; must be 1 to {most.get(field.name, 2**31):,}")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Everything in `heliograph.toml` but `[server]`.
+
+    Attributes:
+        shards: connection managers that share the sockets.
+        sources: with none configured, the `host` source runs every second.
+        sources_enabled: False asks no source (`--no-sources`).
+        test_routes: adds the echo WebSocket at `/_test/echo` (`--test-routes`).
+    """
+
+    stream: StreamSettings = StreamSettings()
+    limits: Limits = attrs.field(default=Limits(), validator=_check_limits)
+    connections: ConnectionSettings = ConnectionSettings()
+    auth: AuthSettings = AuthSettings()
+    shards: int = attrs.field(default=2, validator=_between(1, SHARDS_MAX))
+    sources: tuple[SourceSettings, ...] = attrs.field(default=(SourceSettings(kind="host"),), validator=_check_sources)
+    sources_enabled: bool = True
+    test_routes: bool = False
+
+    def authenticated(self) -> bool:
+        """Whether clients must show a token, so that the server may listen beyond this machine."""
+        return bool(self.auth.tokens)
+
+    def active_sources(self) -> tuple[SourceSettings, ...]:
+        """The sources that run."""
+        return self.sources if self.sources_enabled else ()
