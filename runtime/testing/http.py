@@ -36,7 +36,7 @@ async def read_response(stream: trio.abc.Stream, method: str) -> Response:
             data = await stream.receive_some()
             if not data and client.their_state is h11.SEND_RESPONSE:
                 raise ConnectionError("the server closed the connection before its answer was complete")
-            client.receive_data(data)
+            client.receive_data(bytes(data))
         elif isinstance(event, h11.Response):
             status = event.status_code
             headers = {name.decode(): value.decode() for name, value in event.headers}

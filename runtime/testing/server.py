@@ -21,7 +21,7 @@ from runtime.storage.memory import MemoryStore
 from runtime.storage.store import Store
 from runtime.testing.http import read_response, write_request
 from runtime.testing.platform import virtual_platform
-from runtime.testing.streams import MemoryNetwork, MemoryStream
+from runtime.testing.streams import MemoryNetwork
 from runtime.transport.config import TransportConfig
 
 HOST, PORT = "127.0.0.1", 8787
@@ -50,7 +50,6 @@ class RunningServer:
         self._stopped = trio.Event()
         self._stopping = trio.Event()
         self._nursery: trio.Nursery | None = None
-        self._streams: list[MemoryStream] = []
 
     @property
     def node(self) -> Node:
@@ -105,7 +104,7 @@ class RunningServer:
     ) -> Response:
         """Send one HTTP request through the whole transport on a connection of its own."""
         content = body if body is not None else b"" if json_body is None else json.dumps(json_body).encode()
-        stream = await self._open()
+        stream = await self.network.connect(HOST, PORT)
         async with stream:
             await write_request(stream, method, target, f"{HOST}:{PORT}", content, headers or {})
             return await read_response(stream, method)
@@ -123,11 +122,11 @@ class RunningServer:
         Raises:
             trio_websocket.ConnectionRejected: the upgrade was refused.
         """
-        stream = await self._open()
+        stream = await self.network.connect(HOST, PORT)
         async with trio.open_nursery() as nursery:
             ws = await trio_websocket.wrap_client_stream(
                 nursery,
-                stream,
+                cast(Any, stream),  # it wants a SocketStream, and uses only what every Stream has
                 f"{HOST}:{PORT}",
                 target,
                 subprotocols=list(subprotocols),
@@ -142,14 +141,7 @@ class RunningServer:
 
     def cut_connections(self) -> None:
         """Break every connection made through this server, without a close frame."""
-        streams, self._streams = self._streams, []
-        for stream in streams:
-            stream.reset()
-
-    async def _open(self) -> MemoryStream:
-        stream = await self.network.connect(HOST, PORT)
-        self._streams.append(stream)
-        return stream
+        self.network.cut()
 
     # Life.
 

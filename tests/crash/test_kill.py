@@ -41,7 +41,7 @@ class Server:
             [*command, "--no-sources"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None
-        line = await trio.to_thread.run_sync(self.process.stdout.readline)
+        line = await trio.to_thread.run_sync(self.process.stdout.readline)  # noqa: TID251
         assert f"listening on {self.url}" in line, f"the server said {line!r}"
 
     def kill(self) -> None:
@@ -166,7 +166,7 @@ def test_twenty_kills_at_random_moments_lose_double_and_reorder_nothing(tmp_path
 
 
 async def _until_all_seen(seen: list[int], head: int) -> None:
-    while not seen or seen[-1] < head:
+    while not seen or seen[-1] < head:  # noqa: ASYNC110 -- real time, another process
         await trio.sleep(0.05)
     await trio.sleep(1)
 
