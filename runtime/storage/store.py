@@ -12,6 +12,10 @@ import trio
 from runtime.ids import ActorId
 
 
+class StoreUnusable(Exception):  # noqa: N818 -- a state, as StorageFailed
+    """The store refuses to open; the message says why and what to do."""
+
+
 class Keep(Enum):
     """The alarm stays as it is."""
 

@@ -1,0 +1,223 @@
+"""The shared database as files: created whole, locked, checked, upgraded, its pages checksummed.
+
+A data directory holds `heliograph.db` (with `-wal` and `-shm` while open), `lock` with the pid of the server that has
+it, and `lineage`, a random id of this copy of the data. Whoever puts an older copy of the database in place deletes
+`lineage`: the next start makes a new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import apsw
+import apsw.sqlite_extra
+import attrs
+
+from runtime.storage.store import StoreUnusable
+
+FORMAT = 1
+"""The version of the schema below, kept in the database."""
+
+_CHECKSUM_BYTES = 8  # at the end of each page; what cksumvfs asks for
+_CHECKSUM_VFS = "cksmvfs"
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE actors (
+    slot INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice: a dropped slot may still have keys
+    namespace TEXT NOT NULL,
+    id BLOB NOT NULL,
+    name BLOB,
+    UNIQUE (namespace, id)
+);
+CREATE TABLE keys (slot INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (slot, key)) WITHOUT ROWID;
+CREATE TABLE alarms (slot INTEGER PRIMARY KEY, due REAL NOT NULL);
+CREATE TABLE dropped (slot INTEGER PRIMARY KEY); -- emptied in pieces
+"""
+
+
+@attrs.frozen
+class DatabaseFile:
+    """An open data directory: one connection that writes, one that reads, the lock."""
+
+    writer: apsw.Connection
+    reader: apsw.Connection
+    lineage: str
+    _lock: int
+
+    def close(self) -> None:
+        """Move everything into the database file and let go of the directory."""
+        try:
+            self.reader.close()
+            with contextlib.suppress(apsw.Error):  # what is committed is safe in the WAL, where the next start finds it
+                self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            self.writer.close()
+        finally:
+            os.close(self._lock)
+
+
+Upgrades = Mapping[int, Callable[[apsw.Connection], None]]
+
+
+def open_database(
+    directory: Path, token_bytes: Callable[[int], bytes], *, version: int = FORMAT, upgrades: Upgrades | None = None
+) -> DatabaseFile:
+    """Open the data directory, creating what is missing. Blocks.
+
+    Args:
+        directory: where the data lives.
+        token_bytes: for a new lineage.
+        version: the format that this code reads and writes.
+        upgrades: by format, the step to the next one; each runs in one transaction.
+
+    Raises:
+        StoreUnusable: another server has it, the format is newer, the files are damaged or no database of ours.
+    """
+    _load_checksums()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = _lock(directory / "lock")
+    except OSError as error:
+        raise StoreUnusable(f"cannot use the data directory {directory}: {error}") from error
+    path = directory / "heliograph.db"
+    connections: list[apsw.Connection] = []
+    try:
+        created = not path.exists()
+        if created:
+            _create(path, version)
+        writer = _connect(path)
+        connections.append(writer)
+        _check(writer, path)
+        _upgrade(writer, path, version, upgrades or {})
+        reader = _connect(path)
+        connections.append(reader)
+        reader.pragma("query_only", True)
+        return DatabaseFile(writer, reader, _lineage(directory / "lineage", token_bytes, fresh=created), lock)
+    except (apsw.Error, OSError, StoreUnusable) as error:
+        for connection in connections:
+            connection.close()
+        os.close(lock)
+        if isinstance(error, StoreUnusable):
+            raise
+        raise StoreUnusable(
+            f"cannot open {path}: {error}. If the file is damaged, restore a backup; "
+            "`sqlite3 heliograph.db .recover` saves what can be read."
+        ) from error
+
+
+def _load_checksums() -> None:
+    """Register SQLite's checksum VFS with this process."""
+    if _CHECKSUM_VFS in apsw.vfs_names():
+        return
+    if apsw.sqlite_extra.has("cksumvfs") is None:
+        raise StoreUnusable(
+            "this build of apsw has no cksumvfs, so that pages could not be checksummed; "
+            "install apsw from its wheels (pip install apsw)"
+        )
+    connection = apsw.Connection(":memory:")
+    try:
+        apsw.sqlite_extra.load(connection, "cksumvfs")
+    finally:
+        connection.close()
+
+
+def _lock(path: Path) -> int:
+    """Take the directory for this process; the kernel lets go of it when the process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StoreUnusable(
+            f"the data directory {path.parent} is in use by the server with process id {pid}; "
+            "stop that one, or give this one another directory (--data)"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _create(path: Path, version: int) -> None:
+    """Build the database beside its place and move it there, so that a crash leaves none or a whole one."""
+    draft = path.with_suffix(".new")
+    for left_over in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm"), Path(f"{draft}-journal")):
+        left_over.unlink(missing_ok=True)
+    connection = apsw.Connection(str(draft), vfs=_CHECKSUM_VFS)
+    try:
+        reserve = ctypes.c_int(_CHECKSUM_BYTES)
+        connection.file_control("main", apsw.SQLITE_FCNTL_RESERVE_BYTES, ctypes.addressof(reserve))
+        connection.pragma("journal_mode", "wal")
+        connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
+        connection.execute("INSERT INTO meta VALUES ('format', ?)", (version,))
+    finally:
+        connection.close()
+    _sync(draft)
+    draft.rename(path)
+    _sync(path.parent)
+
+
+def _connect(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=_CHECKSUM_VFS, statementcachesize=64)
+    try:
+        connection.set_busy_timeout(1_000)
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("wal_autocheckpoint", 0)
+        connection.pragma("cache_size", -16_384)  # KiB
+        connection.pragma("temp_store", "MEMORY")
+    except apsw.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: apsw.Connection, path: Path) -> None:
+    ours = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name IN ('meta', 'actors', 'keys')").get
+    if ours != 3:
+        raise StoreUnusable(f"{path} is no Heliograph database; give another data directory (--data)")
+    mode = connection.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise StoreUnusable(f"{path}: the file system allows no write-ahead log (journal mode is {mode!r})")
+    if str(connection.pragma("checksum_verification")) != "1":
+        raise StoreUnusable(f"{path} has no page checksums; rebuild it from a backup with the command that made it")
+
+
+def _upgrade(connection: apsw.Connection, path: Path, version: int, upgrades: Upgrades) -> None:
+    found = connection.execute("SELECT value FROM meta WHERE name = 'format'").get
+    if not isinstance(found, int) or found > version:
+        raise StoreUnusable(
+            f"{path} has format {found}, written by a newer Heliograph; this one reads formats up to {version}. "
+            "Start the newer version, or give another data directory (--data)."
+        )
+    for step in range(found, version):
+        if step not in upgrades:
+            raise StoreUnusable(f"{path} has format {found}; this version cannot upgrade format {step}")
+        with connection:
+            upgrades[step](connection)
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (step + 1,))
+
+
+def _lineage(path: Path, token_bytes: Callable[[int], bytes], *, fresh: bool) -> str:
+    if path.exists() and not fresh:
+        found = path.read_text("ascii").strip()
+        if found:
+            return found
+    lineage = token_bytes(16).hex()
+    draft = path.with_suffix(".new")
+    draft.write_text(lineage + "\n", "ascii")
+    _sync(draft)
+    draft.rename(path)
+    _sync(path.parent)
+    return lineage
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,161 @@
+"""The store of a server: all actors in one SQLite database, commits of many actors grouped into one fsync."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import trio
+
+from runtime.errors import StorageFailed
+from runtime.ids import ActorId
+from runtime.platform import Platform
+from runtime.storage.commit_queue import CommitQueue
+from runtime.storage.database_file import DatabaseFile, open_database
+from runtime.storage.group_writer import GroupWriter
+from runtime.storage.store import Done, ReadHandle, WriteBatch
+
+_GROUP_BYTES = 4 * 1024 * 1024
+_SWEEP_EVERY = 32  # groups, while there is always something to commit
+
+_OF_ACTOR = "slot = (SELECT slot FROM actors WHERE namespace = ? AND id = ?)"
+_GET = f"SELECT value FROM keys WHERE {_OF_ACTOR} AND key = ?"  # noqa: S608 -- constants
+_LIST = f"SELECT key, value FROM keys WHERE {_OF_ACTOR} AND key >= ?"  # noqa: S608
+_ALARM = f"SELECT due FROM alarms WHERE {_OF_ACTOR}"  # noqa: S608
+
+
+class SharedStore:
+    """The seam of `runtime.storage.store` on `heliograph.db` in a data directory.
+
+    Reads run on the loop: short statements on a connection of their own, each result fetched at once, so that
+    no snapshot stays open. Writes, checkpoints and opening run through `platform.run_blocking`.
+
+    Args:
+        directory: the data directory; made if missing.
+        platform: blocking calls and tokens.
+        group_bytes: a group takes no further batch beyond this.
+    """
+
+    def __init__(self, directory: Path | str, *, platform: Platform, group_bytes: int = _GROUP_BYTES) -> None:
+        self._directory = Path(directory)
+        self._platform = platform
+        self._group_bytes = group_bytes
+        self._queue = CommitQueue()
+        self._file: DatabaseFile | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open, commit what is submitted until cancelled; then finish, move all into one file and close.
+
+        Raises:
+            StoreUnusable: see `database_file.open_database`.
+        """
+        blocking = self._platform.run_blocking
+        file: DatabaseFile = await blocking(open_database, self._directory, self._platform.token_bytes)
+        self._file = file
+        writer = GroupWriter(file.writer)
+        try:
+            task_status.started()
+            groups = 0
+            while True:
+                if not self._queue and not writer.sweeping:
+                    await self._queue.wait()
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if self._queue:
+                    await self._commit_group(writer)
+                    groups += 1
+                if writer.checkpoint_due:
+                    await blocking(writer.checkpoint)
+                if writer.sweeping and (not self._queue or groups % _SWEEP_EVERY == 0):
+                    await blocking(writer.sweep)
+        finally:
+            with trio.CancelScope(shield=True):
+                while self._queue:
+                    await self._commit_group(writer)
+                self._file = None
+                await blocking(file.close)
+
+    async def _commit_group(self, writer: GroupWriter) -> None:
+        batches = self._queue.take_group(self._group_bytes)
+        with trio.CancelScope(shield=True):
+            try:
+                failed = await self._platform.run_blocking(writer.write, batches)
+            except BaseException as error:
+                lost = StorageFailed(f"the writes were not stored: {error!r}")
+                self._queue.settle(dict.fromkeys(range(len(batches)), lost))
+                raise
+            self._queue.settle(failed)
+
+    def open(self, actor: ActorId) -> ReadHandle:
+        """A handle for reads; loads nothing."""
+        return _SharedReads(self, actor)
+
+    def submit(self, batch: WriteBatch, done: Done) -> None:
+        """Take a batch for the next group."""
+        self._queue.submit(batch, done)
+
+    def alarms(self) -> Sequence[tuple[ActorId, float]]:
+        """Every pending alarm, the earliest first."""
+        rows = self.read("SELECT namespace, id, name, due FROM alarms JOIN actors USING (slot) ORDER BY due", ())
+        return [(_actor(namespace, raw, name), due) for namespace, raw, name, due in rows]
+
+    def list_ids(self, namespace: str) -> Sequence[ActorId]:
+        """Every actor of a namespace that wrote something after its last `delete_all`, in the order of their bytes."""
+        rows = self.read("SELECT id, name FROM actors WHERE namespace = ? ORDER BY id", (namespace,))
+        return [_actor(namespace, raw, name) for raw, name in rows]
+
+    @property
+    def lineage(self) -> str:
+        """A random id of this copy of the data; known while the store runs."""
+        return self._opened.lineage
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Submitted and not yet durable."""
+        return self._queue.backlog_bytes
+
+    def read(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
+        """The rows of a short SELECT on the durable data.
+
+        Raises:
+            StorageFailed: a page is damaged, or the disk does not answer.
+        """
+        try:
+            return self._opened.reader.execute(statement, bindings).fetchall()
+        except apsw.Error as error:
+            raise StorageFailed(f"{self._directory / 'heliograph.db'} cannot be read: {error}") from error
+
+    @property
+    def _opened(self) -> DatabaseFile:
+        if self._file is None:
+            raise RuntimeError("the store is not running; start SharedStore.run in a nursery first")
+        return self._file
+
+
+class _SharedReads:
+    """Reads of one actor."""
+
+    __slots__ = ("_key", "_store")
+
+    def __init__(self, store: SharedStore, actor: ActorId) -> None:
+        self._store = store
+        self._key = (actor.namespace, actor.raw)
+
+    def get(self, key: bytes) -> bytes | None:
+        rows = self._store.read(_GET, (*self._key, key))
+        return rows[0][0] if rows else None
+
+    def list(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
+        upper = "" if end is None else " AND key < ?"
+        bindings = (*self._key, start) if end is None else (*self._key, start, end)
+        statement = f"{_LIST}{upper} ORDER BY key {'DESC' if reverse else 'ASC'} LIMIT ?"
+        return self._store.read(statement, (*bindings, -1 if limit is None else limit))
+
+    def alarm(self) -> float | None:
+        rows = self._store.read(_ALARM, self._key)
+        return rows[0][0] if rows else None
+
+
+def _actor(namespace: str, raw: bytes, name: bytes | None) -> ActorId:
+    return ActorId(namespace, raw, None if name is None else name.decode("utf-8", "surrogatepass"))
