@@ -126,7 +126,7 @@ class RunningServer:
         async with trio.open_nursery() as nursery:
             ws = await trio_websocket.wrap_client_stream(
                 nursery,
-                cast(Any, stream),  # it wants a SocketStream, and uses only what every Stream has
+                cast("Any", stream),  # it wants a SocketStream, and uses only what every Stream has
                 f"{HOST}:{PORT}",
                 target,
                 subprotocols=list(subprotocols),
