@@ -18,6 +18,7 @@ from runtime.errors import (
 from runtime.frames import PreparedMessage
 from runtime.ids import ActorId
 from runtime.namespace.namespace import Namespace
+from runtime.storage.durable import durable
 from runtime.storage.storage import Storage
 
 __all__ = [
@@ -43,4 +44,5 @@ __all__ = [
     "UnknownMethod",
     "UnknownNamespace",
     "WebSocket",
+    "durable",
 ]
