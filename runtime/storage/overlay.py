@@ -24,10 +24,21 @@ class Overlay:
     """Reads and writes of one instance in bytes.
 
     Three layers, newest first: the open batch, the sealed batches (merged), the durable keys of the read handle.
-    Every change of the open batch is in the undo log, so that a transaction can take its part back.
+    While a mark is set, changes of the open batch are in an undo log, so that a transaction can take its part back.
     """
 
-    __slots__ = ("_actor", "_alarm", "_cleared", "_handle", "_last", "_open", "_sealed", "_unconfirmed", "_undo")
+    __slots__ = (
+        "_actor",
+        "_alarm",
+        "_cleared",
+        "_handle",
+        "_last",
+        "_marks",
+        "_open",
+        "_sealed",
+        "_unconfirmed",
+        "_undo",
+    )
 
     def __init__(self, actor: ActorId, handle: ReadHandle) -> None:
         self._actor = actor
@@ -39,6 +50,7 @@ class Overlay:
         self._alarm: tuple[int, float | Keep | None] = (0, KEEP)
         self._unconfirmed: deque[WriteBatch] = deque()
         self._undo: list[tuple[bytes | None, object]] = []
+        self._marks = 0
 
     @property
     def is_open(self) -> bool:
@@ -115,28 +127,38 @@ class Overlay:
         """Set a key; None deletes."""
         assert self._open is not None
         writes = self._open.writes
-        self._undo.append((key, writes.get(key, _UNWRITTEN)))
+        if self._marks:
+            self._undo.append((key, writes.get(key, _UNWRITTEN)))
         writes[key] = value
 
     def clear(self) -> None:
-        """Delete every key; not inside a transaction, it cannot be undone."""
+        """Delete every key. It cannot be undone, so no mark may be set."""
         assert self._open is not None
+        assert not self._marks
         self._open.delete_all = True
         self._open.writes.clear()
-        self._undo.clear()
 
     def set_alarm(self, time: float | None) -> None:
         """Set or delete the alarm."""
         assert self._open is not None
-        self._undo.append((None, self._open.alarm))
+        if self._marks:
+            self._undo.append((None, self._open.alarm))
         self._open.alarm = time
 
     def mark(self) -> int:
-        """A point to undo to; valid until the batch is sealed."""
+        """Set a mark to undo to; each is taken back by `undo` or `keep`, the newest first."""
+        self._marks += 1
         return len(self._undo)
 
+    def keep(self) -> None:
+        """Take the newest mark back; what was written since belongs to the mark before it, if any."""
+        self._marks -= 1
+        if not self._marks:
+            self._undo.clear()
+
     def undo(self, mark: int) -> None:
-        """Take back every put and alarm change since the mark."""
+        """Take the newest mark back, and every put and alarm change since."""
+        self._marks -= 1
         batch = self._open
         while len(self._undo) > mark:
             key, before = self._undo.pop()
@@ -155,8 +177,8 @@ class Overlay:
         opened = self._open
         if opened is None:
             return None
+        assert not self._marks
         self._open = None
-        self._undo.clear()
         self._last = number = self._last + 1
         if opened.delete_all:
             self._sealed.clear()
@@ -189,6 +211,7 @@ class Overlay:
             self._alarm = (0, KEEP)
 
     def drop_open(self) -> None:
-        """Forget the open batch; sealed ones still count."""
+        """Forget the open batch and all marks; sealed batches still count."""
         self._open = None
         self._undo.clear()
+        self._marks = 0

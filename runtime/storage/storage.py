@@ -334,6 +334,7 @@ class Storage:
             return
         assert self._transactions[-1] is transaction
         self._transactions.pop()
+        self._overlay.keep()
         transaction.state = "committed"
         if transaction.confirmed_writes:
             if any(outer.defers for outer in self._transactions):
@@ -417,19 +418,13 @@ class Storage:
     # ── helpers ──
 
     def _begin(self, *, confirmed: bool) -> None:
-        """Before each write: open a batch and let the gate know, or let it refuse."""
-        fresh = not self._overlay.is_open
+        """Before each write: open a batch, so that it has a number, and let the gate know, or refuse."""
         self._overlay.begin()
-        try:
-            if any(transaction.defers for transaction in self._transactions):
-                self._gate.wrote(confirmed=False)
-                self._transactions[-1].confirmed_writes |= confirmed
-            else:
-                self._gate.wrote(confirmed=confirmed)
-        except BaseException:
-            if fresh:
-                self._overlay.drop_open()
-            raise
+        if any(transaction.defers for transaction in self._transactions):
+            self._gate.wrote(confirmed=False)
+            self._transactions[-1].confirmed_writes |= confirmed
+        else:
+            self._gate.wrote(confirmed=confirmed)
 
     def _write(self, key: bytes, data: bytes | None) -> None:
         self._overlay.put(key, data)
