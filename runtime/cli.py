@@ -22,6 +22,7 @@ import trio
 
 from runtime.config import ConfigError, ServerConfig, check_exposure, load_config
 from runtime.log import configure_logging
+from runtime.storage.store import StoreUnusable
 
 if TYPE_CHECKING:
     from runtime.app import App
@@ -243,6 +244,8 @@ def _explain(error: Exception, config: ServerConfig) -> str | None:
     if len(leaves) != 1:
         return None
     (leaf,) = leaves
+    if isinstance(leaf, StoreUnusable):
+        return str(leaf)
     address = f"{config.host}:{config.port}"
     if isinstance(leaf, OSError) and leaf.errno == errno.EADDRINUSE:
         return f"{address} is in use, perhaps by another heliograph; stop it, or choose --port (0: any free one)"
