@@ -331,7 +331,7 @@ class ClientMachine:
         asked = sub.wanted()
         sub.request = None
         sub.coverage.accept(answer.since, answer.g)
-        events: list[Event] = [SubState(s=sub.name, state="catchup")]
+        events: list[Event] = [SubState(s=sub.name, state="catchup", since=answer.since)]
         if not isinstance(asked, Cursor) or answer.recovered is not False or answer.since == asked:
             return events
         known = answer.lost is not None and answer.since.epoch == asked.epoch

@@ -6,6 +6,7 @@ from typing import Literal
 
 import attrs
 
+from actors.protocol.cursor import Cursor
 from actors.signals import Signal
 
 ClientStateName = Literal["connecting", "resuming", "connected", "draining", "reconnecting", "closed"]
@@ -49,10 +50,16 @@ class ClientState:
 
 @attrs.frozen(kw_only=True)
 class SubState:
-    """Where a subscription is; `code` and `reason` say why it failed."""
+    """Where a subscription is.
+
+    Attributes:
+        since: of `catchup`: the cursor it begins at.
+        code, reason: of `failed`: why.
+    """
 
     s: str
     state: SubStateName
+    since: Cursor | None = None
     code: int | None = None
     reason: str = ""
 

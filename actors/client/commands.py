@@ -1,0 +1,204 @@
+"""`heliograph tail` and `heliograph publish`: the signal service from a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+import trio
+from rich.console import Console
+from rich.text import Text
+
+from actors.client.address import DEFAULT_URL
+from actors.client.client import Ack, SignalClient
+from actors.client.errors import ClientError, InvalidUrl
+from actors.client.subscription import Gap
+from actors.client.transport import Connect
+from actors.client.websocket import websocket_connect
+from actors.filters import InvalidFilter
+from actors.protocol import events as happened
+from actors.protocol import ijson
+from actors.protocol.cursor import Cursor, InvalidCursor, Last, Since
+from actors.signals import InvalidSignal, Signal
+
+T = TypeVar("T")
+
+PUBLISH_S = 5.0  # how long `publish` tries
+
+
+def _json(text: str) -> object:
+    try:
+        return ijson.parse(text)
+    except ijson.InvalidJson as error:
+        raise click.BadParameter(f"{text!r}: {error}; a string needs its own quotes: '\"text\"'") from None
+
+
+def _since(text: str) -> Since:
+    if text == "now":
+        return "now"
+    if text == "earliest":
+        return "earliest"
+    if text.startswith("last:"):
+        count = text.removeprefix("last:")
+        if not (count.isascii() and count.isdigit() and 0 < int(count) <= ijson.INTEGER_MAX):
+            raise click.BadParameter(f"{text!r}: N of last:N is a whole number from 1")
+        return Last(int(count))
+    try:
+        return Cursor.parse(text)
+    except InvalidCursor as error:
+        raise click.BadParameter(f"{error}; or now, earliest, last:N") from None
+
+
+_token = click.option("--token", envvar="HELIOGRAPH_TOKEN", help="Bearer token [env: HELIOGRAPH_TOKEN].")
+
+
+@click.command()
+@click.argument("url", default=DEFAULT_URL)
+@click.option("--types", multiple=True, metavar="P", help="Type pattern, such as 'host.cpu.>'; may be repeated.")
+@click.option("--entities", multiple=True, metavar="P", help="Entity pattern, such as 'btc-*'; may be repeated.")
+@click.option("--where", type=_json, metavar="JSON", help='Condition, such as \'{"f":"/data/p","op":"gt","v":1}\'.')
+@click.option(
+    "--from",
+    "since",
+    type=_since,
+    metavar="now|earliest|last:N|CURSOR",
+    default="now",
+    show_default=True,
+    help="Where to begin.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON signal per line.")
+@_token
+def tail(
+    url: str,
+    types: tuple[str, ...],
+    entities: tuple[str, ...],
+    where: Any,
+    since: Since,
+    as_json: bool,
+    token: str | None,
+) -> None:
+    """Show signals as they happen; reconnects by itself and goes on where it was. Ctrl-C ends it."""
+    wanted: dict[str, Any] = {"types": types or None, "entities": entities or None, "where": where, "since": since}
+    show = _show_json if as_json else _Lines()
+    _run(partial(tail_signals, url, token, wanted, show))
+
+
+@click.command()
+@click.argument("url", default=DEFAULT_URL)
+@click.option("--type", "type_", required=True, metavar="T", help="What happened, such as alert.high.")
+@click.option("--entity", required=True, metavar="E", help="About whom, such as btc-usd.")
+@click.option("--data", required=True, type=_json, metavar="JSON", help="Payload: any JSON.")
+@click.option("--id", "id_", metavar="ID", help="Idempotency id: published again under it, it is stored once.")
+@_token
+def publish(url: str, type_: str, entity: str, data: Any, id_: str | None, token: str | None) -> None:
+    """Publish one signal and print its offset and epoch once it is stored."""
+    ack = _run(partial(publish_signal, url, token, type_, entity, data, id_))
+    click.echo(f"offset {ack.offset} epoch {ack.epoch}" + (" (stored before)" if ack.dup else ""))
+
+
+async def tail_signals(
+    url: str,
+    token: str | None,
+    wanted: dict[str, Any],
+    show: Callable[[Signal], None],
+    connect: Connect | None = None,
+) -> None:
+    """Show what a subscription brings, until the connection is over for good; what happens to it goes to stderr."""
+    async with SignalClient(url, token=token, name="heliograph tail", connect=connect or websocket_connect()) as client:
+        with client.events() as events:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_report, events)
+                async with client.subscribe(**wanted, on_gap="skip") as sub:
+                    async for item in sub:
+                        if isinstance(item, Gap):
+                            _say(_gap_line(item))
+                        else:
+                            show(item)
+
+
+async def publish_signal(
+    url: str,
+    token: str | None,
+    type_: str,
+    entity: str,
+    data: Any,
+    id_: str | None,
+    connect: Connect | None = None,
+) -> Ack:
+    """Publish one signal. Raises: click.ClickException when nothing answers for some seconds."""
+    async with SignalClient(
+        url, token=token, name="heliograph publish", connect=connect or websocket_connect()
+    ) as client:
+        with trio.move_on_after(PUBLISH_S):
+            return await client.publish(type_, entity, data, id=id_)
+        why = client.state.reason or "no answer"
+        raise click.ClickException(f"not published within {PUBLISH_S:g} s: {why}")
+
+
+async def _report(events: Any) -> None:
+    async for event in events:
+        match event:
+            case happened.ClientState(state="reconnecting", delay_ms=delay_ms, code=code, reason=reason):
+                why = reason or (f"closed with {code}" if code is not None else "connection lost")
+                _say(f"{why}; trying again in {(delay_ms or 0) / 1000:.1f} s")
+            case happened.ClientState(state="connected", resumed=resumed):
+                _say("connected again" if resumed else "connected")
+            case happened.Notice(slug=slug, msg=message):
+                _say(f"{slug}: {message}")
+            case _:
+                pass
+
+
+def _gap_line(gap: Gap) -> str:
+    which = "unknown offsets" if gap.upto is None else f"offsets {(gap.after or 0) + 1} to {gap.upto}"
+    return f"gap: {which} will not come ({gap.reason})"
+
+
+def _say(line: str) -> None:
+    click.echo(f"heliograph: {line}", err=True)
+
+
+def _show_json(signal: Signal) -> None:
+    sys.stdout.write(signal.json.decode() + "\n")
+    sys.stdout.flush()
+
+
+class _Lines:
+    """A readable line per signal."""
+
+    def __init__(self) -> None:
+        self._console = Console(soft_wrap=True, highlight=False)
+
+    def __call__(self, signal: Signal) -> None:
+        at = datetime.fromtimestamp(signal.ts / 1000).astimezone()
+        self._console.print(
+            Text.assemble(
+                (f"{at:%H:%M:%S}.{signal.ts % 1000:03d} ", "dim"),
+                (f"#{signal.o} ", "dim"),
+                (signal.type, "bold cyan"),
+                " ",
+                (signal.entity, "green"),
+                " ",
+                json.dumps(signal.data, ensure_ascii=False),
+            )
+        )
+
+
+def _run(work: Callable[[], Awaitable[T]]) -> T:
+    """Run to the end; what went wrong becomes one line and an exit status. Ctrl-C is no mistake."""
+    try:
+        return trio.run(work)
+    except BaseException as error:  # noqa: BLE001 - told apart below, inside the groups of nurseries too
+        cause = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        if isinstance(cause, KeyboardInterrupt):
+            sys.exit(130)
+        if isinstance(cause, ClientError | InvalidUrl | InvalidFilter | InvalidSignal):
+            raise click.ClickException(str(cause)) from None
+        raise cause from None
