@@ -37,12 +37,13 @@ class Server:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "runtime", "serve", "--port", str(self.port), "--data", str(self.data)]
-        self.process = subprocess.Popen(  # noqa: ASYNC220
-            [*command, "--no-sources"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
+        with (self.data.parent / "server.log").open("a") as log:  # noqa: ASYNC230
+            self.process = subprocess.Popen(  # noqa: ASYNC220
+                [*command, "--no-sources"], stdout=subprocess.PIPE, stderr=log, text=True
+            )
         assert self.process.stdout is not None
         line = await trio.to_thread.run_sync(self.process.stdout.readline)  # noqa: TID251
-        assert f"listening on {self.url}" in line, f"the server said {line!r}"
+        assert f"listening on {self.url}" in line, (line, (self.data.parent / "server.log").read_text()[-2000:])
 
     def kill(self) -> None:
         assert self.process is not None
@@ -98,8 +99,8 @@ class Load:
         async with SignalClient(self.url) as client, client.subscribe(since="earliest", **filters) as subscription:
             async for item in subscription:
                 assert not isinstance(item, Gap), f"told of a gap that there is not: {item}"
-                self.told.content(item.offset, item.id, item.data)
-                seen.append(item.offset)
+                self.told.content(item.o, item.id, item.data)
+                seen.append(item.o)
 
     async def catch_up(self) -> None:
         """Clients that come one after another and read the log from its beginning."""
@@ -109,7 +110,7 @@ class Load:
                 count = 0
                 async for item in subscription:
                     assert not isinstance(item, Gap)
-                    self.told.content(item.offset, item.id, item.data)
+                    self.told.content(item.o, item.id, item.data)
                     count += 1
                     if count >= 2_000:
                         break
@@ -122,7 +123,7 @@ def test_twenty_kills_at_random_moments_lose_double_and_reorder_nothing(tmp_path
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = Server(tmp_path, port)
+    server = Server(tmp_path / "data", port)
     load = Load(server.url)
     views: dict[str, list[int]] = {"all": [], "alerts": [], "one entity": [], "even": []}
     observed = Counter[str]()
@@ -176,9 +177,9 @@ async def _read_log(url: str, told: Told) -> dict[int, Any]:
     head = max(told.offsets.values())
     async with SignalClient(url) as client, client.subscribe(since="earliest") as subscription:
         async for item in subscription:
-            told.content(item.offset, item.id, item.data)
-            log[item.offset] = item
-            if item.offset >= head:
+            told.content(item.o, item.id, item.data)
+            log[item.o] = item
+            if item.o >= head:
                 return log
     raise AssertionError("the subscription ended")
 
