@@ -171,6 +171,8 @@ class FrameStream:
             self._close_slow()
 
     def _append(self, data: bytes) -> None:
+        if not data:
+            return
         if self._queue is None:
             self._queue = deque()
         self._queue.append(data)

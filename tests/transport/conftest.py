@@ -133,7 +133,7 @@ def make_room(nursery):
 
 
 @pytest.fixture
-def serve(nursery, autojump_clock):
+def serve(nursery):
     """Start a server: `await serve(handler, **config)`."""
 
     async def start(handler, **config):

@@ -1,16 +1,7 @@
 """WebSockets as a real client (trio-websocket) and raw bytes see them."""
 
 import base64
-import hashlib
-import re
 import struct
-
-import pytest
-import trio
-import trio_websocket
-from trio_websocket import ConnectionClosed
-
-from runtime.actor.http import Response
 
 KEY = base64.b64encode(bytes(range(16))).decode()
 UPGRADE = (
@@ -34,7 +25,7 @@ async def status_of(server, data):
     return (await server.exchange(data)).split(b"\r\n")[0].decode()
 
 
-async def test_a_client_and_an_actor_talk(serve, room):
+async def test_a_client_and_an_actor_talk(autojump_clock, serve, room):
     server = await serve(room.fetch)
     async with server.client(subprotocols=["a", "b"]) as client:
         assert client.subprotocol == "a"
