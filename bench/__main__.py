@@ -9,13 +9,15 @@ from pathlib import Path
 
 import click
 
-from bench import connect, fanout, latency, memory, service, stuck
+from bench import call, connect, fanout, latency, memory, service, storage, stuck
 from bench.machine import machine_facts, pick_cores
 from bench.measure import BenchError, Measure, Sample, Setting, in_turn, judge
 from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, read_report, write_report
 
 FOLDER = Path(__file__).parent
-MEASURES = {module.MEASURE.name: module.MEASURE for module in (fanout, latency, stuck, service, connect, memory)}
+MEASURES = {
+    module.MEASURE.name: module.MEASURE for module in (fanout, latency, stuck, service, connect, memory, call, storage)
+}
 
 
 def run_measure(measure: Measure, setting: Setting, repeat: int) -> Outcome:

@@ -89,7 +89,7 @@ def _limit(mode: str) -> Server:
 
 def _product(*flags: str) -> Server:
     def command(_setting: Setting, data: Path) -> Sequence[str]:
-        return [sys.executable, "-m", "runtime.cli", "serve", "--port", "0", "--data", str(data / "data"), *flags]
+        return [sys.executable, "-m", "runtime", "serve", "--port", "0", "--data", str(data / "data"), *flags]
 
     return Server(command=command, dialect=SIGNALS)
 
