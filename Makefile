@@ -5,7 +5,7 @@
 #   make check                       format, lint, types, layers
 #   make format                      rewrite files in the house format
 #   make bench [ARGS="list"]         measure against the physical limit
-#   make screenshots                 take the pictures of docs/images anew
+#   make screenshots                 take the pictures of docs/images anew, of a server that runs (ARGS="URL FILE")
 #   make wheel                       build dist/*.whl
 #   make clean                       remove what the others made, but no data
 
@@ -37,7 +37,7 @@ bench: .venv/installed-test
 	@$(BIN)/python -m bench $(or $(ARGS),run)
 
 screenshots: .venv/installed-test
-	@$(BIN)/python -m tests.browser.screenshot $(ARGS)
+	@$(BIN)/python -m tests.browser.screenshot $(or $(ARGS),http://127.0.0.1:8787 docs/images/live.png)
 
 wheel: .venv/made
 	@$(PIP) wheel --no-deps --wheel-dir dist .
