@@ -173,7 +173,7 @@ def _verdict(claim: Claim, spread: Spread | None) -> Verdict:
         return "not measured"
     if not _reaches(claim, spread.median, claim.floor):
         return "below the floor"
-    if claim.goal is None or _reaches(claim, spread.median, claim.goal):
+    if claim.goal is not None and _reaches(claim, spread.median, claim.goal):
         return "goal"
     return "floor"
 

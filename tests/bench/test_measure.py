@@ -45,7 +45,7 @@ def test_lower_is_better_where_the_claim_says_so():
 
 def test_nothing_missing_reaches_a_floor_of_zero():
     zero = claim(bottom=None, better="lower", floor=0, goal=None)
-    assert judge(zero, [sample(0, "ours", 0)]).verdict == "goal"
+    assert judge(zero, [sample(0, "ours", 0)]).verdict == "floor"
     assert judge(zero, [sample(0, "ours", 1)]).verdict == "below the floor"
 
 
