@@ -170,19 +170,22 @@ def _check_value(value: object, at: str) -> None:
         ijson.check(value)
     except ijson.InvalidJson as error:
         raise InvalidFilter(str(error), at=at) from None
-    _check_strings(value, at)
+    _check_parts(value, at)
 
 
-def _check_strings(value: object, at: str) -> None:
+def _check_parts(value: object, at: str) -> None:
     if isinstance(value, str):
         check_size(value, at)
+    elif isinstance(value, float) and abs(value) > ijson.INTEGER_MAX:
+        # RFC 8785 writes 1e20 as an integer, which I-JSON then refuses: the canonical form could not be read back.
+        raise InvalidFilter(f"number {value} is beyond ±(2^53−1)", at=at)
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _check_strings(item, f"{at}/{index}")
+            _check_parts(item, f"{at}/{index}")
     elif isinstance(value, dict):
         for key, item in value.items():
             check_size(key, at)
-            _check_strings(item, f"{at}/{key.replace('~', '~0').replace('/', '~1')}")
+            _check_parts(item, f"{at}/{key.replace('~', '~0').replace('/', '~1')}")
 
 
 def _compile_all(tests: list[Test]) -> Test:
