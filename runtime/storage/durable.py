@@ -54,7 +54,7 @@ class durable(Generic[S]):  # noqa: N801 -- reads as a function where it is used
         key: the name to store it under instead of the attribute's, for an attribute that was renamed.
 
     Raises:
-        TypeError: the class is not frozen, or an upgrade is missing.
+        TypeError: the class is not frozen, a field has no default, or an upgrade is missing.
     """
 
     def __init__(
@@ -69,6 +69,12 @@ class durable(Generic[S]):  # noqa: N801 -- reads as a function where it is used
             raise TypeError(
                 f"durable() needs a frozen attrs class or dataclass; {state_class.__qualname__} could change without "
                 "being stored. Declare it with @attrs.frozen"
+            )
+        required = _required(state_class)
+        if required:
+            raise TypeError(
+                f"durable() begins with {state_class.__qualname__}(), which needs a value for {', '.join(required)}; "
+                "give each field a default"
             )
         missing = sorted(set(range(1, version)) - set(upgrades or {}))
         if missing:
@@ -133,3 +139,13 @@ def _is_frozen(cls: type) -> bool:
     if attrs.has(cls):
         return bool(attrs.inspect(cls).is_frozen)
     return dataclasses.is_dataclass(cls) and bool(cls.__dataclass_params__.frozen)  # type: ignore[attr-defined]
+
+
+def _required(cls: type) -> list[str]:
+    if attrs.has(cls):
+        return [field.name for field in attrs.fields(cls) if field.init and field.default is attrs.NOTHING]
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.init and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
