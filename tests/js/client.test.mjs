@@ -156,6 +156,20 @@ describe("subscriptions", () => {
     assert.deepEqual(reported, ["mine", "mine"]);
   });
 
+  it("a handler that closes its subscription gets nothing more", () => {
+    const world = new World();
+    const seen = [];
+    const sub = world.client.subscribe();
+    sub.on("signal", ({ offset }) => {
+      seen.push(offset);
+      if (offset === 2) sub.close();
+    });
+    world.greet();
+    world.signals(0, 1, 2, 3);
+    world.signals(3, 4);
+    assert.deepEqual(seen, [1, 2]);
+  });
+
   it("a loop sees signals and gaps in order, and ends with close", async () => {
     const world = new World();
     const sub = world.client.subscribe({ name: "px" });

@@ -114,11 +114,6 @@ export class Connection {
     return Math.min(this.#nextPing, this.#deadAt, this.#pausedUntil ?? Infinity, ...retries);
   }
 
-  /** How many publications wait for an answer. */
-  get unanswered() {
-    return this.#publications.length;
-  }
-
   start() {
     return this.#answer(() => this.#open());
   }
@@ -126,7 +121,7 @@ export class Connection {
   stop() {
     return this.#answer(() => {
       if (this.#phase === "closed") return;
-      if (this.#phase !== "idle" && this.#phase !== "waiting") this.#events.push({ e: "close", code: 1000 });
+      if (this.#phase !== "idle" && this.#phase !== "waiting") this.#tell("close", { code: 1000 });
       this.#end(1000, false);
     });
   }
@@ -228,7 +223,7 @@ export class Connection {
   }
 
   /** Connect at once if a reconnect waits; else ask for a sign of life, due within `dead_ms` even after a sleep. */
-  probe(now) {
+  probe(now = this.clock) {
     return this.#answer(() => {
       this.clock = now;
       if (this.#phase === "waiting") this.#open();
@@ -242,6 +237,10 @@ export class Connection {
   #answer(work) {
     work();
     return this.#events.splice(0);
+  }
+
+  #tell(e, event) {
+    this.#events.push({ e, ...event });
   }
 
   #due() {
@@ -266,11 +265,12 @@ export class Connection {
   #open() {
     this.#phase = "opening";
     this.#until = this.clock + CONNECT_MS;
-    this.#events.push({ e: "state", state: this.#welcomed ? "resuming" : "connecting" }, { e: "open" });
+    this.#tell("state", { state: this.#welcomed ? "resuming" : "connecting" });
+    this.#tell("open");
   }
 
   #drop(code, reason) {
-    this.#events.push({ e: "close", code, reason });
+    this.#tell("close", { code, reason });
     this.#lost(code, reason);
   }
 
@@ -285,12 +285,12 @@ export class Connection {
     this.#retries += 1;
     this.#leave("waiting", this.clock + delay);
     const wait = { attempt: this.#retries, delay_ms: Math.floor(delay) };
-    this.#events.push({ e: "state", state: "reconnecting", ...wait, code, reason });
+    this.#tell("state", { state: "reconnecting", ...wait, code, reason });
   }
 
   #end(code, terminal, reason = "") {
     this.#leave("closed", Infinity);
-    this.#events.push({ e: "state", state: "closed", code, terminal, reason });
+    this.#tell("state", { state: "closed", code, terminal, reason });
   }
 
   #leave(phase, until) {
@@ -347,7 +347,7 @@ export class Connection {
 
   #refused(publication, { code, slug, msg }) {
     this.#publications.splice(this.#publications.indexOf(publication), 1);
-    this.#events.push({ e: "refused", id: publication.signal.id, code, slug, msg });
+    this.#tell("refused", { id: publication.signal.id, code, slug, msg });
   }
 
   // What the server says.
@@ -366,14 +366,14 @@ export class Connection {
     else if (t === "unsubbed" && feed !== undefined) this.#failed(feed, message);
     else if (t === "goaway") {
       this.#window = message.after_ms ?? WINDOW_MS;
-      this.#events.push({ e: "state", state: "draining", reason: message.reason });
+      this.#tell("state", { state: "draining", reason: message.reason });
     } else if (t === "ok") {
       const index = this.#publications.findIndex(({ request }) => request === id);
       if (index < 0) return;
       if (typeof message.epoch !== "string") throw new Broken("ok of a publication without an epoch");
       const [{ signal }] = this.#publications.splice(index, 1);
       const { o, epoch, dup = false } = message;
-      this.#events.push({ e: "published", id: signal.id, o: offset(o), epoch, dup });
+      this.#tell("published", { id: signal.id, o: offset(o), epoch, dup });
       this.#publishDue();
     } // anything else: new types may appear at any time [2.2]
   }
@@ -393,7 +393,7 @@ export class Connection {
     this.#upSince = this.clock;
     this.#nextPing = this.clock + pingMs * this.#random(); // a crowd that came together does not beat together
     this.#deadAt = this.clock + this.#silenceMs;
-    this.#events.push({ e: "state", state: "connected", resumed, session });
+    this.#tell("state", { state: "connected", resumed, session });
     for (const sub of subs) {
       const feed = this.#feeds.get(sub.s);
       if (feed?.request !== message.id) {
@@ -416,10 +416,10 @@ export class Connection {
     const before = missing ? cursor(asked) : null;
     const known = lost !== null && epoch === before?.epoch;
     Object.assign(feed, { epoch, c, g, request: null, state: "catchup" });
-    this.#events.push({ e: "sub", s: feed.s, state: "catchup" });
+    this.#tell("sub", { s: feed.s, state: "catchup" });
     if (!missing) return;
     const bounds = known ? { a: before.c, b: c, reason: "retention" } : { a: null, b: null, reason: "epoch" };
-    this.#events.push({ e: "gap", s: feed.s, epoch, ...bounds });
+    this.#tell("gap", { s: feed.s, epoch, ...bounds });
   }
 
   /** While it catches up, only frames addressed to it by name count for a feed [2.5, rule 2]. */
@@ -434,7 +434,7 @@ export class Connection {
     if (offset(a) > feed.c) return this.#loss(feed, a);
     const signals = items(d).filter(({ o }) => o > feed.c);
     feed.c = b;
-    this.#events.push({ e: "signals", s: feed.s, signals, c: b, epoch: feed.epoch });
+    this.#tell("signals", { s: feed.s, signals, c: b, epoch: feed.epoch });
   }
 
   #direct(feed, message) {
@@ -443,17 +443,17 @@ export class Connection {
     if (message.t === "gap") {
       if (b <= feed.c) return;
       feed.c = b;
-      this.#events.push({ e: "gap", s: feed.s, epoch: feed.epoch, a: offset(message.a), b, reason: message.reason });
+      this.#tell("gap", { s: feed.s, epoch: feed.epoch, a: offset(message.a), b, reason: message.reason });
     } else if (feed.state === "catchup") {
       if (b !== feed.c) return this.#loss(feed, b);
       Object.assign(feed, { state: "live", g: message.g ?? feed.g });
-      this.#events.push({ e: "sub", s: feed.s, state: "live" });
+      this.#tell("sub", { s: feed.s, state: "live" });
     }
   }
 
   /** A frame went missing: ask again from the cursor. The application misses nothing unless the log has lost it too. */
   #loss(feed, a) {
-    this.#events.push({ e: "gap-detected", s: feed.s, c: feed.c, a });
+    this.#tell("gap-detected", { s: feed.s, c: feed.c, a });
     if (this.clock - feed.lostAt < LOSS_WINDOW_MS) {
       return this.#drop(4199, `frames of ${feed.s} were lost twice within ${LOSS_WINDOW_MS} ms`);
     }
@@ -464,7 +464,7 @@ export class Connection {
 
   #reset() {
     for (const feed of this.#feeds.values()) {
-      this.#events.push({ e: "gap", s: feed.s, epoch: null, a: null, b: null, reason: "epoch" });
+      this.#tell("gap", { s: feed.s, epoch: null, a: null, b: null, reason: "epoch" });
       Object.assign(feed, { epoch: null, c: 0, from: feed.onGap === "skip" ? "earliest" : "now" });
       if (!feed.paused) this.#sub(feed);
     }
@@ -487,13 +487,13 @@ export class Connection {
       this.#pausedUntil = this.clock + afterMs; // those behind it wait too: publications keep their order
     } else if (id === undefined || id === 1) {
       this.#trouble = `${slug}: ${msg}`;
-      this.#events.push({ e: "notice", code, slug, msg });
+      this.#tell("notice", { code, slug, msg });
     }
   }
 
   #failed(feed, { code, slug = "unsubbed", msg, reason }) {
     this.#feeds.delete(feed.s);
-    this.#events.push({ e: "sub", s: feed.s, state: "failed", code, slug, msg: msg ?? reason });
+    this.#tell("sub", { s: feed.s, state: "failed", code, slug, msg: msg ?? reason });
   }
 }
 
@@ -508,16 +508,11 @@ const JUMP_MS = 25_000; // a timer this late means that the machine slept
 export class SignalError extends Error {
   constructor(message, { code = null, slug = null } = {}) {
     super(message);
-    this.name = "SignalError";
-    this.code = code;
-    this.slug = slug;
+    Object.assign(this, { name: "SignalError", code, slug });
   }
 }
 
-function report(error) {
-  if (typeof globalThis.reportError === "function") globalThis.reportError(error);
-  else console.error(error);
-}
+const report = (error) => (globalThis.reportError ?? console.error)(error);
 
 class Emitter {
   #handlers = new Map();
@@ -606,11 +601,12 @@ export class Subscription extends Emitter {
   /** Take it back. Loops finish once they have read the buffer. */
   close() {
     if (this.#ended) return;
-    this.#client._drop(this.name);
+    this.#client._close(this.name);
     this._end("closed", null);
   }
 
   _enter(state) {
+    if (this.state === state) return;
     this.state = state;
     this._emit("state", { state });
   }
@@ -618,15 +614,16 @@ export class Subscription extends Emitter {
   _take(items, cursor) {
     this.#wire = cursor;
     for (const item of items) {
+      if (this.#ended) return; // by a handler of the item before
       this._emit(item.kind, item);
       if (this.#handled && !this.#iterated) continue;
       this.#queue.push(item);
       if (this.#queue.length > this.#limits.buffer && this.#limits.overflow === "drop") this.#dropOldest();
     }
     const full = this.#queue.length >= this.#limits.buffer && this.#limits.overflow === "pause";
-    if (full && !this.#ended && this.state !== "paused") {
+    if (full) {
       this._enter("paused");
-      this.#client._pause(this.name);
+      this.#client._do("pause", this.name);
     }
     this.#wake();
   }
@@ -648,7 +645,7 @@ export class Subscription extends Emitter {
   #refill() {
     if (this.state !== "paused" || this.#queue.length > this.#limits.buffer / 2) return;
     this._enter("pending");
-    this.#client._unpause(this.name);
+    this.#client._do("unpause", this.name);
   }
 
   #wake() {
@@ -713,7 +710,7 @@ export class SignalClient extends Emitter {
     /** The last state event. */
     this.state = { state: "connecting" };
     this.#watch();
-    this.#apply(this.#machine.start());
+    this._do("start");
   }
 
   subscribe({ name, types, entities, where, since = "now", onGap = "skip", ...limits } = {}) {
@@ -727,10 +724,9 @@ export class SignalClient extends Emitter {
     if (entities !== undefined) filter.entities = [entities].flat();
     if (where !== undefined) filter.where = where;
     const s = name ?? `sub-${(this.#names += 1)}`;
-    const events = this.#machine.subscribe({ s, filter, from: since, on_gap: onGap });
+    this._do("subscribe", { s, filter, from: since, on_gap: onGap });
     const sub = new Subscription(this, s, { buffer, overflow });
     this.#subs.set(s, sub);
-    this.#apply(events);
     return sub;
   }
 
@@ -749,28 +745,24 @@ export class SignalClient extends Emitter {
     publication.answer = new Promise((resolve, reject) => Object.assign(publication, { resolve, reject }));
     this.#outbox.set(id, publication);
     this.#outboxBytes += bytes;
-    this.#apply(this.#machine.publish(signal));
+    this._do("publish", signal);
     return publication.answer;
   }
 
   /** End the connection and every subscription. */
   close() {
-    this.#apply(this.#machine.stop());
+    this._do("stop");
   }
 
-  // What subscriptions ask of their client.
+  /** An input of the machine, and what follows from it. */
+  _do(input, ...values) {
+    this.#machine.clock = this.#time();
+    this.#apply(this.#machine[input](...values));
+  }
 
-  _drop(name) {
+  _close(name) {
     this.#subs.delete(name);
-    this.#apply(this.#machine.unsubscribe(name));
-  }
-
-  _pause(name) {
-    this.#apply(this.#machine.pause(name));
-  }
-
-  _unpause(name) {
-    this.#apply(this.#machine.unpause(name));
+    this._do("unsubscribe", name);
   }
 
   #assertOpen() {
@@ -824,13 +816,13 @@ export class SignalClient extends Emitter {
     this.state = { state, attempt, delayMs, code, reason, terminal, resumed, session };
     if (state === "reconnecting" || state === "closed") {
       this.#forget();
-      for (const sub of this.#subs.values()) if (sub.state !== "paused") sub.state = "pending";
+      for (const sub of this.#subs.values()) if (sub.state !== "paused") sub._enter("pending");
     }
     if (state === "closed") {
       this.#unwatch();
       const end = terminal ? new SignalError(`the server ended the connection: ${code} ${reason}`, { code }) : null;
       const unanswered = end ?? new SignalError("the client was closed before the server answered");
-      for (const id of [...this.#outbox.keys()]) this.#settle(id).reject(unanswered);
+      for (const id of this.#outbox.keys()) this.#settle(id).reject(unanswered);
       for (const sub of this.#subs.values()) sub._end(terminal ? "failed" : "closed", end);
       this.#subs.clear();
     }
@@ -846,21 +838,21 @@ export class SignalClient extends Emitter {
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
       if (this.#socket === dial) this.#connect(new this.#WebSocket(this.#url, ["signals.v1.json"]), token);
     } catch (error) {
-      if (this.#socket === dial) this.#input((machine) => machine.closed(null, String(error?.message ?? error)));
+      if (this.#socket === dial) this._do("closed", null, String(error?.message ?? error));
     }
   }
 
   #connect(socket, token) {
     this.#socket = socket;
-    socket.onopen = () => this.#input((machine) => machine.opened({ token }));
-    socket.onmessage = ({ data }) => this.#input((machine, now) => machine.receive(data, now));
-    socket.onclose = ({ code, reason }) => this.#input((machine) => machine.closed(code, reason));
+    socket.onopen = () => this._do("opened", { token });
+    socket.onmessage = ({ data }) => this._do("receive", data);
+    socket.onclose = ({ code, reason }) => this._do("closed", code, reason);
     socket.onerror = () => {}; // close follows, and says more
   }
 
   #hangUp(code) {
     const socket = this.#forget();
-    if (socket?.close !== undefined && socket.readyState < 2) socket.close(code);
+    if (socket?.readyState < 2) socket.close(code);
   }
 
   #forget() {
@@ -874,37 +866,32 @@ export class SignalClient extends Emitter {
 
   /** Milliseconds that never run backwards, although the wall clock does when somebody sets it. */
   #time() {
-    const now = this.#world.now() + this.#skew;
-    if (now < this.#clock) this.#skew += this.#clock - now;
-    this.#clock = Math.max(this.#clock, now);
+    const now = this.#world.now();
+    this.#skew = Math.max(this.#skew, this.#clock - now);
+    this.#clock = now + this.#skew;
     return this.#clock;
-  }
-
-  #input(work) {
-    const now = this.#time();
-    this.#machine.clock = now;
-    this.#apply(work(this.#machine, now));
   }
 
   #schedule() {
     const due = this.#machine.deadline;
-    if (this.#timer !== null && (this.#timerAt <= due || due === Infinity) && due !== Infinity) return;
-    if (this.#timer !== null) this.#world.clearTimeout(this.#timer);
-    this.#timer = null;
+    if (this.#timer !== null) {
+      if (this.#timerAt <= due && due < Infinity) return; // early does no harm
+      this.#world.clearTimeout(this.#timer);
+      this.#timer = null;
+    }
     if (due === Infinity) return;
     this.#timerAt = due;
     this.#timer = this.#world.setTimeout(() => {
       this.#timer = null;
-      const now = this.#time();
-      if (now - due > JUMP_MS) this.#input((machine) => machine.probe(now));
-      this.#input((machine) => machine.tick(now));
+      if (this.#time() - due > JUMP_MS) this._do("probe");
+      this._do("tick", this.#clock);
     }, Math.max(0, due - this.#time()));
   }
 
   /** Who comes back to the page or to the network does not wait for the next beat. */
   #watch() {
     const { document } = globalThis;
-    const wake = () => this.#input((machine, now) => machine.probe(now));
+    const wake = () => this._do("probe");
     const shown = () => document.visibilityState === "visible" && wake();
     globalThis.addEventListener?.("online", wake);
     document?.addEventListener("visibilitychange", shown);
