@@ -133,10 +133,16 @@ def make_room(nursery):
 
 
 @pytest.fixture
-def serve(nursery):
-    """Start a server: `await serve(handler, **config)`."""
+def start():
+    """Start a server in a nursery of its own: `await start(handler, nursery, **config)`."""
 
-    async def start(handler, **config):
+    async def start(handler, nursery, **config):
         return await Server(handler, **config).start(nursery)
 
     return start
+
+
+@pytest.fixture
+def serve(nursery, start):
+    """Start a server: `await serve(handler, **config)`."""
+    return lambda handler, **config: start(handler, nursery, **config)

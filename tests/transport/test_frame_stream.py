@@ -269,7 +269,7 @@ async def test_a_stuck_stream_without_write_now_is_dropped(autojump_clock, make_
 
 
 async def test_a_response_that_nobody_reads_gives_up(autojump_clock):
-    client, server = memory_stream_pair(100)
+    _client, server = memory_stream_pair(100)
     with pytest.raises(trio.BrokenResourceError, match="64 KiB in 10 s"):
         await send_response(server, bytes(1_000), stall_s=10)
     assert trio.current_time() == pytest.approx(10)
