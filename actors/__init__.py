@@ -1,0 +1,1 @@
+"""The live signal service: a stream, its connection managers, its sources, and the client."""

@@ -34,7 +34,9 @@ class ActorId:
         return self.raw.hex()
 
     def __repr__(self) -> str:
-        return f"{self.namespace}({self.name!r})" if self.name is not None else f"{self.namespace}({self.raw.hex()[:12]}…)"
+        return (
+            f"{self.namespace}({self.name!r})" if self.name is not None else f"{self.namespace}({self.raw.hex()[:12]}…)"
+        )
 
 
 def id_from_name(namespace: str, name: str) -> ActorId:

@@ -1,7 +1,7 @@
 """The real world in one frozen value; the only module that knows it is real.
 
 Time is the trio clock and the network is `trio.abc.Stream`; this adds wall clock, randomness, where blocking calls
-run, where the server listens, and the write that never waits. Tests and the simulator replace this value and nothing else.
+run, where the server listens, and the write that never waits. Tests replace this value and nothing else.
 """
 
 from __future__ import annotations
@@ -20,13 +20,17 @@ import trio
 class RunBlocking(Protocol):
     """Runs a blocking function without stalling the loop and returns its value."""
 
-    async def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Any: ...
+    async def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run `fn(*args)`."""
+        ...
 
 
 class Listen(Protocol):
     """Opens listeners for a TCP address; port 0 picks a free port."""
 
-    async def __call__(self, host: str, port: int, /) -> Sequence[trio.abc.Listener[trio.abc.Stream]]: ...
+    async def __call__(self, host: str, port: int, /) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
+        """Listen. Raises: OSError."""
+        ...
 
 
 class WriteNow(Protocol):
@@ -36,7 +40,9 @@ class WriteNow(Protocol):
         OSError: the stream is broken.
     """
 
-    def __call__(self, stream: trio.abc.Stream, data: bytes, /) -> int: ...
+    def __call__(self, stream: trio.abc.Stream, data: bytes, /) -> int:
+        """Write."""
+        ...
 
 
 @attrs.frozen(kw_only=True)

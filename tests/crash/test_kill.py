@@ -37,7 +37,7 @@ class Server:
 
     async def start(self) -> None:
         command = [sys.executable, "-m", "runtime", "serve", "--port", str(self.port), "--data", str(self.data)]
-        with (self.data.parent / "server.log").open("a") as log:  # noqa: ASYNC230
+        with (self.data.parent / "server.log").open("a") as log:
             self.process = subprocess.Popen(  # noqa: ASYNC220
                 [*command, "--no-sources"], stdout=subprocess.PIPE, stderr=log, text=True
             )

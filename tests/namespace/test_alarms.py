@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import attrs
 import pytest
 import trio
-from runtime.storage.memory import MemoryStore
 
 from runtime import Actor, AlarmInfo, App, Context, Namespace
+from runtime.storage.memory import MemoryStore
 from runtime.testing import start_server
 
 
@@ -103,7 +105,7 @@ async def test_a_failing_alarm_runs_once_and_six_times_more_with_doubling_waits_
         await trio.sleep(600)
         runs = await clock.runs()
         assert [retries for _, retries, _ in runs] == [0, 1, 2, 3, 4, 5, 6]
-        waits = [later[0] - earlier[0] for earlier, later in zip(runs, runs[1:], strict=False)]
+        waits = [later[0] - earlier[0] for earlier, later in pairwise(runs)]
         for wait, least in zip(waits, [2, 4, 8, 16, 32, 64], strict=True):
             assert least <= wait <= least * 1.25 + 0.01
         assert await clock.pending() is None
