@@ -26,7 +26,7 @@ function told() {
   const again = attempt > 1 ? ` (attempt ${attempt})` : "";
   return {
     connecting: "Connecting…",
-    connected: sub?.state === "live" ? "Connected" : "Connected, catching up…",
+    connected: ["pending", "catchup"].includes(sub?.state) ? "Connected, catching up…" : "Connected",
     resuming: `Resuming…${again}`,
     draining: "The server is restarting; this page follows",
     reconnecting: seconds > 0 ? `Reconnecting in ${seconds} s${again}` : `Reconnecting…${again}`,
@@ -55,12 +55,21 @@ function patterns(text) {
 function problem(text) {
   $("problem").hidden = text === "";
   $("problem").textContent = text;
-  for (const input of [$("types"), $("entities")]) input.setAttribute("aria-invalid", String(text !== ""));
+  for (const input of [$("types"), $("entities")]) {
+    input.setAttribute("aria-invalid", String(text !== "" && input.value !== ""));
+  }
+}
+
+function refused(text) {
+  problem(text);
+  list.clear();
 }
 
 function subscribe() {
   sub?.close();
   list.clear();
+  received = 0;
+  $("received").textContent = received;
   problem("");
   const types = patterns($("types").value);
   const entities = patterns($("entities").value);
@@ -75,10 +84,11 @@ function subscribe() {
     list.add(gap);
   });
   sub.on("state", ({ state, error }) => {
-    if (state === "failed" && client.state.state !== "closed") problem(`This filter was refused. ${error.message}`);
+    if (state === "failed" && client.state.state !== "closed") refused(`The server refused this filter: ${error.message}`);
     tellState();
   });
-  const words = new URLSearchParams({ ...(types.length > 0 && { types: types.join(" ") }), ...(entities.length > 0 && { entities: entities.join(" ") }) });
+  const words = new URLSearchParams();
+  for (const [key, kept] of Object.entries(filter)) words.set(key, kept.join(" "));
   history.replaceState(null, "", words.size > 0 ? `#${words}` : location.pathname);
 }
 
@@ -94,7 +104,8 @@ function take(signal) {
 function shown({ rows, waiting }) {
   $("empty").hidden = rows > 0;
   const filtered = !$("clear").hidden;
-  $("empty-text").textContent = filtered ? "Nothing matches this filter yet." : "Waiting for the first signal.";
+  const nothing = $("problem").hidden ? "Nothing matches this filter yet." : "Correct the filter to go on.";
+  $("empty-text").textContent = filtered ? nothing : "Waiting for the first signal.";
   $("empty-hint").textContent = filtered
     ? "* stands for one token, a last > for all that follow, a leading ! excludes."
     : "Publish one with the command under “Try next”.";

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.browser.chromium import chromium, find_chromium
 
-BYTES = 200_000
+BYTES = 200 * 1_024
 WATCH_MS = 20_000  # long enough for curves
 
 

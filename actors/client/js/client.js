@@ -798,7 +798,7 @@ export class SignalClient extends Emitter {
   #subscribed(sub, { s, state, code, slug, msg }) {
     if (state !== "failed") return sub?._enter(state);
     this.#subs.delete(s);
-    sub?._end("failed", new SignalError(`${s}: ${msg}`, { code, slug }));
+    sub?._end("failed", new SignalError(msg, { code, slug }));
   }
 
   #published({ id, epoch, o, dup }) {
