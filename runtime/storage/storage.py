@@ -270,6 +270,8 @@ class Storage:
         self._gate.check()
         if not self._has_alarm_handler:
             raise TypeError("Your actor class must have an alarm() handler in order to call set_alarm()")
+        if isinstance(time_s, bool) or not isinstance(time_s, int | float):
+            raise TypeError(f"set_alarm() needs seconds since the Unix epoch; got {time_s!r:.60}")
         if not 0 < time_s < math.inf:
             raise TypeError(f"set_alarm() cannot be called with an alarm time <= 0 or infinite; got {time_s!r}")
         self._begin(confirmed=True)

@@ -12,7 +12,7 @@ import trio
 from runtime.ids import ActorId
 
 
-class StoreUnusable(Exception):  # noqa: N818 -- a state, as StorageFailed
+class StoreUnusable(Exception):
     """The store refuses to open; the message says why and what to do."""
 
 
