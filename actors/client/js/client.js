@@ -35,7 +35,7 @@ export function backoffMs(attempt, draw) {
   return draw * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 16));
 }
 
-/** A message of a known type that breaks the protocol: nothing after it can be trusted. */
+/** A message that breaks the protocol: nothing after it can be trusted. */
 class Broken extends Error {}
 
 function offset(value) {
@@ -661,6 +661,10 @@ function signalItem(epoch, { o, ...signal }) {
   return { kind: "signal", epoch, offset: o, cursor: `${epoch}:${o}`, ...signal };
 }
 
+function newId() {
+  return [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(36)).join("-");
+}
+
 /** The stream's address: http(s) or ws(s), by default the page's own host; `/v1/stream` unless it has a path. */
 function streamUrl(url = "/") {
   const address = new URL(url, globalThis.location?.href);
@@ -731,7 +735,7 @@ export class SignalClient extends Emitter {
   }
 
   /** Publish one signal; resolves to `{ id, epoch, offset, dup }` once it is durable, and stored once. */
-  async publish({ type, entity, data = null, id = this.#newId(), tags }) {
+  async publish({ type, entity, data = null, id = newId(), tags }) {
     this.#assertOpen();
     const known = this.#outbox.get(id);
     if (known !== undefined) return known.answer; // the same id is the same signal
@@ -767,11 +771,6 @@ export class SignalClient extends Emitter {
 
   #assertOpen() {
     if (this.state.state === "closed") throw new SignalError("the client is closed: make another one");
-  }
-
-  #newId() {
-    if (globalThis.crypto?.randomUUID) return globalThis.crypto.randomUUID();
-    return Array.from({ length: 4 }, () => Math.floor(this.#world.random() * 2 ** 32).toString(36)).join("-");
   }
 
   // What the machine says.
@@ -814,11 +813,11 @@ export class SignalClient extends Emitter {
 
   #enter({ state, attempt, delay_ms: delayMs, code, reason, terminal, resumed, session }) {
     this.state = { state, attempt, delayMs, code, reason, terminal, resumed, session };
-    if (state === "reconnecting" || state === "closed") {
+    if (state === "reconnecting") {
       this.#forget();
       for (const sub of this.#subs.values()) if (sub.state !== "paused") sub._enter("pending");
-    }
-    if (state === "closed") {
+    } else if (state === "closed") {
+      this.#forget();
       this.#unwatch();
       const end = terminal ? new SignalError(`the server ended the connection: ${code} ${reason}`, { code }) : null;
       const unanswered = end ?? new SignalError("the client was closed before the server answered");
@@ -861,8 +860,6 @@ export class SignalClient extends Emitter {
     if (socket !== null) socket.onopen = socket.onmessage = socket.onclose = null;
     return socket;
   }
-
-  // The clock.
 
   /** Milliseconds that never run backwards, although the wall clock does when somebody sets it. */
   #time() {
