@@ -124,6 +124,14 @@ class _Exchange:
         if denied is not None:
             raise RequestError(denied)
         outbound = self._outbound() if is_upgrade(head) else None
+        try:
+            return await self._answer(head, outbound)
+        finally:
+            if outbound is not None and self.upgraded is None:
+                outbound.lost()
+
+    async def _answer(self, head: Head, outbound: FrameStream | None) -> bool:
+        site = self.site
         request = Request(
             method=head.method,
             path=head.path,
@@ -142,8 +150,7 @@ class _Exchange:
             framed = self.http.frame_response(head.method, response, close=site.draining)
         except Exception as error:  # noqa: BLE001 -- the boundary: a handler's error is an answer
             framed = self.http.frame_response(head.method, self._failure(request, error), close=site.draining)
-        if request.web_socket is not None and outbound is not None:
-            outbound.lost()
+        if request.web_socket is not None:
             await request.web_socket.feed_close(1006, LOST, False)
         return await self.http.respond(*framed)
 

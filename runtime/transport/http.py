@@ -119,6 +119,9 @@ class HttpConnection:
         limit = self._config.body_bytes
         if int(head.headers.get("content-length", 0)) > limit:
             raise refuse(413, f"The body is {head.headers['content-length']} bytes; at most {limit:,}.")
+        if "content-length" not in head.headers and "transfer-encoding" not in head.headers:
+            await self._next_event()  # the end of the request; nothing to wait for
+            return b""
         body = bytearray()
         with trio.move_on_after(self._config.body_s):
             if self._protocol.they_are_waiting_for_100_continue:
