@@ -270,12 +270,9 @@ class Storage:
         self._gate.check()
         if not self._has_alarm_handler:
             raise TypeError("Your actor class must have an alarm() handler in order to call set_alarm()")
-        if isinstance(time_s, bool) or not isinstance(time_s, int | float):
-            raise TypeError(f"set_alarm() needs seconds since the Unix epoch; got {time_s!r:.60}")
-        if not 0 < time_s < math.inf:
-            raise TypeError(f"set_alarm() cannot be called with an alarm time <= 0 or infinite; got {time_s!r}")
+        due = max(_alarm_time(time_s), self._now())
         self._begin(confirmed=True)
-        self._overlay.set_alarm(max(float(time_s), self._now()))
+        self._overlay.set_alarm(due)
         self._alarm_hidden = False
 
     def delete_alarm(self) -> None:
@@ -447,3 +444,11 @@ def _raiser(error: Exception) -> Callable[[], Any]:
         raise error
 
     return raise_
+
+
+def _alarm_time(time_s: object) -> float:
+    if isinstance(time_s, bool) or not isinstance(time_s, int | float):
+        raise TypeError(f"set_alarm() needs seconds since the Unix epoch; got {time_s!r:.60}")
+    if not 0 < time_s < math.inf:
+        raise TypeError(f"set_alarm() cannot be called with an alarm time <= 0 or infinite; got {time_s!r}")
+    return float(time_s)

@@ -425,6 +425,12 @@ async def test_an_impossible_alarm_time_is_refused(storage: Storage, time_s: flo
         storage.set_alarm(time_s)
 
 
+@pytest.mark.parametrize("time_s", ["5", True, None])
+async def test_an_alarm_time_that_is_no_number_is_refused(storage: Storage, time_s: Any) -> None:
+    with pytest.raises(TypeError, match="needs seconds since the Unix epoch"):
+        storage.set_alarm(time_s)
+
+
 async def test_without_a_handler_an_alarm_cannot_be_set(store: Store) -> None:
     storage, _ = open_storage(store, A, alarm=False)
     with pytest.raises(TypeError, match=r"must have an alarm\(\) handler"):

@@ -89,6 +89,12 @@ async def test_alarms_are_listed_with_the_names_of_their_actors(store: Store) ->
     assert store.open(B).alarm() == 1.5
 
 
+async def test_names_that_are_no_valid_unicode_are_kept(store: Store) -> None:
+    odd = actor("\ud800\0é")
+    await commit(store, batch(odd, 1, alarm=1.0))
+    assert [who.name for who, _ in store.alarms()] == [odd.name]
+
+
 async def test_ids_of_a_namespace_are_listed_with_names(store: Store) -> None:
     await commit(store, batch(A, 1, {b"k": b"v"}), batch(B, 1, alarm=1.0), batch(actor("c", "other"), 1, {b"k": b"v"}))
     assert {who.name for who in store.list_ids("rooms")} == {"a", "b"}
