@@ -32,11 +32,15 @@ class Closed:
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol or a bound; close with `code`, the text is the reason."""
+    """The peer broke the protocol or a bound: what its close frame says, and what `web_socket_error` gets."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
+        # Durable Objects: the error handler's text.
+        super().__init__(
+            f"WebSocket protocol error; protocolError.statusCode = {code}; protocolError.description = {reason}"
+        )
         self.code = code
+        self.reason = reason
 
 
 class MessageDecoder:

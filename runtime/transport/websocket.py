@@ -112,7 +112,7 @@ async def _deliver(decoder: MessageDecoder, data: bytes, socket: WebSocket, outb
             else:
                 await socket.feed_message(event)
     except ProtocolError as error:
-        outbound.fail(error.code, str(error))
+        outbound.fail(error.code, error.reason)
         await socket.feed_error(error)
         return True
     return False

@@ -39,7 +39,7 @@ def decode(chunks, limit=LIMIT):
                 if isinstance(event, Closed):
                     return events
     except ProtocolError as error:
-        events.append((error.code, str(error)))
+        events.append((error.code, error.reason))
     return events
 
 

@@ -275,7 +275,8 @@ async def test_a_peer_that_breaks_a_rule_is_told_and_the_actor_hears_of_it(
     assert state == "closed"
     await raw.stream.aclose()
     assert await server.transport.gone(1)
-    assert room.events == ["fine", reason]
+    text = f"WebSocket protocol error; protocolError.statusCode = {code}; protocolError.description = {reason}"
+    assert room.events == ["fine", text]
 
 
 async def test_a_slow_reader_is_closed_and_the_others_get_everything(autojump_clock, serve, make_room, dial):
