@@ -26,7 +26,9 @@ class App:
 
     Attributes:
         env: a frozen attrs class. A field annotated `Namespace[Room]` is the namespace of `Room` actors, stored under
-            the field's name (so that renaming a class loses nothing); a field of the settings' class gets the settings.
+            the field's name (so that renaming a class loses nothing), or under the unique key that
+            `attrs.field(metadata={"key": "..."})` gives, which makes the ids those of a Durable Object namespace with
+            that key. A field of the settings' class gets the settings.
         settings: an attrs class: every table of `heliograph.toml` but `[server]`.
         routes: path to actor class (reached by the `{name}` of its path) or to `async def route(request, env)`.
             `{part}` matches one segment, `{rest:path}` whatever is left.
@@ -42,12 +44,15 @@ class App:
         """Namespace key to actor class, from the fields of `env`.
 
         Raises:
-            TypeError: a field is neither a namespace nor the settings.
+            TypeError: a field is neither a namespace nor the settings. ValueError: two fields have the same key.
         """
         found: dict[str, type[Actor[Any]]] = {}
         for name, annotation in self._fields().items():
             if get_origin(annotation) is Namespace:
-                (found[name],) = get_args(annotation)
+                key = self._key(name)
+                if key in found:
+                    raise ValueError(f"{self.env.__name__}.{name} has the key {key!r}, which another field has too")
+                (found[key],) = get_args(annotation)
             elif annotation is not self.settings:
                 raise TypeError(
                     f"{self.env.__name__}.{name} is {annotation!r}; a field of env is Namespace[SomeActor] "
@@ -59,10 +64,21 @@ class App:
         """The env with its namespaces bound."""
         return self.env(
             **{
-                name: namespace(name) if get_origin(annotation) is Namespace else settings
+                name: namespace(self._key(name)) if get_origin(annotation) is Namespace else settings
                 for name, annotation in self._fields().items()
             }
         )
+
+    def namespace_field(self, actor_class: type[Actor[Any]]) -> str | None:
+        """The field of `env` whose namespace has actors of this class."""
+        for name, annotation in self._fields().items():
+            if get_origin(annotation) is Namespace and get_args(annotation) == (actor_class,):
+                return name
+        return None
+
+    def _key(self, name: str) -> str:
+        key: str = getattr(attrs.fields(self.env), name).metadata.get("key", name)
+        return key
 
     def _fields(self) -> dict[str, Any]:
         hints = get_type_hints(self.env)
@@ -81,14 +97,14 @@ class Routes:
 
     def __init__(self, app: App, env: Any) -> None:
         self._env = env
-        keys = {cls: key for key, cls in app.classes().items()}
         self._exact: dict[str, Route] = {}
         self._patterns: list[tuple[re.Pattern[str], Route]] = []
         for path, target in app.routes.items():
             if isinstance(target, type):
-                if target not in keys:
+                field = app.namespace_field(target)
+                if field is None:
                     raise TypeError(f"route {path!r} names {target.__name__}, which no field of env is a Namespace of")
-                route = _to_actor(keys[target], path)
+                route = _to_actor(field, path)
             else:
                 route = target
             if "{" in path:
@@ -108,12 +124,12 @@ class Routes:
         return Response.text(f"nothing at {request.path}\n", 404)
 
 
-def _to_actor(key: str, path: str) -> Route:
+def _to_actor(field: str, path: str) -> Route:
     if "{name}" not in path and "{name:path}" not in path:
         raise ValueError(f"route {path!r} leads to an actor; say which with {{name}}")
 
     async def route(request: Request, env: Any) -> Response:
-        namespace: Namespace[Actor[Any]] = getattr(env, key)
+        namespace: Namespace[Actor[Any]] = getattr(env, field)
         return await namespace.get_by_name(request.params["name"]).fetch(request)
 
     return route

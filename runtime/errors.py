@@ -43,10 +43,15 @@ class ActorError(Exception):
 
 
 class ActorReset(ActorError):
-    """The instance was destroyed (abort, failed commit, failed critical section, failed constructor)."""
+    """The instance was destroyed (abort, failed commit, failed critical section, failed constructor).
 
-    def __init__(self, message: str, *, overloaded: bool = False) -> None:
+    Attributes:
+        retry_alarm: an alarm handler that was cut short by it is tried again.
+    """
+
+    def __init__(self, message: str, *, overloaded: bool = False, retry_alarm: bool = True) -> None:
         super().__init__(message, overloaded=overloaded, durable_object_reset=True)
+        self.retry_alarm = retry_alarm
 
 
 class Overloaded(ActorError):

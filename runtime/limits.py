@@ -8,6 +8,7 @@ import attrs
 KEY_BYTES = 2_048
 VALUE_BYTES = 131_072
 KEYS_PER_CALL = 128
+WORKERD_ROW_BYTES = 8_388_642  # the largest blob that its SELECT may build
 
 # Names and values between actors.
 NAME_BYTES = 1_024  # Durable Objects: `ctx.id.name` is dropped beyond this
@@ -32,6 +33,7 @@ LIVE_ACTORS = 100_000  # ours: instances in memory; the longest idle leaves firs
 CRITICAL_SECTION_S = 30.0  # Durable Objects: blockConcurrencyWhile
 CRITICAL_SECTION_DEPTH = 64
 MAILBOX_EVENTS = 1_000  # ours: queued events of one actor; Durable Objects: "Too many requests queued"
+TURN_EFFECTS = 1_000  # ours: effects of one turn that leave together at its end
 HELD_EFFECTS = 10_000  # ours: effects of one instance behind its output gate
 STORE_BACKLOG_BYTES = 64 * 1024 * 1024  # ours: sealed but not yet durable, all actors together
 
@@ -55,3 +57,8 @@ class StorageLimits:
     key_bytes: int = KEY_BYTES
     value_bytes: int = VALUE_BYTES
     keys_per_call: int = KEYS_PER_CALL
+
+    @classmethod
+    def workerd(cls) -> StorageLimits:
+        """What Cloudflare's local runtime enforces: only the size of a row."""
+        return cls(key_bytes=WORKERD_ROW_BYTES, value_bytes=WORKERD_ROW_BYTES, keys_per_call=WORKERD_ROW_BYTES)

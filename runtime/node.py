@@ -16,6 +16,7 @@ import trio
 from runtime import limits
 from runtime.actor.http import Request, Response
 from runtime.app import App, Routes
+from runtime.limits import StorageLimits
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.router import Router
 from runtime.platform import Platform
@@ -23,6 +24,7 @@ from runtime.storage.store import Store
 from runtime.timers import Timers
 
 DRAIN_S = 10.0
+PRODUCTION = StorageLimits()
 
 
 @attrs.frozen(kw_only=True)
@@ -57,6 +59,7 @@ async def open_node(
     log: structlog.stdlib.BoundLogger,
     live_actors: int = limits.LIVE_ACTORS,
     idle_s: float = limits.IDLE_S,
+    storage_limits: StorageLimits = PRODUCTION,
 ) -> AsyncGenerator[Node, None]:
     """Run an app's actors while the block runs.
 
@@ -76,6 +79,7 @@ async def open_node(
                 log=log,
                 live_actors=live_actors,
                 idle_s=idle_s,
+                storage_limits=storage_limits,
             )
             router.env = app.make_env(lambda key: Namespace(key, router, store, platform.token_bytes), settings)
             routes = Routes(app, router.env)

@@ -17,7 +17,7 @@ import trio
 from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.frame import Frame, current_frame
-from runtime.actor.input_gate import InputGate, Job, Result, Waiter
+from runtime.actor.input_gate import Arrival, InputGate, Job, Result, Waiter
 from runtime.actor.output_gate import OutputGate
 from runtime.actor.sockets import SocketTable
 from runtime.errors import ActorError, ActorReset
@@ -48,6 +48,7 @@ class Services:
     timers: Timers
     start_soon: Callable[..., None]
     alarm_changed: Callable[[ActorId, float | None], None]
+    storage_limits: limits.StorageLimits
     log: structlog.stdlib.BoundLogger
 
 
@@ -170,7 +171,7 @@ class Cell:
             actor_id,
             services.store.open(actor_id),
             self,
-            limits=limits.StorageLimits(),
+            limits=services.storage_limits,
             has_alarm_handler=actor_class.alarm is not Actor.alarm,
             now=services.platform.now,
             lineage=services.store.lineage,
@@ -216,12 +217,24 @@ class Cell:
         try:
             if self.actor is None:
                 self._construct_now()
-            result = outcome.Value(await job.run(self.actor))
+                await self._run_constructor_sections(frame)
+            run = job.run(self.actor)
+            result = outcome.Value(await (run if job.timeout_s is None else self._cut_off(run, job)))
         except Aborted:
             return None
         except Exception as error:  # noqa: BLE001 -- whatever it is, it belongs to the one who waits
             result = outcome.Error(error)
         return None if self.broken is not None else self._end(frame, job, result)
+
+    async def _cut_off(self, run: Awaitable[T], job: Job) -> T:
+        assert job.timeout_s is not None
+        with trio.CancelScope() as scope:
+            timer = self.services.timers.call_after(job.timeout_s, scope.cancel)
+            try:
+                return await run
+            finally:
+                timer.cancel()
+        raise TimeoutError(f"{job.label} took longer than {job.timeout_s:g} s and was cut off")
 
     def _construct_now(self) -> None:
         # An error here breaks the instance: every waiting event fails with it, and the next one tries again.
@@ -231,11 +244,21 @@ class Cell:
             self.break_(reset_copy(error))
             raise Aborted from error
 
+    async def _run_constructor_sections(self, frame: Frame) -> None:
+        # The event that made the instance waits for them like every other, and then comes first.
+        if self.gate.sections_wait:
+            self.seal()
+            waiter = Waiter(frame.task)
+            self.gate.leave_and_be_next(waiter)
+            await waiter.park(self.abort_if_broken)
+
     def _end(self, frame: Frame, job: Job, result: Result) -> Job | None:
         for call in list(frame.calls):
             call.abandon()
         frame.calls.clear()
-        self.seal()
+        failed_section = isinstance(job, SectionJob) and isinstance(result, outcome.Error)
+        if not failed_section:  # its open batch goes with the instance
+            self.seal()
         del self._begun[job]
         if isinstance(job, SectionJob):
             del self._sections[job.section]
@@ -294,6 +317,28 @@ class Cell:
         gate.leave()
         return await waiter.park(abort)
 
+    async def wait_for(self, arrival: Arrival) -> None:
+        """Wait until a reply that came already has its turn, so that replies are seen in the order they came."""
+        frame = self.frame()
+        if arrival.arrived or frame.outside:
+            return
+        gate = frame.gate.outermost_open()
+        if gate is not arrival.gate.outermost_open():
+            await self.wait(lambda wake: wake(outcome.Value(None)))
+            return
+        self.seal()
+        arrival.waiter = waiter = Waiter(frame.task)
+
+        def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            if self.broken is not None:
+                return trio.lowlevel.Abort.SUCCEEDED
+            arrival.waiter = None
+            waiter.wake(frame.gate, outcome.capture(raise_cancel))
+            return trio.lowlevel.Abort.FAILED
+
+        gate.leave()
+        await waiter.park(abort)
+
     async def outside(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
         """Run foreign code without the turn, after everything written so far is durable."""
         frame = self.frame()
@@ -326,7 +371,10 @@ class Cell:
         if self.broken is not None:
             raise Aborted
         self.output.check_room()
-        self.output.emit(effect, dropped)
+        if self.gate.held:
+            self.output.emit_in_turn(effect, dropped)
+        else:
+            self.output.emit(effect, dropped)  # from foreign code (`ctx.outside`) while nobody has the turn
 
     def own_gate(self) -> InputGate:
         """Where work started by the running handler takes turns: its section's gate, or the actor's."""
@@ -371,7 +419,9 @@ class Cell:
         return result
 
     def seal(self) -> None:
-        """Hand the open batch to the store."""
+        """The turn is let go: hand the open batch to the store, and let out what waits for no batch."""
+        if self.output.turn_has_effects:
+            self.output.end_turn()
         batch = self.storage.take_batch()
         if batch is not None:
             self._uncommitted += 1

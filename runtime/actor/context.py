@@ -102,7 +102,7 @@ class Timeout:
 
 
 class Context:
-    """The runtime as one instance of an actor sees it. (Durable Objects: `DurableObjectState`.)"""
+    """The runtime as one instance of an actor sees it (Durable Objects: `DurableObjectState`)."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
@@ -227,9 +227,16 @@ class Context:
         """
         return self._cell.block(fn)
 
-    def abort(self, reason: str = "Application called abort() to reset Durable Object.") -> NoReturn:
-        """Destroy this instance: its open batch is lost, calls in flight fail with the reason, sockets are cut."""
-        self._cell.break_(ActorReset(reason))
+    def abort(
+        self, reason: str = "Application called abort() to reset Durable Object.", *, retry_alarm: bool = True
+    ) -> NoReturn:
+        """Destroy this instance: its open batch is lost, calls in flight fail with the reason, sockets are cut.
+
+        Args:
+            reason: the message of the error that callers get.
+            retry_alarm: in the alarm handler: try the alarm again on a new instance, or drop it.
+        """
+        self._cell.break_(ActorReset(reason, retry_alarm=retry_alarm))
         raise Aborted
 
     # Sockets.
@@ -279,6 +286,21 @@ class Context:
             LimitExceeded: a text over 2,048 bytes.
         """
         self._cell.owner.sockets.set_auto_response(request, response)
+
+    def set_hibernatable_web_socket_event_timeout(self, seconds: float | None = None) -> None:
+        """Cut off socket handlers that run longer than this (0 to 604,800 s); with None, no longer.
+
+        A handler that is cut off fails for itself: the socket stays open and the instance lives on. Survives eviction.
+        (Durable Objects: `setHibernatableWebSocketEventTimeout`, in milliseconds.)
+
+        Raises:
+            LimitExceeded: over a week. ValueError: negative.
+        """
+        self._cell.owner.sockets.set_event_timeout(seconds)
+
+    def get_hibernatable_web_socket_event_timeout(self) -> float | None:
+        """The seconds that are set."""
+        return self._cell.owner.sockets.event_timeout_s
 
     def get_web_socket_auto_response(self) -> tuple[str, str] | None:
         """The pair that is set."""

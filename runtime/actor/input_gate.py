@@ -26,10 +26,11 @@ class Job:
 
     `done` is called once: through the output gate when the handler ended (at once for a job that is not `gated`,
     because it stays inside the actor), at once when the instance broke. Errors of a job that nobody waits for
-    (`logs`, by default those without `done`) are logged by the cell.
+    (`logs`, by default those without `done`) are logged by the cell. After `timeout_s` seconds it is cut off: that is
+    an error of this event, not the end of the instance.
     """
 
-    __slots__ = ("_done", "_taken", "gated", "label", "logs", "run")
+    __slots__ = ("_done", "_taken", "gated", "label", "logs", "run", "timeout_s")
 
     def __init__(
         self,
@@ -40,12 +41,14 @@ class Job:
         taken: Callable[[], None] | None = None,
         logs: bool | None = None,
         gated: bool = True,
+        timeout_s: float | None = None,
     ) -> None:
         self.label = label
         self.run = run
         self._taken = taken
         self.logs = done is None if logs is None else logs
         self.gated = gated
+        self.timeout_s = timeout_s
         self._done = done
 
     def take(self) -> None:
@@ -78,12 +81,19 @@ class Waiter:
             self._result = result
             gate.enter(self)
 
-    def grant(self) -> None:
-        """It has the turn."""
+    def wake_first(self, queue: deque[Entry]) -> None:
+        """Queue for the turn before everybody else."""
+        assert self._result is None
+        self._result = outcome.Value(None)
+        queue.appendleft(self)
+
+    def grant(self) -> bool:
+        """It has the turn, and takes it."""
         self._granted = True
         if self._parked:
             assert self._result is not None
             trio.lowlevel.reschedule(self._task, self._result)
+        return True
 
     def resume(self, result: Result) -> None:
         """Give it the turn that somebody already holds on its behalf."""
@@ -98,6 +108,33 @@ class Waiter:
             return self._result.unwrap()
         self._parked = True
         return await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+class Arrival:
+    """A reply that came before anybody awaited it: it has its place in the queue, like every other.
+
+    Attributes:
+        arrived: its place was reached; awaiting it is no wait any more.
+        waiter: who awaits it meanwhile.
+    """
+
+    __slots__ = ("arrived", "gate", "waiter")
+
+    def __init__(self, gate: InputGate) -> None:
+        self.gate = gate
+        self.arrived = False
+        self.waiter: Waiter | None = None
+
+    def grant(self) -> bool:
+        """Its place is reached; whether somebody takes the turn."""
+        self.arrived = True
+        if self.waiter is None:
+            return False
+        self.waiter.resume(outcome.Value(None))
+        return True
+
+
+Entry = Job | Waiter | Arrival
 
 
 class Section(Protocol):
@@ -128,20 +165,23 @@ class InputGate:
         self.closed = False
         self.held = False
         self._start = start
-        self._queue: deque[Job | Waiter] = deque()
+        self._queue: deque[Entry] = deque()
         self._sections: deque[Section] = deque()
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def enter(self, entry: Job | Waiter) -> None:
+    def enter(self, entry: Entry) -> None:
         """Take the turn when it is free, else queue for it."""
         gate = self.outermost_open()
         if gate.held:
             gate._queue.append(entry)
         else:
             gate.held = True
-            gate._grant(entry)
+            if isinstance(entry, Job):
+                gate._start(gate, entry)
+            elif not entry.grant():
+                gate.held = False
 
     def leave(self) -> None:
         """Let the turn go: to a section that waits, else to the first in the queue."""
@@ -155,14 +195,24 @@ class InputGate:
         if self._sections:
             self._sections.popleft().begin()
             return None
-        if self._queue:
+        while self._queue:
             entry = self._queue.popleft()
             if isinstance(entry, Job):
                 return entry
-            entry.grant()
-            return None
+            if entry.grant():
+                return None
         self.held = False
         return None
+
+    def leave_and_be_next(self, waiter: Waiter) -> None:
+        """Let the turn go to the sections that wait; the waiter has it after them, before everything in the queue."""
+        waiter.wake_first(self._queue)
+        self.leave()
+
+    @property
+    def sections_wait(self) -> bool:
+        """Somebody asked for a critical section that has not begun."""
+        return bool(self._sections)
 
     def add_section(self, section: Section) -> None:
         """A section goes before everything that waits, as soon as the holder lets the turn go."""
@@ -192,9 +242,3 @@ class InputGate:
         self._queue.clear()
         self._sections.clear()
         return jobs
-
-    def _grant(self, entry: Job | Waiter) -> None:
-        if isinstance(entry, Job):
-            self._start(self, entry)
-        else:
-            entry.grant()

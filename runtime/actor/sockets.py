@@ -6,13 +6,14 @@ actor again, whose constructor already sees its sockets. (Durable Objects: the W
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
 from runtime import codec, frames, limits
-from runtime.actor.input_gate import Job
+from runtime.actor.input_gate import Job, Result
 from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
 
@@ -154,7 +155,12 @@ class WebSocket:
             return
         self._queued += 1
         table.deliver(
-            Job("web_socket_message", lambda actor: actor.web_socket_message(self, message), taken=self._begun)
+            Job(
+                "web_socket_message",
+                lambda actor: actor.web_socket_message(self, message),
+                taken=self._begun,
+                timeout_s=table.event_timeout_s,
+            )
         )
 
     async def feed_close(self, code: int, reason: str, was_clean: bool) -> None:
@@ -163,7 +169,7 @@ class WebSocket:
         if table is None or self not in table.sockets:
             return
         self.last_received = self._now()
-        self.ready_state = CLOSED if self._close_sent or not was_clean else CLOSING
+        self.ready_state = CLOSED if self._close_sent else CLOSING
         if self._room is not None:
             self._room.set()
 
@@ -173,19 +179,31 @@ class WebSocket:
             finally:
                 table.forget(self)
 
-        table.deliver(Job("web_socket_close", closed, lambda _: self._answer_close(table, code, was_clean), logs=True))
+        def done(_: Result) -> None:
+            self._answer_close(table, code, was_clean)
+
+        table.deliver(Job("web_socket_close", closed, done, logs=True, timeout_s=table.event_timeout_s))
 
     async def feed_error(self, error: Exception) -> None:
         """The connection broke the protocol or a limit."""
         table = self._table
         if table is not None and self in table.sockets:
-            table.deliver(Job("web_socket_error", lambda actor: actor.web_socket_error(self, error)))
+            table.deliver(
+                Job(
+                    "web_socket_error",
+                    lambda actor: actor.web_socket_error(self, error),
+                    timeout_s=table.event_timeout_s,
+                )
+            )
 
     def _answer_close(self, table: SocketTable, code: int, was_clean: bool) -> None:
         # Durable Objects: the runtime completes the close handshake by itself (compatibility date 2026-04-07).
-        if was_clean and not self._close_sent and table.auto_close_reply:
-            self._close_sent = True
-            self._outbound.close(None if code == 1005 else code)
+        if was_clean and not self._close_sent:
+            if table.auto_close_reply:
+                self._close_sent = True
+                self._outbound.close(None if code == 1005 else code)
+            else:
+                table.leave_unanswered(self)
         self.ready_state = CLOSED
 
     def _begun(self) -> None:
@@ -211,6 +229,7 @@ class SocketTable:
 
     __slots__ = (
         "_by_tag",
+        "_unanswered",
         "attachment_bytes",
         "auto_close_reply",
         "auto_request",
@@ -218,6 +237,7 @@ class SocketTable:
         "auto_response_text",
         "deliver",
         "emit",
+        "event_timeout_s",
         "sockets",
     )
 
@@ -237,7 +257,9 @@ class SocketTable:
         self.auto_request: str | None = None
         self.auto_response = b""
         self.auto_response_text: str | None = None
+        self.event_timeout_s: float | None = None
         self._by_tag: dict[str, dict[WebSocket, None]] = {}
+        self._unanswered: dict[WebSocket, None] = {}
 
     def accept(
         self, ws: WebSocket, tags: Sequence[str], *, message_bytes: int, backlog_bytes: int, slow_code: int
@@ -296,6 +318,36 @@ class SocketTable:
         self.auto_response_text = response if request is not None else None
         self.auto_response = frames.encode_message(response or "")
 
+    def set_event_timeout(self, seconds: float | None) -> None:
+        """Cut off socket handlers after so many seconds; None: never.
+
+        Raises:
+            LimitExceeded: over a week. ValueError: negative.
+        """
+        if seconds is not None:
+            if seconds < 0:
+                raise ValueError(f"the event timeout is {seconds!r}; at least 0 s")
+            _bound(
+                math.ceil(seconds * 1000),
+                limits.EVENT_TIMEOUT_MS,
+                f"Event timeout should not exceed {limits.EVENT_TIMEOUT_MS} ms.",
+            )
+        self.event_timeout_s = seconds or None
+
+    def leave_unanswered(self, ws: WebSocket) -> None:
+        """A peer's close frame that got no answer: its connection ends at the next eviction."""
+        self._unanswered[ws] = None
+        if len(self._unanswered) > limits.SOCKETS_PER_ACTOR:
+            oldest = next(iter(self._unanswered))
+            del self._unanswered[oldest]
+            oldest._outbound.cut()
+
+    def cut_unanswered(self) -> None:
+        """End the connections whose close frame got no answer."""
+        unanswered, self._unanswered = self._unanswered, {}
+        for ws in unanswered:
+            ws._outbound.cut()
+
     def forget(self, ws: WebSocket) -> None:
         """The socket is gone."""
         if self.sockets.pop(ws, ws) is None:
@@ -313,6 +365,7 @@ class SocketTable:
             ws._outbound.cut()
             if ws._room is not None:
                 ws._room.set()
+        self.cut_unanswered()
 
     def close_all(self, code: int, reason: str) -> None:
         """Send every socket a close frame (the server goes down); no handler runs for it."""

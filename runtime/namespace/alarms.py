@@ -1,7 +1,8 @@
 """Alarms of all actors: when each is due, its retries, and the event that runs it.
 
 An alarm is never early, runs at least once, and is deleted only together with its handler's writes. When the handler
-raises it runs again after 2 s, doubling, with up to 25 % of jitter, six times at most. (Durable Objects: alarms.)
+raises, or takes over 15 minutes, it runs again after 2 s, doubling, with up to 25 % of jitter, six times at most.
+(Durable Objects: alarms.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.input_gate import Job, Result
+from runtime.errors import ActorReset
 from runtime.ids import ActorId
 from runtime.platform import Platform
 from runtime.storage.store import KEEP, Keep
@@ -126,6 +128,7 @@ class AlarmScheduler:
                 lambda actor: actor.ctx._cell.run_alarm(info),
                 lambda result: self._ran(actor_id, alarm, result),
                 logs=True,
+                timeout_s=limits.ALARM_HANDLER_S,
             ),
         )
 
@@ -134,9 +137,12 @@ class AlarmScheduler:
         if isinstance(alarm.changed, float):
             self.changed(actor_id, alarm.changed)
         elif isinstance(result, outcome.Error) and alarm.changed is KEEP:
-            self._retry(actor_id, alarm)
+            self._retry(actor_id, alarm, result.error)
 
-    def _retry(self, actor_id: ActorId, failed: _Alarm) -> None:
+    def _retry(self, actor_id: ActorId, failed: _Alarm, error: BaseException) -> None:
+        if isinstance(error, ActorReset) and not error.retry_alarm:
+            self._deliver(actor_id, Job("drop alarm", _drop))
+            return
         if failed.retries >= limits.ALARM_RETRIES:
             self._log.error("alarm dropped after its last retry", actor=repr(actor_id), runs=failed.retries + 1)
             self._deliver(actor_id, Job("drop alarm", _drop))

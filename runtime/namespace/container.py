@@ -127,6 +127,7 @@ class Container:
         assert cell is not None
         assert cell.idle
         cell.end()
+        self.sockets.cut_unanswered()
         self._keeper.now_ended(self)
 
     # The cell's side (`Owner`).

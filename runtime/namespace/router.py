@@ -16,6 +16,7 @@ from runtime.actor.context import Context
 from runtime.actor.input_gate import Job
 from runtime.errors import ActorError, ActorReset, Overloaded, UnknownNamespace
 from runtime.ids import ActorId
+from runtime.limits import StorageLimits
 from runtime.namespace.alarms import AlarmScheduler
 from runtime.namespace.container import Container
 from runtime.platform import Platform
@@ -34,6 +35,7 @@ class Router:
         start_soon: starts a task in the server's nursery of actors.
         live_actors: how many instances may be in memory; the longest idle leaves first.
         idle_s: how long an instance without events stays in memory.
+        storage_limits: of keys and values.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Router:
         log: structlog.stdlib.BoundLogger,
         live_actors: int = limits.LIVE_ACTORS,
         idle_s: float = limits.IDLE_S,
+        storage_limits: StorageLimits,
     ) -> None:
         self.log = log
         self.env: Any = None
@@ -57,6 +60,7 @@ class Router:
             timers=timers,
             start_soon=start_soon,
             alarm_changed=self.alarms.changed,
+            storage_limits=storage_limits,
             log=log,
         )
         self.containers: dict[ActorId, Container] = {}
@@ -157,7 +161,7 @@ class Router:
         # Many are due at once: let the rest of the server run in between.
         self._sweep = self.services.timers.call_after(0.001, self._evict_idle)
 
-    async def evict(self, actor_id: ActorId) -> None:
+    async def evict(self, actor_id: ActorId, *, cut_sockets: bool = False) -> None:
         """Evict an actor as if it had been idle, after its running events (Durable Objects: the eviction test hook).
 
         Raises:
@@ -176,6 +180,8 @@ class Router:
                     "Timed out waiting to evict Durable Object: it still has active references. "
                     f"({'; '.join(cell.why_awake())})"
                 )
+            if cut_sockets:
+                container.sockets.cut_all()
             container.evict()
 
     def abort(self, actor_id: ActorId, reason: str) -> None:

@@ -16,7 +16,7 @@ import structlog
 from runtime import codec
 from runtime.actor.cell import Incarnation, copy_error, plain_wait
 from runtime.actor.frame import Frame, current_frame
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Arrival, Job, Result
 from runtime.errors import ActorError, UnknownMethod
 from runtime.ids import ActorId
 from runtime.namespace.container import Container
@@ -39,7 +39,7 @@ class Calls(Protocol):
 class Call:
     """A call that was sent; awaiting it gives the answer."""
 
-    __slots__ = ("_abandoned", "_frame", "_label", "_log", "_result", "_wake")
+    __slots__ = ("_abandoned", "_arrival", "_frame", "_label", "_log", "_result", "_wake")
 
     def __init__(self, frame: Frame | None, label: str, log: structlog.stdlib.BoundLogger) -> None:
         self._frame = frame
@@ -47,6 +47,7 @@ class Call:
         self._log = log
         self._result: Result | None = None
         self._wake: Callable[[Result], None] | None = None
+        self._arrival: Arrival | None = None
         self._abandoned = False
         if frame is not None:
             frame.calls[self] = None
@@ -61,6 +62,8 @@ class Call:
         frame = current_frame.get()
         if self._result is None:
             await (plain_wait(self._arm) if frame is None else frame.cell.wait(self._arm))
+        elif self._arrival is not None and frame is not None:
+            await frame.cell.wait_for(self._arrival)
         assert self._result is not None
         return self._result.unwrap()
 
@@ -80,10 +83,15 @@ class Call:
             self._wake(outcome.Value(None))
         elif self._abandoned:
             self._log_error()
+        elif self._frame is not None and self._frame.cell.gate.held:
+            self._arrival = Arrival(self._frame.gate)
+            self._frame.gate.enter(self._arrival)
         if self._frame is not None:
             self._frame.cell.busy(-1)
 
     def _arm(self, wake: Callable[[Result], None]) -> Callable[[], None]:
+        if self._wake is not None:
+            raise RuntimeError("this call is being awaited already; await it in one place")
         self._wake = wake
         return self._disarm
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import structlog
 import trio
@@ -15,8 +15,11 @@ from runtime import limits
 from runtime.actor.http import Response
 from runtime.app import App
 from runtime.frontend import serve_node
+from runtime.ids import ActorId
+from runtime.limits import StorageLimits
+from runtime.namespace.namespace import Namespace
 from runtime.namespace.stub import Stub
-from runtime.node import Node, open_node
+from runtime.node import PRODUCTION, Node, open_node
 from runtime.storage.memory import MemoryStore
 from runtime.storage.store import Store
 from runtime.testing.http import read_response, write_request
@@ -36,7 +39,14 @@ class RunningServer:
     """
 
     def __init__(
-        self, app: App, settings: Any, seed: int, store: Store, config: TransportConfig, idle_s: float
+        self,
+        app: App,
+        settings: Any,
+        seed: int,
+        store: Store,
+        config: TransportConfig,
+        idle_s: float,
+        storage_limits: StorageLimits,
     ) -> None:
         self.network = MemoryNetwork()
         self.store = store
@@ -45,6 +55,7 @@ class RunningServer:
         self._settings = settings
         self._config = config
         self._idle_s = idle_s
+        self._storage_limits = storage_limits
         self._node: Node | None = None
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -74,9 +85,21 @@ class RunningServer:
 
     # Actors.
 
-    async def evict(self, stub: Any) -> None:
-        """Evict an actor as if it had been idle (Durable Objects: `evictDurableObject`). Raises: ActorError."""
-        await self.node.router.evict(cast("Stub", stub).id)
+    def live_ids(self, namespace: Namespace[Any]) -> list[ActorId]:
+        """The actors of a namespace that are in memory."""
+        containers = self.node.router.containers.values()
+        return [held.id for held in containers if held.cell is not None and held.id.namespace == namespace.key]
+
+    async def evict(self, stub: Any, *, web_sockets: Literal["hibernate", "close"] = "hibernate") -> None:
+        """Evict an actor as if it had been idle (Durable Objects: `evictDurableObject`).
+
+        Args:
+            web_sockets: its sockets stay open, or are cut without a close frame.
+
+        Raises:
+            ActorError: it is not in memory, or still busy after 30 s.
+        """
+        await self.node.router.evict(cast("Stub", stub).id, cut_sockets=web_sockets == "close")
 
     def abort(self, stub: Any, reason: str = "aborted by the test") -> None:
         """Destroy an actor's instance; harmless when it is not in memory."""
@@ -186,6 +209,7 @@ class RunningServer:
                     platform=self.platform,
                     log=log,
                     idle_s=self._idle_s,
+                    storage_limits=self._storage_limits,
                 ) as node:
                     self._node = node
                     await serve_node(
@@ -209,6 +233,7 @@ async def start_server(
     store: Store | None = None,
     config: TransportConfig | None = None,
     idle_s: float = limits.IDLE_S,
+    storage_limits: StorageLimits = PRODUCTION,
 ) -> AsyncGenerator[RunningServer, None]:
     """Serve an app while the block runs.
 
@@ -218,6 +243,7 @@ async def start_server(
         store: what to run on; an empty `MemoryStore` when None.
         config: of the transport.
         idle_s: time to eviction.
+        storage_limits: of keys and values; `StorageLimits.workerd()` for what Cloudflare's local runtime allows.
     """
     server = RunningServer(
         app,
@@ -226,6 +252,7 @@ async def start_server(
         store if store is not None else MemoryStore(),
         config if config is not None else TransportConfig(),
         idle_s,
+        storage_limits,
     )
     async with trio.open_nursery() as nursery:
         await server.start(nursery)

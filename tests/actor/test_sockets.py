@@ -156,7 +156,7 @@ async def test_a_lost_connection_is_told_as_1006(autojump_clock):
             server.cut_connections()
         await trio.testing.wait_all_tasks_blocked()
         log = await server.env.rooms.get_by_name("a").read()
-        assert log[1:] == ["closed x 1006 'WebSocket disconnected without sending Close frame.' False 3 True"]
+        assert log[1:] == ["closed x 1006 'WebSocket disconnected without sending Close frame.' False 2 True"]
 
 
 async def test_an_exception_in_a_handler_closes_nothing(autojump_clock):

@@ -174,3 +174,43 @@ async def test_an_alarm_wakes_an_evicted_actor(autojump_clock):
         assert server.live_actors == 0
         await trio.sleep(31)
         assert server.live_actors == 1
+
+
+class Stubborn(Actor["StubbornEnv"]):
+    """Never gets done with its alarm."""
+
+    async def start(self, how: str) -> None:
+        self.ctx.storage.put("how", how)
+        self.ctx.storage.set_alarm(self.ctx.now() + 1)
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        runs = self.ctx.storage.get("runs", list[float], default=[])
+        self.ctx.storage.put("runs", [*runs, self.ctx.now()])
+        await self.ctx.storage.sync()
+        if self.ctx.storage.get("how") == "hang":
+            await self.ctx.sleep(3600)
+        self.ctx.abort("enough", retry_alarm=False)
+
+    async def look(self) -> tuple[int, float | None]:
+        return len(self.ctx.storage.get("runs", list[float], default=[])), self.ctx.storage.get_alarm()
+
+
+@attrs.frozen
+class StubbornEnv:
+    stubborn: Namespace[Stubborn]
+
+
+async def test_an_abort_in_the_handler_may_drop_the_alarm(autojump_clock):
+    async with start_server(App(env=StubbornEnv, routes={})) as server:
+        await server.env.stubborn.get_by_name("s").start("abort")
+        await trio.sleep(300)
+        assert await server.env.stubborn.get_by_name("s").look() == (1, None)
+
+
+async def test_a_handler_over_fifteen_minutes_is_cut_off_and_tried_again(autojump_clock):
+    async with start_server(App(env=StubbornEnv, routes={})) as server:
+        await server.env.stubborn.get_by_name("s").start("hang")
+        await trio.sleep(15 * 60 + 60)
+        runs, alarm = await server.env.stubborn.get_by_name("s").look()
+        assert runs == 2
+        assert alarm is None  # its handler runs

@@ -1,0 +1,125 @@
+"""Settings of hibernating sockets: the event timeout, the close reply, what eviction does to them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+import pytest
+import trio
+import trio_websocket
+
+from runtime import Actor, App, Context, LimitExceeded, Namespace, Request, Response, WebSocket
+from runtime.testing import start_server
+
+
+class Room(Actor["Env"]):
+    """Naps when it is told to."""
+
+    def __init__(self, ctx: Context, env: Env) -> None:
+        super().__init__(ctx, env)
+        self.log: list[str] = []
+
+    async def fetch(self, request: Request) -> Response:
+        assert request.web_socket is not None
+        self.ctx.accept_web_socket(request.web_socket)
+        return Response(101)
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "nap":
+            await self.ctx.sleep(10)
+            self.log.append("slept")
+        elif message == "section":
+            await self.ctx.block_concurrency_while(lambda: self.ctx.sleep(10))
+            self.log.append("section ended")
+            await self.ctx.sleep(0)
+            self.log.append("not cut off")
+        ws.send("ok")
+
+    async def limit(self, seconds: float | None) -> float | None:
+        self.ctx.set_hibernatable_web_socket_event_timeout(seconds)
+        return self.ctx.get_hibernatable_web_socket_event_timeout()
+
+    async def read(self) -> list[str]:
+        return self.log
+
+
+class Silent(Room):
+    """Answers close frames itself, or never."""
+
+    auto_close_reply: ClassVar[bool] = False
+
+
+@attrs.frozen
+class Env:
+    rooms: Namespace[Room]
+    silent: Namespace[Silent]
+
+
+app = App(env=Env, routes={"/rooms/{name}": Room, "/silent/{name}": Silent})
+
+
+async def test_a_handler_over_the_event_timeout_is_cut_off_and_nothing_else(autojump_clock):
+    async with start_server(app) as server, server.connect("/rooms/a") as ws:
+        room = server.env.rooms.get_by_name("a")
+        assert await room.limit(2.0) == 2.0
+        await ws.send_message("nap")
+        await trio.sleep(20)
+        await ws.send_message("hello")
+        assert await ws.get_message() == "ok"
+        assert await room.read() == []
+
+
+async def test_the_event_timeout_survives_eviction_and_can_be_taken_back(autojump_clock):
+    async with start_server(app) as server, server.connect("/rooms/a") as ws:
+        room = server.env.rooms.get_by_name("a")
+        await room.limit(2.0)
+        await server.evict(room)
+        await ws.send_message("nap")
+        await trio.sleep(20)
+        assert await room.limit(None) is None
+        await ws.send_message("nap")
+        assert await ws.get_message() == "ok"
+
+
+async def test_the_event_timeout_waits_for_a_critical_section(autojump_clock):
+    async with start_server(app) as server, server.connect("/rooms/a") as ws:
+        room = server.env.rooms.get_by_name("a")
+        await room.limit(2.0)
+        await ws.send_message("section")
+        await trio.sleep(20)
+        assert await room.read() == ["section ended"]
+
+
+async def test_an_event_timeout_over_a_week_is_refused(autojump_clock):
+    async with start_server(app) as server:
+        with pytest.raises(LimitExceeded, match="should not exceed 604800000 ms"):
+            await server.env.rooms.get_by_name("a").limit(604_800.001)
+
+
+async def test_a_close_frame_that_gets_no_answer_ends_the_connection_at_the_next_eviction(autojump_clock):
+    async with start_server(app) as server:
+        silent = server.env.silent.get_by_name("a")
+        closed = trio.Event()
+
+        async def close(ws: trio_websocket.WebSocketConnection) -> None:
+            await ws.aclose(4001, "bye")
+            closed.set()
+
+        async with server.connect("/silent/a") as ws, trio.open_nursery() as nursery:
+            nursery.start_soon(close, ws)
+            await trio.sleep(0.5)
+            assert not closed.is_set()
+            await server.evict(silent)
+            with trio.fail_after(0.1):
+                await closed.wait()
+
+
+async def test_an_eviction_may_cut_the_sockets(autojump_clock):
+    async with start_server(app) as server, server.connect("/rooms/a") as ws:
+        room = server.env.rooms.get_by_name("a")
+        await room.read()
+        await server.evict(room, web_sockets="close")
+        with pytest.raises(trio_websocket.ConnectionClosed):
+            await ws.get_message()
+        assert await room.read() == []

@@ -1,0 +1,89 @@
+"""What a running scenario shares outside its actors: the trace, the server, and where actors are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from runtime import Context, WebSocket
+from runtime.testing.server import RunningServer
+
+NAMESPACES = {"Scripted": "scripted", "ScriptedKv": "kv", "ScriptedNoAlarm": "no_alarm"}
+
+
+class _Nowhere:
+    """The sending half of a socket that nobody is connected to."""
+
+    backlog_bytes = 0
+
+    def push(self, data: bytes, /) -> None: ...
+
+    def close(self, code: int | None, reason: str = "", /) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def configure(self, *, backlog_bytes: int, slow_code: int) -> None: ...
+
+
+@attrs.define(eq=False)
+class World:
+    """One scenario while it runs.
+
+    Attributes:
+        events: the trace so far: [who, label] or [who, label, value].
+    """
+
+    scenario: Mapping[str, Any] = attrs.field(factory=dict)
+    events: list[list[Any]] = attrs.field(factory=list)
+    server: RunningServer | None = None
+
+    def log(self, who: str, label: str, *value: Any) -> None:
+        """Add an event."""
+        self.events.append([who, label, *value])
+
+    def count(self, label: str) -> int:
+        """How often a label was logged."""
+        return sum(event[1] == label for event in self.events)
+
+    def program(self, who: str) -> Mapping[str, Any]:
+        """The program of an actor."""
+        actors = self.scenario.get("actors", {})
+        found: Mapping[str, Any] = actors.get(who, actors.get("*", {}))
+        return found
+
+    def namespace(self, env: Any, actor: str) -> Any:
+        """The namespace an actor of the scenario lives in."""
+        return getattr(env, NAMESPACES[self.scenario.get("actors", {}).get(actor, {}).get("class", "Scripted")])
+
+    def loose_socket(self, ctx: Context) -> WebSocket:
+        """A socket that came with no request."""
+        return WebSocket(_Nowhere(), ctx.now)
+
+    # Test hooks.
+
+    async def evict(self, stub: Any, options: Mapping[str, Any]) -> None:
+        """Evict one actor."""
+        assert self.server is not None
+        await self.server.evict(stub, web_sockets=options.get("webSockets", "hibernate"))
+
+    async def evict_all(self, options: Mapping[str, Any]) -> None:
+        """Evict every actor of the scenario that is in memory."""
+        for stub in self._live():
+            await self.evict(stub, options)
+
+    async def abort_all(self) -> None:
+        """Destroy every instance of the scenario's actors."""
+        assert self.server is not None
+        for stub in self._live():
+            self.server.abort(stub, "Application called abortAllDurableObjects().")
+
+    def _live(self) -> list[Any]:
+        assert self.server is not None
+        env = self.server.env
+        return [
+            getattr(env, name).get(actor_id)
+            for name in NAMESPACES.values()
+            for actor_id in self.server.live_ids(getattr(env, name))
+        ]
