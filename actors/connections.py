@@ -128,17 +128,29 @@ class ConnectionManager(Actor["Env"]):
             connection.close(1009, f"message of {size} bytes; at most {self._limits.msg_bytes}")
             return
         connection.waiting.append(message)
-        if connection.busy:
-            if len(connection.waiting) > WAITING_FRAMES:
-                connection.close(CloseCode.OVERLOADED, f"more than {WAITING_FRAMES} frames wait for an answer")
-            return
-        connection.busy = True
+        if len(connection.waiting) > WAITING_FRAMES:
+            connection.close(CloseCode.OVERLOADED, f"more than {WAITING_FRAMES} frames wait for an answer")
+        elif not connection.busy:
+            connection.busy = True
+            self.ctx.start_soon(self._work, connection)  # behind the frames that wait in the mailbox already
+
+    async def _work(self, connection: Connection) -> None:
+        """Carry out a connection's frames one after another; publications that wait together go out together."""
+        machine = connection.machine
+        publications: list[Pub] = []
         try:
             while connection.waiting:
-                machine = connection.machine
-                for message_ in machine.receive(connection.waiting.popleft()):
-                    if not connection.closed:
-                        await self._carry_out(connection, machine.step(message_, self.ctx.now()))
+                for message in machine.receive(connection.waiting.popleft()):
+                    if connection.closed:
+                        return
+                    step = machine.step(message, self.ctx.now())
+                    if isinstance(step, Pub):
+                        publications.append(step)
+                    else:
+                        await self._publish(connection, publications)
+                        await self._carry_out(connection, step)
+                if not connection.waiting:
+                    await self._publish(connection, publications)
         finally:
             connection.busy = False
 
@@ -190,7 +202,7 @@ class ConnectionManager(Actor["Env"]):
                 connection.remember()
                 self._drop(connection, [sub])
             case Pub():
-                await self._publish(connection, step)
+                await self._publish(connection, [step])
 
     async def _hello(self, connection: Connection, hello: Hello) -> None:
         machine = connection.machine
@@ -284,17 +296,27 @@ class ConnectionManager(Actor["Env"]):
         connection.remember()
         self._catch_up_soon(connection)
 
-    async def _publish(self, connection: Connection, pub: Pub) -> None:
-        # With an id of its own a repeat after a reset of the broadcaster is recognised.
-        draft = pub.draft if pub.draft.id is not None else attrs.evolve(pub.draft, id=self.ctx.token(12).hex())
-        try:
-            published = await self._ask(lambda stream: stream.publish((draft,)))
-        except ActorError as error:
-            connection.ws.send(connection.machine.unavailable(pub, str(error)).encode())
+    async def _publish(self, connection: Connection, publications: list[Pub]) -> None:
+        """Publish and acknowledge all of them, and empty the list."""
+        if not publications:
             return
-        (receipt,) = published.receipts
+        taken, publications[:] = tuple(publications), ()
+        # With an id of its own a repeat after a reset of the broadcaster is recognised.
+        drafts = tuple(
+            pub.draft if pub.draft.id is not None else attrs.evolve(pub.draft, id=self.ctx.token(12).hex())
+            for pub in taken
+        )
+        try:
+            published = await self._ask(lambda stream: stream.publish(drafts))
+        except ActorError as error:
+            answers = [connection.machine.unavailable(pub, str(error)).encode() for pub in taken]
+        else:
+            answers = [
+                Ok(id=pub.id, o=receipt.offset, epoch=published.epoch, dup=receipt.dup).encode()
+                for pub, receipt in zip(taken, published.receipts, strict=True)
+            ]
         if not connection.closed:
-            connection.ws.send(Ok(id=pub.id, o=receipt.offset, epoch=published.epoch, dup=receipt.dup).encode())
+            connection.ws.send("\n".join(answers))
 
     async def _ask(self, call: Callable[[SignalBroadcaster], Awaitable[T]]) -> T:
         """Call the broadcaster; what it is asked can be repeated, so its end is survived with a new instance."""
