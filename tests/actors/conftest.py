@@ -21,6 +21,13 @@ if TYPE_CHECKING:
     from runtime.testing import RunningServer
 
 STREAM = "/v1/stream"
+CONNECT_S = 5
+LOST = (
+    trio_websocket.ConnectionClosed,
+    trio_websocket.HandshakeError,
+    trio.BrokenResourceError,
+    OSError,
+)
 
 
 class Peer:
@@ -52,8 +59,8 @@ class Peer:
             while True:
                 await self.ws.get_message()
         except trio_websocket.ConnectionClosed as ended:
-            assert ended.reason is not None
-            return ended.reason.code, ended.reason.reason or ""
+            reason: Any = ended.reason
+            return reason.code, reason.reason or ""
 
     async def nothing_for(self, seconds: float) -> None:
         """Fail when anything arrives."""
@@ -76,6 +83,7 @@ class Follower:
         self.codes: list[int] = []
         self.reading = trio.Event()
         self.reading.set()
+        self.gave = trio.Event()
         self._server = server
         self._changed = trio.Event()
         self._cut: trio.CancelScope | None = None
@@ -94,6 +102,11 @@ class Follower:
         self._apply(events)
         self._changed.set()
 
+    async def until(self, name: str, count: int) -> None:
+        """Wait until a subscription was given so many signals."""
+        while len(self.offsets[name]) < count:
+            await self.gave.wait()
+
     def drop(self) -> None:
         """Lose the socket, with everything in flight."""
         if self._cut is not None:
@@ -111,9 +124,10 @@ class Follower:
 
     async def _session(self) -> None:
         code: int | None = None
-        with trio.CancelScope() as self._cut:
+        with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as self._cut:
             try:
                 async with self._server.connect(STREAM, subprotocols=["signals.v1.json"]) as ws:
+                    self._cut.deadline = float("inf")
                     self.sockets += 1
                     self.machine.opened(_now())
                     async with trio.open_nursery() as nursery:
@@ -124,7 +138,7 @@ class Follower:
                             await self._wait()
                         nursery.cancel_scope.cancel()
                     code = None if ws.closed is None else ws.closed.code
-            except* (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError, OSError, trio.BrokenResourceError):
+            except* LOST:
                 pass
         if code is not None:
             self.codes.append(code)
@@ -143,7 +157,7 @@ class Follower:
 
     async def _wait(self) -> None:
         deadline = self.machine.next_deadline_ms
-        with trio.move_on_at(float("inf") if deadline is None else deadline / 1000):
+        with trio.move_on_at(float("inf") if deadline is None else deadline / 1000 + 1e-6):
             await self._changed.wait()
         self._changed = trio.Event()
         self._apply(self.machine.tick(_now(), reading=self.reading.is_set()))
@@ -157,6 +171,8 @@ class Follower:
                     self.drop()
                 case Signals():
                     self.offsets[event.s] += [signal.o for signal in event.signals]
+                    self.gave.set()
+                    self.gave = trio.Event()
                 case Gap():
                     self.gaps.append(event)
                 case GapDetected():
@@ -184,13 +200,13 @@ async def open_peer(server: RunningServer, hello: dict[str, Any] | None = None, 
         yield peer
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def peer() -> Callable[..., Any]:
     """`async with peer(server, hello={…}) as p`."""
     return open_peer
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def follower() -> type[Follower]:
     """An application on the client machine."""
     return Follower
