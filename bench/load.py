@@ -173,6 +173,7 @@ def _arguments(load: Load, server: Running, setting: Setting, folder: Path) -> S
         "--publish-hello": dialect.publish_hello,
         "--live-marker": dialect.live_marker,
         "--error-marker": dialect.error_marker,
+        "--answer-marker": dialect.answer_marker,
         "--template": dialect.template,
         "--ping-text": dialect.ping_text,
         "--stuck-receive-bytes": 65536 if load.stuck else None,

@@ -34,6 +34,7 @@ class Dialect:
         publish_hello: what the publisher sends first.
         live_marker: a subscriber is live when it has received this.
         error_marker: a frame with this ends the run.
+        answer_marker: what the publisher is answered with for each signal; at most 32 wait for theirs.
         template: what is published; the load client fills in @DATA@, @ID@ and @SEQUENCE@.
         ping_text: keeps a silent connection alive.
     """
@@ -45,6 +46,7 @@ class Dialect:
     publish_hello: str | None = None
     live_marker: str | None = None
     error_marker: str | None = None
+    answer_marker: str | None = None
     template: str = "@DATA@"
     ping_text: str | None = None
 
@@ -69,6 +71,7 @@ SIGNALS = Dialect(
     publish_hello=_compact({"t": "hello", "id": 1}),
     live_marker='"t":"live"',
     error_marker='"t":"err"',
+    answer_marker='"t":"ok"',
     template='{"t":"pub","id":@ID@,"signal":{"type":"bench.s@SEQUENCE@","entity":"load","data":@DATA@}}',
     ping_text='{"t":"ping"}',
 )

@@ -12,6 +12,7 @@ enum { READ_BYTES = 1 << 22, ONE_READ = 1 << 18, EVENTS = 512 };
 
 struct connection *connections;
 int poller, live_count, upgraded_count, dead_count;
+int64_t answers;
 static int timer = -1;
 static int64_t timer_set;
 static uint8_t *buffer; /* one for all: a connection keeps only the start of an incomplete frame */
@@ -119,6 +120,12 @@ static bool contains(const struct frame *frame, const char *marker) {
     return marker != NULL && memmem(frame->payload, frame->size, marker, strlen(marker)) != NULL;
 }
 
+static void count_answers(const struct frame *frame) {
+    const char *at = (const char *)frame->payload, *end = at + frame->size;
+    size_t length = strlen(options.answer_marker);
+    for (; (at = memmem(at, (size_t)(end - at), options.answer_marker, length)) != NULL; at += length) answers++;
+}
+
 static void on_frame(struct connection *connection, const struct frame *frame, int64_t now) {
     switch (frame->opcode) {
     case OPCODE_CONTINUATION:
@@ -130,6 +137,7 @@ static void on_frame(struct connection *connection, const struct frame *frame, i
             die("the server answered: %.*s", (int)(frame->size < 500 ? frame->size : 500), (char *)frame->payload);
         if (connection->state == GREETING && (connection->publisher || contains(frame, options.live_marker)))
             on_live(connection);
+        if (connection->publisher && options.answer_marker) count_answers(frame);
         if (connection->state == LIVE && !connection->publisher && !connection->stuck)
             find_signals(connection, (const char *)frame->payload, frame->size, now);
         break;

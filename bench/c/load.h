@@ -19,7 +19,8 @@ struct options {
     size_t size;
     int sequences;
     const char *path, *publish_path, *subprotocol, *publish_hello, *template;
-    const char *live_marker, *error_marker, *ping_text;
+    const char *live_marker, *error_marker, *answer_marker, *ping_text;
+    int unanswered;
     char *hello[VARIANTS_MAX];
     int hello_count;
     double connect_s, settle_s, warmup_s, drain_s, ping_s;
@@ -64,6 +65,7 @@ int64_t account_publish(int *sequence, int64_t stamp);
 int64_t account_missing(void);
 
 extern int poller, live_count, upgraded_count, dead_count;
+extern int64_t answers; /* to what was published */
 void client_connect_all(void);
 void client_connect_publisher(void);
 void client_turn(int64_t deadline, void (*after_each)(void));

@@ -5,7 +5,7 @@
 
 struct options options = {
     .path = "/sub", .publish_path = "/pub", .template = "@DATA@", .size = 80, .sequences = 1, .connecting = 128,
-    .core = -1, .connect_s = 60, .settle_s = 0.5, .warmup_s = 0.5, .drain_s = 10, .ping_s = 20,
+    .core = -1, .connect_s = 60, .settle_s = 0.5, .unanswered = 32, .warmup_s = 0.5, .drain_s = 10, .ping_s = 20,
 };
 
 static const char usage[] =
@@ -15,6 +15,7 @@ static const char usage[] =
     "  --publish-hello TEXT  what the publisher sends first\n"
     "  --live-marker TEXT    a subscriber is live when it has received this (default: when upgraded)\n"
     "  --error-marker TEXT   a frame with this ends the run with an error\n"
+    "  --answer-marker TEXT  the publisher is answered with this; at a fixed rate it lets --unanswered K (32) wait for theirs\n"
     "  --template TEXT       what is published; @DATA@, @ID@, @SEQUENCE@ are replaced\n"
     "  --size BYTES          size of @DATA@ (80)\n"
     "  --sequences K         signals go to sequence 0..K-1 in turn; the subscribers of hello line i are in sequence i modulo K\n"
@@ -25,7 +26,8 @@ static const char usage[] =
     "  --core N              run on this core";
 
 enum option_name {
-    PORT = 256, SUBSCRIBERS, PATH, PUBLISH_PATH, SUBPROTOCOL, HELLO, PUBLISH_HELLO, LIVE_MARKER, ERROR_MARKER, TEMPLATE,
+    PORT = 256, SUBSCRIBERS, PATH, PUBLISH_PATH, SUBPROTOCOL, HELLO, PUBLISH_HELLO, LIVE_MARKER, ERROR_MARKER, ANSWER_MARKER,
+    UNANSWERED, TEMPLATE,
     SIZE, SEQUENCES, PHASE, STUCK, STUCK_RECEIVE, CONNECTING_NOW, CONNECT_S, SETTLE_S, WARMUP_S, DRAIN_S, PING_TEXT,
     PING_S, WATCH_PID, CORE,
 };
@@ -34,7 +36,7 @@ static const struct option names[] = {
     {"port", 1, 0, PORT}, {"subscribers", 1, 0, SUBSCRIBERS}, {"path", 1, 0, PATH},
     {"publish-path", 1, 0, PUBLISH_PATH}, {"subprotocol", 1, 0, SUBPROTOCOL}, {"hello", 1, 0, HELLO},
     {"publish-hello", 1, 0, PUBLISH_HELLO}, {"live-marker", 1, 0, LIVE_MARKER}, {"error-marker", 1, 0, ERROR_MARKER},
-    {"template", 1, 0, TEMPLATE}, {"size", 1, 0, SIZE}, {"sequences", 1, 0, SEQUENCES}, {"phase", 1, 0, PHASE},
+    {"answer-marker", 1, 0, ANSWER_MARKER}, {"unanswered", 1, 0, UNANSWERED}, {"template", 1, 0, TEMPLATE}, {"size", 1, 0, SIZE}, {"sequences", 1, 0, SEQUENCES}, {"phase", 1, 0, PHASE},
     {"stuck", 1, 0, STUCK}, {"stuck-receive-bytes", 1, 0, STUCK_RECEIVE}, {"connecting", 1, 0, CONNECTING_NOW},
     {"connect-s", 1, 0, CONNECT_S}, {"settle-s", 1, 0, SETTLE_S}, {"warmup-s", 1, 0, WARMUP_S},
     {"drain-s", 1, 0, DRAIN_S}, {"ping-text", 1, 0, PING_TEXT}, {"ping-s", 1, 0, PING_S},
@@ -95,6 +97,8 @@ static void read_one(int name, const char *label) {
     case PUBLISH_HELLO: options.publish_hello = optarg; break;
     case LIVE_MARKER: options.live_marker = optarg; break;
     case ERROR_MARKER: options.error_marker = optarg; break;
+    case ANSWER_MARKER: options.answer_marker = optarg; break;
+    case UNANSWERED: options.unanswered = whole(optarg, label, 1); break;
     case TEMPLATE: options.template = optarg; break;
     case SIZE: options.size = (size_t)whole(optarg, label, 1); break;
     case SEQUENCES: options.sequences = whole(optarg, label, 1); break;

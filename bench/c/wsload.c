@@ -129,6 +129,11 @@ static void fill_window(void) {
     client_flush(publisher);
 }
 
+/* A publisher that has been kept waiting must not flood the server: it would be closed for that. */
+static bool may_publish(void) {
+    return options.answer_marker == NULL || account.published - answers < options.unanswered;
+}
+
 static int64_t sooner(int64_t one, int64_t other) { return one < other ? one : other; }
 
 static void turn_until(int64_t deadline) {
@@ -167,12 +172,12 @@ static bool run_phase(const struct phase *phase) {
             fill_window();
         } else {
             int64_t due;
-            while ((due = begin + (int64_t)((double)published * 1e9 / phase->value)) <= now) {
+            while ((due = begin + (int64_t)((double)published * 1e9 / phase->value)) <= now && may_publish()) {
                 publish(due); /* when it was due, not when there was time: a late sender is no excuse */
                 published++;
             }
             client_flush(publisher);
-            next = sooner(next, due);
+            if (due > now) next = sooner(next, due); /* else the next answer wakes us */
         }
         turn_until(next);
     }

@@ -30,9 +30,10 @@ def setting(tmp_path):
 class Stream:
     """A server of signals.v1 for one stream of numbered signals that may be made to misbehave."""
 
-    def __init__(self, frames_for=lambda number, message: [message], refuse=None):
+    def __init__(self, frames_for=lambda number, message: [message], refuse=None, answers=True):
         self.frames_for = frames_for
         self.refuse = refuse
+        self.answers = answers
         self.members = {}
         self.hellos = []
         self.offset = 0
@@ -65,7 +66,8 @@ class Stream:
                     if wanted in ("bench.>", signal["type"]):
                         for frame in self.frames_for(signal["data"]["n"], text):
                             await member.send_message(frame)
-                await socket.send_message(f'{{"t":"ok","id":{message["id"]},"o":{self.offset}}}')
+                if self.answers:
+                    await socket.send_message(f'{{"t":"ok","id":{message["id"]},"o":{self.offset}}}')
 
 
 async def load_on(stream, setting, load):
@@ -155,6 +157,14 @@ async def test_a_refused_subscription_ends_the_run_with_the_answer(setting):
     with pytest.raises(BaseExceptionGroup) as caught:
         await load_on(Stream(refuse='{"t":"err","id":1,"code":422,"slug":"bad_filter"}'), setting, SHORT)
     assert caught.group_contains(BenchError, match="bad_filter")
+
+
+async def test_the_publisher_waits_for_answers_before_it_floods_the_server(setting):
+    stream = Stream(answers=False)
+    load = Load(subscribers=1, phases=("rate:1000:0.5",), settle_s=0, drain_s=0.5)
+    phase = (await load_on(stream, setting, load)).phases[0]
+    assert stream.offset == 32
+    assert phase.drained
 
 
 @pytest.mark.parametrize("name", ["c_send", "c_coalesce"])
