@@ -379,11 +379,11 @@ class ClientMachine:
 
     def _gap(self, gap: wire.Gap) -> list[Event]:
         sub = self._subs.get(gap.s)
-        if sub is None or sub.coverage.state == "pending" or not sub.coverage.skip(gap):
+        if sub is None or sub.coverage.state == "pending" or (after := sub.coverage.skip(gap)) is None:
             return []
         assert sub.coverage.cursor is not None
         epoch = sub.coverage.cursor.epoch
-        return [Gap(s=sub.name, a=gap.a, b=gap.b, reason=gap.reason, epoch=epoch, c=gap.b)]
+        return [Gap(s=sub.name, a=after, b=gap.b, reason=gap.reason, epoch=epoch, c=gap.b)]
 
     def _lost(self, sub: Subscription, loss: Loss, now: float) -> list[Event]:
         assert sub.coverage.cursor is not None

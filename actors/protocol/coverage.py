@@ -15,7 +15,7 @@ from actors.protocol.messages import Gap, Live, Sig
 from actors.signals import Signal
 
 
-class Loss(Exception):  # noqa: N818 - a fact about the stream, which the caller repairs
+class Loss(Exception):
     """A frame begins at `a`, beyond the cursor: what lies between was lost on the way."""
 
     def __init__(self, a: int) -> None:
@@ -66,13 +66,17 @@ class Coverage:
         self.cursor = Cursor(at.epoch, frame.b)
         return tuple(signal for signal in frame.signals if signal.o > at.offset)
 
-    def skip(self, gap: Gap) -> bool:
-        """Rule 6: the server says that an interval will not come; False when it is behind the cursor."""
+    def skip(self, gap: Gap) -> int | None:
+        """Rule 6: an interval will not come, and the cursor moves to its end; None when it is behind the cursor.
+
+        Returns where the gap begins for the application: at its cursor, wherever the server's began. What lies
+        between was lost on the way, or was delivered already.
+        """
         at = self._at()
         if gap.b <= at.offset:
-            return False
+            return None
         self.cursor = Cursor(at.epoch, gap.b)
-        return True
+        return at.offset
 
     def go_live(self, live: Live) -> None:
         """Rule 3: catch-up has ended, exactly at the cursor.

@@ -1,0 +1,309 @@
+"""The client machine against a model of the server: every matching signal once and in order, no false gap.
+
+The server is the executable model of the delivery rules: paged catch-up with an atomic join, groups that may stay
+silent, a log that is trimmed. The schedule is random: partial reads, dropped sockets with frames in flight, lost
+and repeated frames.
+"""
+
+import json
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from actors.filters import Filter
+from actors.protocol import events as happened
+from actors.protocol import messages as wire
+from actors.protocol.client import ClientMachine
+from actors.protocol.coverage import Coverage
+from actors.protocol.cursor import Cursor
+from actors.signals import Draft
+
+MATCHES = {
+    "even": lambda o: o % 2 == 0,
+    "third": lambda o: o % 3 == 0,
+    "all": lambda o: True,
+    "rare": lambda o: o % 97 == 0,
+}
+FILTERS = {name: Filter.parse({"types": [name]}) for name in MATCHES}
+NAMES = ["x", "y", "z"]
+EPOCH = "E"
+
+
+def signals(kind, after, upto):
+    matching = [o for o in range(after + 1, upto + 1) if MATCHES[kind](o)]
+    return tuple(Draft("t", "e", b"null").signal(o=o, ts=0, id=str(o)) for o in matching)
+
+
+class Group:
+    def __init__(self, kind, number, cursor):
+        self.kind, self.number, self.cursor = kind, number, cursor
+        self.members = set()
+
+
+class Server:
+    def __init__(self):
+        self.head, self.oldest, self.groups = 0, 1, {}
+
+    def group(self, kind):
+        return self.groups.setdefault(kind, Group(kind, len(self.groups) + 1, self.head))
+
+    def flush(self, group, *, quiet=True):
+        found = signals(group.kind, group.cursor, self.head)
+        if self.head == group.cursor or (not found and quiet):
+            return
+        text = wire.Sig(g=group.number, a=group.cursor, b=self.head, signals=found).encode()
+        group.cursor = self.head
+        for socket in {socket for socket, _ in group.members}:
+            socket.to_client.append(text)
+
+
+class Socket:
+    """The server's half of one connection."""
+
+    def __init__(self, server):
+        self.server, self.to_client, self.subs = server, [], {}
+
+    def receive(self, text):
+        message = json.loads(text)
+        if message["t"] == "hello":
+            answers = [self.subscribe(sub) for sub in message.get("subs", ())]
+            self.to_client.append(self.welcome(message["id"], answers).encode())
+        elif message["t"] == "sub":
+            self.to_client.append(self.subscribe(message).encode())
+        elif message["t"] == "unsub":
+            self.leave(message["s"])
+            self.to_client.append(wire.Ok(id=message["id"]).encode())
+        else:
+            assert message["t"] == "ping"
+        for name in list(self.subs):
+            self.gap_if_trimmed(name)
+
+    def subscribe(self, sub):
+        [kind], since, lost, recovered = sub["filter"]["types"], sub["from"], None, None
+        cursor = (
+            {"now": self.server.head, "earliest": self.server.oldest - 1}.get(since) if isinstance(since, str) else None
+        )
+        if cursor is None:
+            cursor = Cursor.parse(since["cursor"]).offset
+            recovered = cursor >= self.server.oldest - 1
+            if not recovered:
+                lost = wire.Lost(cursor, self.server.oldest - 1)
+                if sub.get("on_gap", "fail") == "fail":
+                    cursor = self.server.head
+        self.subs[sub["s"]] = {"kind": kind, "cursor": cursor, "live": False}
+        return wire.SubOk(
+            id=sub.get("id"),
+            s=sub["s"],
+            g=self.server.group(kind).number,
+            since=Cursor(EPOCH, cursor),
+            head=self.server.head,
+            recovered=recovered,
+            lost=lost,
+            filter="{}",
+        )
+
+    def welcome(self, request, answers):
+        return wire.Welcome(
+            id=request,
+            session="s",
+            resume="r",
+            resumed=False,
+            epoch=EPOCH,
+            head=self.server.head,
+            oldest=self.server.oldest,
+            now=0,
+            ping_ms=10**9,
+            dead_ms=10**9,
+            subs=tuple(answers),
+        )
+
+    def gap_if_trimmed(self, name):
+        sub, end = self.subs[name], self.server.oldest - 1
+        if not sub["live"] and sub["cursor"] < end:
+            self.to_client.append(wire.Gap(s=name, a=sub["cursor"], b=end, reason="retention").encode())
+            sub["cursor"] = end
+
+    def pump(self, name, page):
+        """One catch-up page; at the group's cursor the join, in the same turn."""
+        sub = self.subs.get(name)
+        if sub is None or sub["live"]:
+            return
+        group = self.server.group(sub["kind"])
+        self.gap_if_trimmed(name)
+        if sub["cursor"] > group.cursor:
+            self.server.flush(group, quiet=False)
+        if sub["cursor"] < group.cursor:
+            upto = min(group.cursor, sub["cursor"] + page)
+            found = signals(sub["kind"], sub["cursor"], upto)
+            self.to_client.append(wire.Sig(s=name, a=sub["cursor"], b=upto, signals=found).encode())
+            sub["cursor"] = upto
+        if sub["cursor"] == group.cursor:
+            sub["live"] = True
+            group.members.add((self, name))
+            self.to_client.append(wire.Live(s=name, g=group.number, b=sub["cursor"]).encode())
+
+    def leave(self, name):
+        sub = self.subs.pop(name, None)
+        if sub is not None:
+            self.server.group(sub["kind"]).members.discard((self, name))
+
+    def end(self):
+        for name in list(self.subs):
+            self.leave(name)
+
+
+class Delivery(RuleBasedStateMachine):
+    @initialize(
+        wanted=st.lists(
+            st.tuples(
+                st.sampled_from(sorted(FILTERS)),
+                st.sampled_from(["now", "earliest"]),
+                st.sampled_from(["fail", "skip"]),
+            ),
+            min_size=3,
+            max_size=3,
+        ),
+        head=st.integers(0, 20),
+    )
+    def begin(self, wanted, head):
+        self.now, self.server, self.socket = 0, Server(), None
+        self.server.head = head
+        self.machine = ClientMachine(lambda: 0.5)
+        self.delivered = {name: [] for name in NAMES}
+        self.gaps = {name: [] for name in NAMES}
+        self.start, self.end, self.detected, self.lossy = {}, {}, 0, False
+        self.kinds = {name: kind for name, (kind, _, _) in zip(NAMES, wanted, strict=True)}
+        for name, (kind, since, on_gap) in zip(NAMES, wanted, strict=True):
+            self.machine.subscribe(name, FILTERS[kind], since, on_gap)
+        self.happen(self.machine.start(self.now))
+
+    def happen(self, events):
+        for event in events:
+            match event:
+                case happened.Open():
+                    self.socket = Socket(self.server)
+                    self.machine.opened(self.now)
+                case happened.Close():
+                    self.socket.end()
+                    self.socket = None
+                case happened.Signals():
+                    self.delivered[event.s] += [signal.o for signal in event.signals]
+                    self.end[event.s] = event.c
+                case happened.Gap():
+                    assert event.a is not None, "the epoch never changes here"
+                    self.gaps[event.s].append((event.a, event.b))
+                    self.end[event.s] = event.c
+                case happened.SubState(state="catchup"):
+                    self.start.setdefault(event.s, event.since.offset)
+                    self.end.setdefault(event.s, event.since.offset)
+                case happened.GapDetected():
+                    self.detected += 1
+                    assert self.lossy, "a false gap"
+                case happened.SubState(state="failed"):
+                    raise AssertionError(event)
+        if self.socket is not None:
+            for text in self.machine.texts_to_send():
+                self.socket.receive(text)
+        for name in self.start:
+            self.check(name)
+
+    def check(self, name):
+        """Delivered, or inside an explicit gap: exactly once, in order, nothing else."""
+        missing = [pair for pair in self.gaps[name] if pair[1] > pair[0]]
+        expected = [
+            o
+            for o in range(self.start[name] + 1, self.end[name] + 1)
+            if MATCHES[self.kinds[name]](o) and not any(a < o <= b for a, b in missing)
+        ]
+        assert self.delivered[name] == expected
+
+    @rule(count=st.integers(1, 40))
+    def publish(self, count):
+        self.server.head += count
+
+    @rule(quiet=st.booleans())
+    def flush(self, quiet):
+        for group in self.server.groups.values():
+            self.server.flush(group, quiet=quiet)
+
+    @precondition(lambda self: self.socket is not None)
+    @rule(name=st.sampled_from(NAMES), page=st.integers(1, 30))
+    def pump(self, name, page):
+        self.socket.pump(name, page)
+
+    @precondition(lambda self: self.socket is not None and self.socket.to_client)
+    @rule(count=st.integers(1, 8), joined=st.booleans())
+    def read(self, count, joined):
+        texts = self.socket.to_client[:count]
+        del self.socket.to_client[:count]
+        for text in ["\n".join(texts)] if joined else texts:
+            if self.socket is not None:
+                self.happen(self.machine.receive(text, self.now))
+
+    @precondition(lambda self: self.socket is not None)
+    @rule(code=st.sampled_from([None, 1006, 4103, 4200]))
+    def drop(self, code):
+        self.socket.end()
+        self.socket = None
+        self.happen(self.machine.closed(code, self.now))
+
+    @precondition(lambda self: self.socket is not None and len(self.socket.to_client) > 1)
+    @rule(data=st.data())
+    def lose_a_frame(self, data):
+        place = data.draw(st.integers(0, len(self.socket.to_client) - 1))
+        if json.loads(self.socket.to_client[place])["t"] == "sig":
+            del self.socket.to_client[place]
+            self.lossy = True
+
+    @precondition(lambda self: self.socket is not None and len(self.socket.to_client) > 0)
+    @rule(data=st.data())
+    def repeat_a_frame(self, data):
+        place = data.draw(st.integers(0, len(self.socket.to_client) - 1))
+        text = self.socket.to_client[place]
+        if json.loads(text)["t"] == "sig":
+            self.socket.to_client.insert(place, text)
+
+    @rule(kept=st.integers(0, 60))
+    def trim(self, kept):
+        self.server.oldest = max(self.server.oldest, self.server.head - kept + 1)
+
+    @rule(ms=st.sampled_from([1, 300, 1_000, 20_000]))
+    def wait(self, ms):
+        self.now += ms
+        self.happen(self.machine.tick(self.now))
+
+    def teardown(self):
+        if not hasattr(self, "machine"):
+            return
+        self.server.head += 97  # a lost last frame shows when another one follows
+        for _ in range(400):
+            if self.socket is None:
+                self.wait(31_000)
+            for group in self.server.groups.values():
+                self.server.flush(group, quiet=False)
+            for name in NAMES:
+                if self.socket is not None:
+                    self.socket.pump(name, 500)
+            if self.socket is not None and self.socket.to_client:
+                self.read(10**6, joined=False)
+            elif all(self.machine.state_of(name) == "live" for name in NAMES):
+                break
+        for name in NAMES:
+            assert self.machine.state_of(name) == "live"
+            assert self.end[name] == self.server.head
+            self.check(name)
+
+
+def test_a_frame_lost_before_a_gap_message_is_inside_the_gap():
+    def test_case(a):
+        coverage = Coverage()
+        coverage.accept(Cursor(EPOCH, 10), 1)
+        return coverage.skip(wire.Gap(s="x", a=a, b=40, reason="slow")), coverage.cursor.offset
+
+    assert test_case(10) == test_case(25) == test_case(3) == (10, 40)
+    assert test_case(40) == (10, 40)
+
+
+Delivery.TestCase.settings = settings(stateful_step_count=40)
+TestDelivery = Delivery.TestCase
