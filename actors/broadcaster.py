@@ -253,7 +253,7 @@ class SignalBroadcaster(Actor["Env"]):
         for shard in sorted(shards):
             positions = tuple((group.number, group.cursor) for group in self._groups if shard in group.shards)
             try:
-                self.ctx.notify(self.env.shards.get(self._shard(shard)).compare, self.stream.epoch, positions)
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).compare, positions)
             except ActorError:
                 self._fell_behind(shard)
 

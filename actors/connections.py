@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from actors.admission import Admission, bearer, subprotocol
-from actors.groups import GroupFrame, Page
+from actors.groups import GroupFrame
 from actors.protocol.codes import CloseCode
-from actors.protocol.messages import PING, PONG, Err, Hello, Ok, Pub, Sub, SubOk, Unsub, Welcome, encode_sig
-from actors.protocol.server import Close, Remembered, Reply, ServerMachine, Step, Subscription
-from actors.session import Connection, LocalGroup
+from actors.protocol.messages import PING, PONG, Err, Hello, Ok, Pub, Sub, SubOk, Unsub, Welcome
+from actors.protocol.server import Close, Remembered, Reply, ServerMachine, Step
+from actors.reach import StreamReach
+from actors.session import Connection
 from actors.settings import MESSAGE_BYTES_MAX
-from actors.stream import STREAM, Bounds, Granted, Joined, Wanted
-from runtime import Actor, ActorError, AlarmInfo, Context, PreparedMessage, Request, Response, WebSocket
+from actors.shard_groups import ShardGroups
+from actors.stream import Bounds, Granted, Joined, Wanted
+from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
-    from actors.broadcaster import SignalBroadcaster
     from actors.env import Env
-
-T = TypeVar("T")
 
 SERVER = f"heliograph/{version('heliograph')}"
 WAITING_FRAMES = 64  # of one connection, behind the one that is carried out
 PAGE_BACKLOG_BYTES = 65_536  # a catch-up page is only sent to a socket with less than this on its way
 DRAIN_S = 0.02
 DRAIN_S_MAX = 0.5
-ASK_AGAIN = 6
-ASK_AGAIN_S = 0.05
-SAVE_S = 1.0
-HEAL_AGAIN_S = 1.0
 _OPEN = 1  # WebSocket API: readyState
-_CURSOR = "cursor/"
 
 
 class ConnectionManager(Actor["Env"]):
     """A shard of the service's sockets.
 
-    Subscriptions live in the sockets' attachments and are built up again after an eviction; where a group stands is
-    saved soon after it moved. Frames that were missed meanwhile are read from the log (`_heal`), so clients notice
-    nothing of an eviction here or of any end of the broadcaster.
+    Subscriptions live in the sockets' attachments, so clients notice nothing of an eviction.
     """
 
     attachment_bytes: ClassVar[int] = 65_536
@@ -54,44 +46,23 @@ class ConnectionManager(Actor["Env"]):
         self._limits = env.settings.limits
         self._heartbeat = env.settings.connections
         self._admission = Admission(self._limits, env.settings.auth)
-        self._stream = env.broadcasters.id_from_name(STREAM)
+        self._stream = StreamReach(ctx, env.broadcasters)
+        self._groups = ShardGroups(ctx, self._stream)
         self._connections: dict[WebSocket, Connection] = {}
-        self._groups: dict[int, LocalGroup] = {}
-        self._dirty: dict[int, LocalGroup] = {}
-        self._asking = 0  # subscriptions on their way to the broadcaster
-        self._flushing = False
-        self._saving = False
-        self._gone: set[int] = set()  # groups whose saved places are to be removed
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
 
-    @property
-    def _name(self) -> str:
-        name = self.ctx.id.name
-        assert name is not None, "a shard is reached by name"
-        return name
-
     def _restore(self) -> None:
-        rows = self.ctx.storage.list(int, prefix=_CURSOR)
-        places = {int(key.removeprefix(_CURSOR), 16): cursor for key, cursor in rows.items()}
-        states: dict[WebSocket, Remembered | None] = {
-            ws: ws.attachment(Remembered) for ws in reversed(self.ctx.get_web_sockets())
-        }
-        alive = {ws: state for ws, state in states.items() if state is not None and ws.ready_state == _OPEN}
-        for sub in [sub for state in alive.values() for sub in state.subs.values()]:
-            # Without a saved place the earliest of its subscribers' will do: what they have already they ignore.
-            self._groups.setdefault(sub.group, LocalGroup.at(sub.group, places.get(sub.group, sub.cursor)))
-            if sub.group not in places:
-                group = self._groups[sub.group]
-                group.cursor = group.flushed = min(group.cursor, sub.cursor)
-        for ws, state in alive.items():
-            connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
-            for sub in state.subs.values():
-                self._groups[sub.group].subscribers += 1
+        for ws in reversed(self.ctx.get_web_sockets()):
+            state: Remembered | None = ws.attachment(Remembered)
+            if state is not None and ws.ready_state == _OPEN:
+                self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
+        self._groups.restore(connection.machine.state for connection in self._connections.values())
+        for connection in self._connections.values():
+            for sub in connection.machine.state.subs.values():
                 if sub.live:
                     self._groups[sub.group].add(connection)
             self._catch_up_soon(connection)
-        self._forget(places.keys() - self._groups.keys())
 
     # Connections.
 
@@ -187,10 +158,10 @@ class ConnectionManager(Actor["Env"]):
     async def _carry_out(self, connection: Connection, step: Step) -> None:
         match step:
             case Reply(text):
-                connection.ws.send(text)
+                connection.send(text)
             case Close(code, reason, text):
                 if text is not None:
-                    connection.ws.send(text)
+                    connection.send(text)
                 connection.close(code, reason)
             case Hello():
                 await self._hello(connection, step)
@@ -198,9 +169,9 @@ class ConnectionManager(Actor["Env"]):
                 await self._subscribe(connection, step)
             case Unsub():
                 sub = connection.machine.state.subs[step.s]
-                connection.ws.send(connection.machine.unsubscribed(step))
+                connection.send(connection.machine.unsubscribed(step))
                 connection.remember()
-                self._drop(connection, [sub])
+                self._groups.drop(connection, [sub])
             case Pub():
                 await self._publish(connection, [step])
 
@@ -217,16 +188,18 @@ class ConnectionManager(Actor["Env"]):
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
         wanted = _wanted(subs)
-        self._asking += 1
+        self._stream.asking += 1
         try:
-            greeted = await self._ask(lambda stream: stream.hello(self._name, hello.resume, user, wanted))
+            greeted = await self._stream.ask(
+                lambda stream: stream.hello(self._stream.shard, hello.resume, user, wanted)
+            )
             answers = iter(self._granted(connection, subs, greeted.joined))
         except ActorError as error:
-            connection.ws.send(machine.unavailable(hello, str(error)).encode())
+            connection.send(machine.unavailable(hello, str(error)).encode())
             connection.close(CloseCode.OVERLOADED, "the stream does not answer")
             return
         finally:
-            self._asking -= 1
+            self._stream.asking -= 1
         filled = [one if isinstance(one, Err) else next(answers) for one in plan]
         bounds = greeted.joined.bounds
         welcome = Welcome(
@@ -251,17 +224,17 @@ class ConnectionManager(Actor["Env"]):
         self._answer(connection, texts)
 
     async def _subscribe(self, connection: Connection, sub: Sub) -> None:
-        self._asking += 1
+        self._stream.asking += 1
         try:
             wanted = _wanted([sub])
-            joined = await self._ask(lambda stream: stream.subscribe(self._name, wanted))
+            joined = await self._stream.ask(lambda stream: stream.subscribe(self._stream.shard, wanted))
             (answer,) = self._granted(connection, [sub], joined)
         except ActorError as error:
             answer = connection.machine.unavailable(sub, str(error))
         finally:
-            self._asking -= 1
+            self._stream.asking -= 1
         if isinstance(answer, Err):
-            connection.ws.send(answer.encode())
+            connection.send(answer.encode())
         else:
             self._answer(connection, [answer[0].encode(), *answer[1]])
 
@@ -272,7 +245,7 @@ class ConnectionManager(Actor["Env"]):
                 answers.append(connection.machine.unavailable(sub, granted))
                 continue
             # The shard hears of every frame of the group from now on, and the next one continues at the head.
-            group = self._group(granted.group, joined.bounds.head)
+            self._groups.add_subscriber(granted.group, joined.bounds.head)
             answer, texts = connection.machine.subscribed(
                 sub,
                 group=granted.group,
@@ -281,9 +254,6 @@ class ConnectionManager(Actor["Env"]):
                 recovered=granted.recovered,
                 lost=granted.lost,
             )
-            group.subscribers += 1
-            if group.cursor < joined.bounds.head:
-                self._heal_soon(group)
             answers.append((answer, texts))
         return answers
 
@@ -292,7 +262,7 @@ class ConnectionManager(Actor["Env"]):
         if connection.closed:
             self._drop_all(connection)
             return
-        connection.ws.send("\n".join(texts + self._join(connection)))
+        connection.send("\n".join(texts + self._join(connection)))
         connection.remember()
         self._catch_up_soon(connection)
 
@@ -307,7 +277,7 @@ class ConnectionManager(Actor["Env"]):
             for pub in taken
         )
         try:
-            published = await self._ask(lambda stream: stream.publish(drafts))
+            published = await self._stream.ask(lambda stream: stream.publish(drafts))
         except ActorError as error:
             answers = [connection.machine.unavailable(pub, str(error)).encode() for pub in taken]
         else:
@@ -316,18 +286,7 @@ class ConnectionManager(Actor["Env"]):
                 for pub, receipt in zip(taken, published.receipts, strict=True)
             ]
         if not connection.closed:
-            connection.ws.send("\n".join(answers))
-
-    async def _ask(self, call: Callable[[SignalBroadcaster], Awaitable[T]]) -> T:
-        """Call the broadcaster; what it is asked can be repeated, so its end is survived with a new instance."""
-        for attempt in range(ASK_AGAIN):
-            try:
-                return await call(self.env.broadcasters.get(self._stream))
-            except ActorError:
-                if attempt == ASK_AGAIN - 1:
-                    raise
-            await self.ctx.sleep(ASK_AGAIN_S * 2**attempt)
-        raise AssertionError
+            connection.send("\n".join(answers))
 
     def _too_many(self, connection: Connection, user: str) -> bool:
         state = connection.machine.state
@@ -374,7 +333,7 @@ class ConnectionManager(Actor["Env"]):
         if sub is None or sub.live:
             return
         try:
-            page = await self._page(sub.group, sub.cursor)
+            page = await self._stream.page(sub.group, sub.cursor)
         except ActorError:
             connection.close(CloseCode.OVERLOADED, "the stream does not answer")
             return
@@ -385,11 +344,11 @@ class ConnectionManager(Actor["Env"]):
             return
         texts = connection.machine.page(s, page.after, page.upto, page.signals) + self._join(connection)
         if texts:
-            connection.ws.send("\n".join(texts))
+            connection.send("\n".join(texts))
             connection.remember()
         elif page.complete:
             # At the broadcaster's cursor, but this shard's group is not: frames were missed.
-            self._heal_soon(self._groups[sub.group])
+            self._groups.heal_soon(self._groups[sub.group])
             await self.ctx.sleep(DRAIN_S)
 
     def _join(self, connection: Connection) -> list[str]:
@@ -403,154 +362,21 @@ class ConnectionManager(Actor["Env"]):
                 group.add(connection)
         return texts
 
-    # Live frames.
+    # What the broadcaster says.
 
     async def deliver(self, frames: tuple[GroupFrame, ...]) -> None:
         """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
-        unknown: list[int] = []
-        for frame in frames:
-            group = self._groups.get(frame.group)
-            if group is None:
-                unknown.append(frame.group)
-            elif frame.after > group.cursor:
-                self._heal_soon(group)
-            elif frame.upto > group.cursor and not group.healing:
-                group.cursor = frame.upto
-                group.pending.append(frame.message.frame)
-                self._flush_soon(group)
-        self._leave(unknown)
+        self._groups.take(frames)
 
-    async def compare(self, epoch: str, positions: tuple[tuple[int, int], ...]) -> None:
+    async def compare(self, positions: tuple[tuple[int, int], ...]) -> None:
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""
-        unknown: list[int] = []
-        for number, cursor in positions:
-            group = self._groups.get(number)
-            if group is None:
-                unknown.append(number)
-            elif group.cursor < cursor:
-                self._heal_soon(group)
-        self._leave(unknown)
-
-    def _flush_soon(self, group: LocalGroup) -> None:
-        self._dirty[group.number] = group
-        if not self._flushing:
-            self._flushing = True
-            self.ctx.start_soon(self._flush)
-
-    async def _flush(self) -> None:
-        """Give every dirty group's frames to its members: one push for each socket and group."""
-        self._flushing = False
-        dirty, self._dirty = self._dirty, {}
-        for group in dirty.values():
-            message, chunks = group.take()
-            for chunk in chunks:
-                self.ctx.send_all(chunk, message)
-                await self.ctx.checkpoint()  # keeps the turn
-        self._save_soon()
-
-    def _save_soon(self) -> None:
-        if not self._saving:
-            self._saving = True
-            self.ctx.set_timeout(SAVE_S, self._save)
-
-    async def _save(self) -> None:
-        """Store where the groups stand, for the instance after an eviction; an older place only costs reading."""
-        self._saving = False
-        gone, self._gone = self._gone, set()
-        self._forget(gone - self._groups.keys())
-        for group in self._groups.values():
-            if group.stored != group.flushed:
-                self._store(group)
-
-    def _store(self, group: LocalGroup) -> None:
-        # Unconfirmed: it stalls nobody, and a crash takes the sockets along.
-        group.stored = group.flushed
-        self.ctx.storage.put(_cursor_key(group.number), group.flushed, allow_unconfirmed=True)
-
-    def _forget(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self.ctx.storage.delete(_cursor_key(number))
-
-    def _heal_soon(self, group: LocalGroup) -> None:
-        if not group.healing:
-            group.healing = True
-            self.ctx.start_soon(self._heal, group)
-
-    async def _heal(self, group: LocalGroup) -> None:
-        """Read what a group's members missed. Live frames are left out meanwhile: the last page contains them."""
-        try:
-            while self._groups.get(group.number) is group:
-                try:
-                    page = await self._page(group.number, group.cursor)
-                except ActorError:
-                    await self.ctx.sleep(HEAL_AGAIN_S)
-                    continue
-                if page is None:
-                    for member in group.members:
-                        member.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
-                    return
-                self._extend(group, page)
-                if page.complete:
-                    return
-        finally:
-            group.healing = False
-
-    async def _page(self, group: int, after: int) -> Page | None:
-        return await self._ask(lambda stream: stream.page(group, after))
-
-    def _extend(self, group: LocalGroup, page: Page) -> None:
-        if page.after > page.asked:
-            for member in group.members:
-                member.ws.send("\n".join(member.machine.missed(group.number, page.asked, page.after)))
-        if page.upto > page.after:
-            text = encode_sig(g=group.number, a=page.after, b=page.upto, signals=(page.signals,))
-            group.pending.append(PreparedMessage.of(text).frame)
-            self._flush_soon(group)
-        group.cursor = page.upto
-
-    # Groups.
-
-    def _group(self, number: int, cursor: int) -> LocalGroup:
-        group = self._groups.get(number)
-        if group is None:
-            group = self._groups[number] = LocalGroup.at(number, cursor)
-            self._store(group)
-        return group
+        self._groups.compare(dict(positions))
 
     def _drop_all(self, connection: Connection) -> None:
         machine = connection.machine
         subs, machine.state = machine.state.subs, attrs.evolve(machine.state, subs={})
-        self._drop(connection, subs.values())
-
-    def _drop(self, connection: Connection, subs: Iterable[Subscription]) -> None:
-        empty: list[int] = []
-        for sub in subs:
-            group = self._groups[sub.group]
-            if sub.live:
-                group.remove(connection)
-            group.subscribers -= 1
-            if not group.subscribers:
-                del self._groups[sub.group]
-                self._dirty.pop(sub.group, None)
-                empty.append(sub.group)
-        if empty:
-            self._gone.update(empty)
-            self._save_soon()
-            self._leave(empty)
-
-    def _leave(self, groups: list[int]) -> None:
-        """Tell the broadcaster that nobody here listens; if it does not hear it, the next frame repeats it."""
-        if not groups or self._asking:
-            return  # a subscription on its way may be for one of them
-        try:
-            self.ctx.notify(self.env.broadcasters.get(self._stream).leave, self._name, tuple(groups))
-        except ActorError:
-            self.ctx.log.info("the broadcaster is busy; it hears later who left", groups=len(groups))
+        self._groups.drop(connection, subs.values())
 
 
 def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
     return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap) for sub in subs)
-
-
-def _cursor_key(number: int) -> str:
-    return f"{_CURSOR}{number:08x}"

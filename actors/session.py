@@ -32,6 +32,11 @@ class Connection:
         """Keep what the machine knows with the socket."""
         self.ws.serialize_attachment(self.machine.state)
 
+    def send(self, text: str) -> None:
+        """Send a text; nothing is sent after close."""
+        if not self.closed:
+            self.ws.send(text)
+
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after everything sent so far."""
         self.closed = True
