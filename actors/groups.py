@@ -21,7 +21,7 @@ SCAN_BYTES = 1_048_576
 PAGES_KEPT = 64  # at most 4 MiB
 
 
-class TooManyGroups(Exception):  # noqa: N818 - says what there is too much of
+class TooManyGroups(Exception):
     """No room for one more distinct filter."""
 
 

@@ -23,7 +23,7 @@ RETRY_S_MAX = 300.0
 ERROR_CHARACTERS = 500
 
 
-class TooManySignals(Exception):  # noqa: N818 - says what there is too much of
+class TooManySignals(Exception):
     """A source gave more signals at once than a batch may have."""
 
 

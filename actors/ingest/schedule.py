@@ -14,7 +14,7 @@ EVERY_S_MIN = 0.1
 EVERY_S_MAX = 31 * 86_400.0
 
 
-class InvalidSchedule(ValueError):  # noqa: N818 - as InvalidFilter
+class InvalidSchedule(ValueError):
     """The text is no schedule."""
 
 

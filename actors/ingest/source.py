@@ -60,5 +60,5 @@ class Source(Protocol):
 Kind = Callable[[World, Mapping[str, Any]], Source]
 
 
-class InvalidOptions(ValueError):  # noqa: N818 - as InvalidFilter
+class InvalidOptions(ValueError):
     """A source's `options` cannot be used; the text says which, what was seen and what is allowed."""

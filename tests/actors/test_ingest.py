@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -41,9 +41,8 @@ class Counter:
 
 
 @pytest.fixture
-def _counters(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _counters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Ingest, "kinds", {"counter": Counter})
-    return
 
 
 def configured(*sources: SourceSettings) -> Settings:
