@@ -35,8 +35,8 @@ class Address:
 
         Raises: InvalidUrl.
         """
-        parts = urlsplit(url if "://" in url else f"http://{url}")
         try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
             host, port = parts.hostname, parts.port
         except ValueError as error:
             raise InvalidUrl(f"{url!r}: {error}") from None

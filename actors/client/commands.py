@@ -24,7 +24,7 @@ from actors.filters import InvalidFilter
 from actors.protocol import events as happened
 from actors.protocol import ijson
 from actors.protocol.cursor import Cursor, InvalidCursor, Last, Since
-from actors.signals import InvalidSignal, Signal
+from actors.signals import Draft, InvalidSignal, Signal
 
 T = TypeVar("T")
 
@@ -109,11 +109,13 @@ async def tail_signals(
     connect: Connect | None = None,
 ) -> None:
     """Show what a subscription brings, until the connection is over for good; what happens to it goes to stderr."""
-    async with SignalClient(url, token=token, name="heliograph tail", connect=connect or websocket_connect()) as client:
+    client = SignalClient(url, token=token, name="heliograph tail", connect=connect or websocket_connect())
+    sub = client.subscribe(**wanted, on_gap="skip")  # a mistake shows before anything is opened
+    async with client:
         with client.events() as events:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_report, events)
-                async with client.subscribe(**wanted, on_gap="skip") as sub:
+                async with sub:
                     async for item in sub:
                         if isinstance(item, Gap):
                             _say(_gap_line(item))
@@ -131,6 +133,7 @@ async def publish_signal(
     connect: Connect | None = None,
 ) -> Ack:
     """Publish one signal. Raises: click.ClickException when nothing answers for some seconds."""
+    Draft.of(type_, entity, data, id=id_)  # a mistake shows before anything is opened
     async with SignalClient(
         url, token=token, name="heliograph publish", connect=connect or websocket_connect()
     ) as client:

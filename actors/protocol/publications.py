@@ -18,7 +18,7 @@ IN_FLIGHT = 16  # bounds the burst after a reconnect
 RETRY_MS = 1_000
 
 
-class OutboxFull(Exception):  # noqa: N818 - as trio.WouldBlock: named by what happened
+class OutboxFull(Exception):
     """Too many publications are waiting for an answer; nothing of this one was accepted."""
 
 
