@@ -118,9 +118,7 @@ class ServerMachine:
 
     def __attrs_post_init__(self) -> None:
         self._hello_seen = bool(self.state.session)
-        if self.state.counted:
-            per_s = self.limits.rate_messages * 1000 / self.limits.rate_window_ms
-            self._bucket = TokenBucket(per_s, self.limits.rate_burst)
+        self._count()
 
     # What arrives.
 
@@ -166,6 +164,11 @@ class ServerMachine:
             return self.state.accepted_at + hello_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
         return last_received + silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {silent_s:g} s")
 
+    def _count(self) -> None:
+        if self.state.counted and self._bucket is None:
+            per_s = self.limits.rate_messages * 1000 / self.limits.rate_window_ms
+            self._bucket = TokenBucket(per_s, self.limits.rate_burst)
+
     def _rate(self, message: ClientMessage | Err, now: float) -> Reply | Close | None:
         if self._bucket is None or self._bucket.take(now):
             return None
@@ -207,8 +210,10 @@ class ServerMachine:
         return answers
 
     def welcomed(self, welcome: Welcome, user: str) -> str:
-        """The session has begun; its subscriptions follow with `subscribed`."""
-        self.state = attrs.evolve(self.state, session=welcome.session, user=user)
+        """The session has begun; a user is somebody whose messages count."""
+        counted = self.state.counted or bool(user)
+        self.state = attrs.evolve(self.state, session=welcome.session, user=user, counted=counted)
+        self._count()
         return welcome.encode()
 
     def subscribed(

@@ -17,13 +17,14 @@ from actors.app import app
 from actors.filters import Filter
 from actors.protocol.cursor import Cursor, Last
 from actors.protocol.limits import Limits
-from actors.settings import Settings, StreamSettings
+from actors.settings import AuthSettings, Settings, StreamSettings
 from actors.signals import Draft
 from actors.stream import STREAM
 from runtime import ActorError
 from runtime.testing import RunningServer, start_server
 
 QUIET = Settings(sources_enabled=False)
+TOKEN = "0123456789abcdef0123456789abcdef"
 TYPES = ("price.tick", "price.spike", "alert.high", "rare.one")
 FILTERS: dict[str, dict[str, Any]] = {
     "all": {},
@@ -337,6 +338,49 @@ async def test_limits_of_rates_spare_this_machine(autojump_clock: Any, peer: Any
         async with peer(server, {}) as p, peer(server, {}), peer(server, {}):
             for _ in range(30):
                 assert await p.ask("unsub", s="x")
+
+
+async def test_limits_of_rates_and_counts_apply_to_users(autojump_clock: Any, peer: Any) -> None:
+    settings_ = Settings(
+        sources_enabled=False,
+        shards=1,
+        auth=AuthSettings(tokens=(TOKEN,)),
+        limits=Limits(rate_burst=3, connections_per_user=2, handshakes_burst=3),
+    )
+    hello = {"token": TOKEN}
+    async with start_server(app, settings=settings_) as server:
+        async with peer(server, hello) as p, peer(server, hello):
+            async with peer(server) as q:
+                await q.send(t="hello", id=1, token=TOKEN)
+                assert (await q.closed())[0] == 4009
+            for n in range(1, 7):
+                await p.send(t="unsub", id=n, s="x")
+            answers = [(await p.receive())["code"] for _ in range(6)]
+            assert answers[:3] == [404, 404, 404]
+            assert answers[-3:] == [429, 429, 429]
+            assert (await p.closed())[0] == 4107
+        async with peer(server, hello):  # the others are gone: there is room again
+            pass
+
+
+async def test_handshakes_of_one_user_are_limited(autojump_clock: Any, peer: Any) -> None:
+    settings_ = Settings(
+        sources_enabled=False, shards=1, auth=AuthSettings(tokens=(TOKEN,)), limits=Limits(handshakes_burst=2)
+    )
+    async with start_server(app, settings=settings_) as server:
+        headers = {
+            "authorization": f"Bearer {TOKEN}",
+            "connection": "upgrade",
+            "upgrade": "websocket",
+            "sec-websocket-version": "13",
+            "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        for _ in range(2):
+            async with peer(server, {}, headers={"authorization": f"Bearer {TOKEN}"}):
+                pass
+        refused = await server.request("GET", "/v1/stream", headers=headers)
+        assert refused.status == 429
+        assert int(refused.headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize("pages", [True, False])

@@ -93,7 +93,8 @@ class Host:
     def _network(self, elapsed_s: float | None) -> Iterator[_Found]:
         before = self._io
         counters = psutil.net_io_counters(pernic=True)
-        self._io = {name: (io.bytes_sent, io.bytes_recv) for name, io in counters.items()}
+        used = {name: io for name, io in counters.items() if io.bytes_sent or io.bytes_recv}
+        self._io = {name: (io.bytes_sent, io.bytes_recv) for name, io in used.items()}
         for name, (sent, received) in list(self._io.items())[:ENTITIES_MAX]:
             data: dict[str, object] = {"sent_bytes": sent, "received_bytes": received}
             if elapsed_s is not None and name in before:
