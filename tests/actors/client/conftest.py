@@ -17,6 +17,7 @@ class Link:
         self.token = token
         self.to_client, self.from_server = trio.open_memory_channel(10_000)
         self.to_server, self.from_client = trio.open_memory_channel(10_000)
+        self.mute = False  # half-open: nothing arrives any more, and nobody says so
         self.closed_by_client = None
         self.client_closed = trio.Event()
 
@@ -29,7 +30,8 @@ class Link:
             self.send({"t": "pong"})
 
     def send(self, *messages):
-        self.to_client.send_nowait("\n".join(json.dumps(message) for message in messages))
+        if not self.mute:
+            self.to_client.send_nowait("\n".join(json.dumps(message) for message in messages))
 
     def close(self, code=None, reason=""):
         self.to_client.send_nowait(TransportClosed(code, reason))
