@@ -6,7 +6,6 @@ run, where the server listens, and the write that never waits. Tests replace thi
 
 from __future__ import annotations
 
-import os
 import random
 import secrets
 import time
@@ -15,6 +14,8 @@ from typing import Any, Protocol
 
 import attrs
 import trio
+
+from runtime.tcp import TcpStream, open_listeners
 
 
 class RunBlocking(Protocol):
@@ -73,8 +74,8 @@ def real_platform() -> Platform:
         random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
         token_bytes=secrets.token_bytes,
         run_blocking=_run_in_thread,
-        listen=_listen_tcp,
-        write_now=_write_socket_now,
+        listen=open_listeners,
+        write_now=_write_now,
     )
 
 
@@ -82,14 +83,5 @@ async def _run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:
     return await trio.to_thread.run_sync(fn, *args)
 
 
-async def _listen_tcp(host: str, port: int, /) -> Sequence[trio.abc.Listener[trio.abc.Stream]]:
-    return await trio.open_tcp_listeners(port, host=host, backlog=4096)
-
-
-def _write_socket_now(stream: trio.abc.Stream, data: bytes, /) -> int:
-    if not isinstance(stream, trio.SocketStream):
-        return 0  # TLS: only its own task may write
-    try:
-        return os.write(stream.socket.fileno(), data)
-    except BlockingIOError:
-        return 0
+def _write_now(stream: trio.abc.Stream, data: bytes, /) -> int:
+    return stream.write_now(data) if isinstance(stream, TcpStream) else 0  # TLS: only its own task may write

@@ -15,6 +15,7 @@ from runtime.frontend import serve_node
 from runtime.node import open_node
 from runtime.platform import Platform
 from runtime.storage.shared import SharedStore
+from runtime.tcp import TcpListener
 from runtime.transport.config import TransportConfig
 
 
@@ -57,6 +58,6 @@ async def serve(
 
 
 def _url(host: str, listener: trio.abc.Listener[trio.abc.Stream]) -> str:
-    assert isinstance(listener, trio.SocketListener)
+    assert isinstance(listener, TcpListener)
     port = listener.socket.getsockname()[1]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

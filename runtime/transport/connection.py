@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import attrs
 import trio
@@ -78,11 +77,6 @@ def peer_of(stream: trio.abc.Stream) -> str:
     """The address of the other end without its port; "" when it has none."""
     while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
-    if isinstance(stream, trio.SocketStream):
-        with suppress(OSError):
-            address = stream.socket.getpeername()
-            return str(address[0]) if isinstance(address, tuple) else ""
-        return ""
     return str(getattr(stream, "peer", ""))
 
 

@@ -10,13 +10,13 @@ from structlog.stdlib import BoundLogger
 from trio.lowlevel import ParkingLot
 
 from runtime.platform import Platform
+from runtime.tcp import TcpListener
 from runtime.transport.config import TransportConfig
 from runtime.transport.connection import Handler, Site, busy, serve_connection
 from runtime.transport.http import HttpConnection
 
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _GONE_BEFORE_ACCEPT = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO})
-_KEEPALIVE_PROBES = 4
 
 
 class Transport:
@@ -76,6 +76,8 @@ class Transport:
             with self._accepting:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
+                        if isinstance(listener, TcpListener):
+                            listener.keep_alive(self._config.keepalive_s)
                         accepting.start_soon(self._accept, listener, site, connections)
                     task_status.started()
 
@@ -132,7 +134,6 @@ class Transport:
 
     async def _serve(self, stream: trio.abc.Stream, site: Site) -> None:
         try:
-            _keep_alive(stream, self._config.keepalive_s)
             await serve_connection(stream, site)
         finally:
             self._open -= 1
@@ -147,21 +148,3 @@ class Transport:
         finally:
             self._refusing -= 1
             await trio.aclose_forcefully(stream)
-
-
-def _keep_alive(stream: trio.abc.Stream, seconds: int) -> None:
-    """Let the kernel find out about peers that vanished without a word."""  # TCP_NODELAY is Trio's default
-    if not isinstance(stream, trio.SocketStream):
-        return
-    try:
-        stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
-        for name, value in (
-            ("TCP_KEEPIDLE", seconds),
-            ("TCP_KEEPINTVL", seconds),
-            ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
-        ):
-            option = getattr(trio.socket, name, None)
-            if option is not None:
-                stream.setsockopt(trio.socket.IPPROTO_TCP, option, value)
-    except OSError:
-        pass  # the client is gone, or this is no TCP socket

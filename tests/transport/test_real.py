@@ -37,7 +37,8 @@ async def serve(nursery):
         )
         listeners = await platform.listen("127.0.0.1", 0)
         await nursery.start(start.transport.serve, listeners)
-        return listeners[0].socket.getsockname()[1]
+        start.listener = listeners[0]
+        return start.listener.socket.getsockname()[1]
 
     return start
 
@@ -124,20 +125,14 @@ async def test_sockets_are_set_up_for_small_frames_and_vanished_peers(serve):
         peers.append(request.peer)
         return Response.text("ok")
 
-    seen = []
     port = await serve(handler)
-    original = trio.SocketStream.setsockopt
-
-    with trio.fail_after(10), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            trio.SocketStream,
-            "setsockopt",
-            lambda self, *args: (seen.append(args), original(self, *args))[1],
-        )
+    with trio.fail_after(10):
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await stream.receive_some()
         await stream.aclose()
     assert peers == ["127.0.0.1"]
-    assert (socket.IPPROTO_TCP, socket.TCP_NODELAY, True) in seen
-    assert (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1) in seen
+    listening = serve.listener.socket  # tests/test_tcp.py: what it accepts inherits its options
+    assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
