@@ -137,7 +137,7 @@ async def test_a_target_in_absolute_form_names_the_host(autojump_clock, serve):
         (b"GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % (b"x" * 8_200), 431),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: %s" % (b"x" * 20_000), 431),
         (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 64 + b"\r\n", 431),
-        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048577\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8388609\r\n\r\n", 413),
     ],
 )
 async def test_a_bad_request_is_told_why_and_the_connection_ends(autojump_clock, serve, data, status):
