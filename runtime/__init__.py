@@ -18,6 +18,7 @@ from runtime.errors import (
 from runtime.frames import PreparedMessage
 from runtime.ids import ActorId
 from runtime.namespace.namespace import Namespace
+from runtime.namespace.references import Reference, RpcTarget
 from runtime.storage.durable import durable
 from runtime.storage.storage import Storage
 
@@ -35,8 +36,10 @@ __all__ = [
     "Namespace",
     "Overloaded",
     "PreparedMessage",
+    "Reference",
     "Request",
     "Response",
+    "RpcTarget",
     "Spawned",
     "Storage",
     "StorageFailed",

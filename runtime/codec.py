@@ -225,7 +225,7 @@ def _field_names(cls: type) -> _FieldNames:
 
 @functools.cache
 def _copier(cls: type) -> Callable[[Any], Any]:
-    if cls in _ATOMS or issubclass(cls, Enum):
+    if cls in _ATOMS or issubclass(cls, Enum) or getattr(cls, "passes_by_reference", False):
         return _same
     if cls in _COPIERS:
         return _COPIERS[cls]

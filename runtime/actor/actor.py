@@ -72,3 +72,8 @@ def rpc_methods(cls: type[Actor[Any]]) -> frozenset[str]:
     """Names that a stub may call: the public methods of the class that `Actor` does not have, and `fetch`."""
     names = {name for name in dir(cls) if not name.startswith("_") and callable(getattr(cls, name))}
     return frozenset((names - set(dir(Actor))) | {"fetch"})
+
+
+def rpc_properties(cls: type[Actor[Any]]) -> frozenset[str]:
+    """Names that may be read through a stub: the public properties of the class."""
+    return frozenset(name for name in dir(cls) if not name.startswith("_") and isinstance(getattr(cls, name), property))

@@ -6,7 +6,7 @@ section, failed constructor. A handler's exception does not.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -16,7 +16,7 @@ import trio
 
 from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
-from runtime.actor.frame import Frame, current_frame
+from runtime.actor.frame import Frame, Held, current_frame
 from runtime.actor.input_gate import Arrival, InputGate, Job, Result, Waiter
 from runtime.actor.output_gate import OutputGate
 from runtime.actor.sockets import SocketTable
@@ -179,6 +179,7 @@ class Cell:
         self.actor: Actor[Any] | None = None
         self.broken: Exception | None = None
         self.timers: dict[Timer, None] = {}
+        self.references: dict[Held, None] = {}
         self._construct = construct
         self._frames: dict[Frame, None] = {}
         self._begun: dict[Job, None] = {}
@@ -211,7 +212,7 @@ class Cell:
         self.busy(-1)
 
     async def _run_one(self, frame: Frame, job: Job) -> Job | None:
-        frame.label = job.label
+        frame.job = job
         job.take()
         result: Result
         try:
@@ -254,11 +255,14 @@ class Cell:
 
     def _end(self, frame: Frame, job: Job, result: Result) -> Job | None:
         for call in list(frame.calls):
-            call.abandon()
+            call._abandon()
         frame.calls.clear()
         failed_section = isinstance(job, SectionJob) and isinstance(result, outcome.Error)
         if not failed_section:  # its open batch goes with the instance
             self.seal()
+        if frame.references:
+            references, frame.references = frame.references, []
+            self.output.emit(lambda: release_all(references))
         del self._begun[job]
         if isinstance(job, SectionJob):
             del self._sections[job.section]
@@ -496,13 +500,13 @@ class Cell:
 
     def why_awake(self) -> list[str]:
         """What keeps this instance in memory."""
-        reasons = [f"{frame.label} runs" for frame in self._frames]
+        reasons = [f"{frame.job.label} runs" for frame in self._frames if frame.job is not None]
         if self.timers:
             reasons.append(f"{len(self.timers)} timers are pending")
         if self._uncommitted:
             reasons.append(f"{self._uncommitted} batches are not durable yet")
         if self._pending and not reasons:
-            reasons.append(f"{self._pending} calls are not answered yet")
+            reasons.append(f"{self._pending} calls are not answered yet, or references to it are held by others")
         return reasons
 
     def break_(self, error: Exception) -> None:
@@ -539,7 +543,16 @@ class Cell:
         self.timers.clear()
         for frame in list(self._frames):
             frame.scope.cancel()
+            release_all(frame.references)
+        release_all(self.references)
+        self.references.clear()
         self._durable_waiters.clear()
+
+
+def release_all(references: Iterable[Held]) -> None:
+    """Let go of every reference."""
+    for reference in references:
+        reference.release()
 
 
 async def plain_wait(arm: Callable[[Callable[[Result], None]], Any]) -> Any:

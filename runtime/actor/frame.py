@@ -9,33 +9,42 @@ import trio
 
 if TYPE_CHECKING:
     from runtime.actor.cell import Cell
-    from runtime.actor.input_gate import InputGate
+    from runtime.actor.input_gate import InputGate, Job
 
 
 class OpenCall(Protocol):
     """A call that a handler made and has not awaited."""
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """Its handler ended; log its error, now or when it comes."""
         ...
 
 
+class Held(Protocol):
+    """A reference to something of another actor."""
+
+    def release(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class Frame:
-    """One running handler: its instance, the gate it takes turns in, its task.
+    """One running handler: its instance, its event, the gate it takes turns in, its task.
 
     `outside` is true while the handler has let the turn go to run foreign code (`ctx.outside`).
     """
 
-    __slots__ = ("calls", "cell", "gate", "label", "outside", "scope", "task")
+    __slots__ = ("calls", "cell", "gate", "job", "outside", "references", "scope", "task")
 
     def __init__(self, cell: Cell, gate: InputGate, task: trio.lowlevel.Task) -> None:
         self.cell = cell
         self.gate = gate
         self.task = task
-        self.label = ""
+        self.job: Job | None = None
         self.outside = False
         self.scope = trio.CancelScope()
         self.calls: dict[OpenCall, None] = {}
+        self.references: list[Held] = []
 
     def check_task(self) -> None:
         """Refuse a task that the handler started in a nursery of its own.

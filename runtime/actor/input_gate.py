@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import outcome
 import trio
+
+if TYPE_CHECKING:
+    from runtime.actor.frame import Frame
 
 Result = outcome.Outcome[Any]
 
@@ -27,10 +30,10 @@ class Job:
     `done` is called once: through the output gate when the handler ended (at once for a job that is not `gated`,
     because it stays inside the actor), at once when the instance broke. Errors of a job that nobody waits for
     (`logs`, by default those without `done`) are logged by the cell. After `timeout_s` seconds it is cut off: that is
-    an error of this event, not the end of the instance.
+    an error of this event, not the end of the instance. `caller` is the handler that waits for it, if any.
     """
 
-    __slots__ = ("_done", "_taken", "gated", "label", "logs", "run", "timeout_s")
+    __slots__ = ("_done", "_taken", "caller", "gated", "label", "logs", "run", "timeout_s")
 
     def __init__(
         self,
@@ -42,6 +45,7 @@ class Job:
         logs: bool | None = None,
         gated: bool = True,
         timeout_s: float | None = None,
+        caller: Frame | None = None,
     ) -> None:
         self.label = label
         self.run = run
@@ -49,6 +53,7 @@ class Job:
         self.logs = done is None if logs is None else logs
         self.gated = gated
         self.timeout_s = timeout_s
+        self.caller = caller
         self._done = done
 
     def take(self) -> None:

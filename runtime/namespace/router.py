@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from runtime import limits
-from runtime.actor.actor import Actor, rpc_methods
+from runtime.actor.actor import Actor, rpc_methods, rpc_properties
 from runtime.actor.cell import Cell, Services
 from runtime.actor.context import Context
 from runtime.actor.input_gate import Job
@@ -66,6 +66,7 @@ class Router:
         self.containers: dict[ActorId, Container] = {}
         self._classes = dict(classes)
         self._methods = {cls: rpc_methods(cls) for cls in self._classes.values()}
+        self._properties = {cls: rpc_properties(cls) for cls in self._classes.values()}
         self._live_actors = live_actors
         self._idle_s = idle_s
         self._live = 0
@@ -94,6 +95,10 @@ class Router:
     def callable_methods(self, container: Container) -> frozenset[str]:
         """Names that a stub of it may call."""
         return self._methods[container.actor_class]
+
+    def readable_properties(self, container: Container) -> frozenset[str]:
+        """Names that a stub of it may read."""
+        return self._properties[container.actor_class]
 
     def deliver(self, actor_id: ActorId, job: Job) -> None:
         """Put an event into an actor's mailbox."""

@@ -14,12 +14,14 @@ import outcome
 import structlog
 
 from runtime import codec
-from runtime.actor.cell import Incarnation, copy_error, plain_wait
-from runtime.actor.frame import Frame, current_frame
-from runtime.actor.input_gate import Arrival, Job, Result
-from runtime.errors import ActorError, UnknownMethod
+from runtime.actor.cell import Incarnation, copy_error
+from runtime.actor.frame import Frame
+from runtime.actor.input_gate import Job, Result
+from runtime.errors import UnknownMethod
 from runtime.ids import ActorId
+from runtime.namespace.call import Call, calling_frame
 from runtime.namespace.container import Container
+from runtime.namespace.references import carried, carry_arguments, remote_copy
 
 
 class Calls(Protocol):
@@ -35,72 +37,9 @@ class Calls(Protocol):
         """Names that may be called on it."""
         ...
 
-
-class Call:
-    """A call that was sent; awaiting it gives the answer."""
-
-    __slots__ = ("_abandoned", "_arrival", "_frame", "_label", "_log", "_result", "_wake")
-
-    def __init__(self, frame: Frame | None, label: str, log: structlog.stdlib.BoundLogger) -> None:
-        self._frame = frame
-        self._label = label
-        self._log = log
-        self._result: Result | None = None
-        self._wake: Callable[[Result], None] | None = None
-        self._arrival: Arrival | None = None
-        self._abandoned = False
-        if frame is not None:
-            frame.calls[self] = None
-            frame.cell.busy(1)
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return self._answer().__await__()
-
-    async def _answer(self) -> Any:
-        if self._frame is not None:
-            self._frame.calls.pop(self, None)
-        frame = current_frame.get()
-        if self._result is None:
-            await (plain_wait(self._arm) if frame is None else frame.cell.wait(self._arm))
-        elif self._arrival is not None and frame is not None:
-            await frame.cell.wait_for(self._arrival)
-        assert self._result is not None
-        return self._result.unwrap()
-
-    def abandon(self) -> None:
-        """The handler that made it has ended without awaiting it: an error is only logged."""
-        self._abandoned = True
-        self._log_error()
-
-    def answer(self, result: Result) -> None:
-        """The answer has left the callee."""
-        if self._result is not None:
-            return
-        if isinstance(result, outcome.Error):
-            result = outcome.Error(copy_error(result.error))
-        self._result = result
-        if self._wake is not None:
-            self._wake(outcome.Value(None))
-        elif self._abandoned:
-            self._log_error()
-        elif self._frame is not None and self._frame.cell.gate.held:
-            self._arrival = Arrival(self._frame.gate)
-            self._frame.gate.enter(self._arrival)
-        if self._frame is not None:
-            self._frame.cell.busy(-1)
-
-    def _arm(self, wake: Callable[[Result], None]) -> Callable[[], None]:
-        if self._wake is not None:
-            raise RuntimeError("this call is being awaited already; await it in one place")
-        self._wake = wake
-        return self._disarm
-
-    def _disarm(self) -> None:
-        self._wake = None
-
-    def _log_error(self) -> None:
-        if isinstance(self._result, outcome.Error):
-            self._log.error("a call that nobody awaited failed", call=self._label, exc_info=self._result.error)
+    def readable_properties(self, container: Container) -> frozenset[str]:
+        """Names that may be read from it."""
+        ...
 
 
 class StubMethod:
@@ -115,6 +54,10 @@ class StubMethod:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Call:
         """Send the call now; await what is returned for the answer."""
         return self._stub._call(self._name, args, kwargs)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Read the property of this name."""
+        return self._stub._call(self._name, (), {}, read=True).__await__()
 
     def notify(self, /, *args: Any, **kwargs: Any) -> None:
         """Send it one way.
@@ -153,14 +96,13 @@ class Stub:
             raise AttributeError(name)
         return StubMethod(self, name)
 
-    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        frame = _calling_frame()
-        call = Call(frame, f"{self._id!r}.{name}", self._calls.log)
-        try:
-            job = self._job(name, args, kwargs, call.answer)
-        except Exception:
-            call.answer(outcome.Value(None))
-            raise
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, read: bool = False) -> Call:
+        frame = calling_frame()
+        lent = None
+        if name != "fetch":  # a request carries a live socket, and is a frozen value otherwise: it passes as it is
+            (args, kwargs), lent = carry_arguments(args, kwargs, frame, self._calls)
+        call = Call(frame, f"{self._id!r}.{name}", self._calls.log, lent)
+        job = self._job(name, args, kwargs, call._answer, caller=frame, read=read)
 
         def send() -> None:
             try:
@@ -168,8 +110,8 @@ class Stub:
                 container = self._calls.container(self._id)
                 container.reserve_call()
                 self._deliver(container, job)
-            except ActorError as error:
-                call.answer(outcome.Error(error))
+            except Exception as error:  # noqa: BLE001 -- of the runtime, or what destroyed the instance
+                call._answer(outcome.Error(error))
 
         if frame is None:
             send()
@@ -179,8 +121,8 @@ class Stub:
 
     def _notify(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._broken()
-        frame = _calling_frame()
-        job = self._job(name, args, kwargs, None)
+        frame = calling_frame()
+        job = self._job(name, codec.copy(args), codec.copy(kwargs), None)
         container = self._calls.container(self._id)
         container.reserve_call()
         if frame is None:
@@ -203,41 +145,27 @@ class Stub:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         done: Callable[[Result], None] | None,
+        *,
+        caller: Frame | None = None,
+        read: bool = False,
     ) -> Job:
-        # A request carries a live socket, and is a frozen value otherwise: it passes as it is.
-        by_reference = name == "fetch"
-        if not by_reference:
-            args, kwargs = codec.copy(args), {key: codec.copy(value) for key, value in kwargs.items()}
         calls, label = self._calls, f"{self._id!r}.{name}"
 
         async def run(actor: Any) -> Any:
-            if name not in calls.callable_methods(container := calls.container(self._id)):
+            container = calls.container(self._id)
+            callable_methods = calls.callable_methods(container)
+            if name not in (calls.readable_properties(container) if read else callable_methods):
                 raise UnknownMethod(
                     f'The RPC receiver does not implement the method "{name}". '
-                    f"({container.actor_class.__name__} has {', '.join(sorted(calls.callable_methods(container)))})",
+                    f"({container.actor_class.__name__} has {', '.join(sorted(callable_methods))})",
                     remote=True,
                 )
             try:
+                if read:
+                    return codec.copy(getattr(actor, name))
                 value = await getattr(actor, name)(*args, **kwargs)
-                return value if by_reference else codec.copy(value)
+                return value if name == "fetch" else carried(value, caller, calls)
             except Exception as error:  # noqa: BLE001 -- the caller gets it
                 raise remote_copy(error, label) from None
 
-        return Job(name, run, done, taken=lambda: calls.container(self._id).release_call())
-
-
-def remote_copy(error: Exception, label: str) -> Exception:
-    """The error as its caller gets it: a copy that says where it was raised."""
-    copy = copy_error(error)
-    copy.__cause__ = None
-    if not getattr(copy, "remote", False):
-        copy.remote = True  # type: ignore[attr-defined]
-        copy.add_note(f"in {label}")
-    return copy
-
-
-def _calling_frame() -> Frame | None:
-    frame = current_frame.get()
-    if frame is not None and not frame.outside:
-        frame.check_task()
-    return frame
+        return Job(name, run, done, taken=lambda: calls.container(self._id).release_call(), caller=caller)

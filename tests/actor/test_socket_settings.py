@@ -87,7 +87,7 @@ async def test_the_event_timeout_waits_for_a_critical_section(autojump_clock):
         room = server.env.rooms.get_by_name("a")
         await room.limit(2.0)
         await ws.send_message("section")
-        await trio.sleep(20)
+        await trio.sleep(15)
         assert await room.read() == ["section ended"]
 
 

@@ -8,12 +8,30 @@ from typing import Any
 
 import attrs
 
-from runtime import Actor, ActorEvent, AlarmInfo, App, Context, Namespace, Request, Response, WebSocket
+from runtime import Actor, ActorEvent, AlarmInfo, App, Context, Namespace, Request, Response, RpcTarget, WebSocket
 from tests.conformance.interpreter import OPERATIONS
 from tests.conformance.run import Run, perform, perform_now
 from tests.conformance.socket_operations import attachment_id
 from tests.conformance.values import UNDEFINED, Error, encode, is_undefined, make_error
 from tests.conformance.world import World
+
+
+class Counter(RpcTarget):
+    """Counts, and notes when nobody holds it any more."""
+
+    def __init__(self, value: Any, who: str, world: World) -> None:
+        self._value = value
+        self._who = who
+        self._world = world
+
+    def inc(self, by: Any) -> Any:
+        """Count on."""
+        self._value += by
+        return self._value
+
+    def dispose(self) -> None:
+        """Note it."""
+        self._world.log(self._who, "counter-disposed")
 
 
 class ScriptedNoAlarm(Actor["Env"]):
@@ -93,6 +111,10 @@ class ScriptedNoAlarm(Actor["Env"]):
     async def echo(self, value: Any) -> Any:
         """The same value."""
         return value
+
+    async def counter(self, value: Any) -> Counter:
+        """A target, by reference."""
+        return Counter(value, self.who, self.env.world)
 
     async def adder(self, number: Any) -> Callable[[Any], Awaitable[Any]]:
         """A function, by reference."""

@@ -35,8 +35,6 @@ MISSING = {
     "sync-kv-iterator": "ctx.storage.kv",
     "txn-sync-then-abort": "ctx.storage.kv",
     "bookmarks": "point-in-time recovery",
-    "rpc-pipelining": "targets by reference",
-    "rpc-shapes": "functions by reference",
     "facets": "ctx.facets",
     "ws-regular-prevents-eviction": "ordinary sockets",
 }

@@ -1,0 +1,182 @@
+"""A call that was sent: its answer, and calls on its result that need not wait for it.
+
+Awaiting gives the answer. A method of a call that has no answer yet is sent on to the result as soon as it is there,
+in order, so that `await stub.open(x).read()` waits once. (Durable Objects: promise pipelining.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+import attrs
+import outcome
+import structlog
+
+from runtime import codec
+from runtime.actor.cell import copy_error, plain_wait, release_all
+from runtime.actor.frame import Frame, Held, current_frame
+from runtime.actor.input_gate import Arrival, Result
+
+
+@attrs.frozen
+class Carried:
+    """A result with what was passed by reference in it."""
+
+    value: Any
+    references: list[Held]
+
+
+class Target(Protocol):
+    """A result that can be called."""
+
+    def _invoke(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call) -> None: ...
+
+
+class Call:
+    """A call that was sent; awaiting it gives the answer."""
+
+    __slots__ = (
+        "_abandoned",
+        "_arrival",
+        "_followers",
+        "_frame",
+        "_label",
+        "_lent",
+        "_log",
+        "_result",
+        "_wake",
+    )
+
+    def __init__(
+        self, frame: Frame | None, label: str, log: structlog.stdlib.BoundLogger, lent: list[Held] | None = None
+    ) -> None:
+        self._frame = frame
+        self._label = label
+        self._log = log
+        self._result: Result | None = None
+        self._wake: Callable[[Result], None] | None = None
+        self._arrival: Arrival | None = None
+        self._abandoned = False
+        self._lent = lent  # what the arguments pass by reference: until the answer
+        self._followers: list[Callable[[Result], None]] | None = None
+        if frame is not None:
+            frame.calls[self] = None
+            frame.cell.busy(1)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._await_answer().__await__()
+
+    def __getattr__(self, name: str) -> Callable[..., Call]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        def pipelined(*args: Any, **kwargs: Any) -> Call:
+            return self._pipeline(name, args, kwargs)
+
+        return pipelined
+
+    async def _await_answer(self) -> Any:
+        if self._frame is not None:
+            self._frame.calls.pop(self, None)
+        frame = current_frame.get()
+        if frame is not None and self._result is None and not frame.outside:
+            frame.cell.seal()  # the wait would; it may send the very call, and that may be refused at once
+        if self._result is None:
+            await (plain_wait(self._arm) if frame is None else frame.cell.wait(self._arm))
+        elif self._arrival is not None and frame is not None:
+            await frame.cell.wait_for(self._arrival)
+        assert self._result is not None
+        return self._result.unwrap()
+
+    def _abandon(self) -> None:
+        # The handler that made it has ended without awaiting it: an error is only logged.
+        self._abandoned = True
+        self._log_error()
+
+    def _answer(self, result: Result) -> None:
+        # The answer has left the callee.
+        if self._result is not None:
+            return
+        if isinstance(result, outcome.Error):
+            result = outcome.Error(copy_error(result.error))
+        elif isinstance(result, outcome.Value) and result.value.__class__ is Carried:
+            result = outcome.Value(self._take_over(result.value))
+        self._result = result
+        if self._followers is not None:
+            followers, self._followers = self._followers, None
+            for follower in followers:
+                follower(result)
+        if self._lent is not None:
+            release_all(self._lent)
+        if self._wake is not None:
+            self._wake(outcome.Value(None))
+        elif self._abandoned:
+            self._log_error()
+        elif self._frame is not None and self._frame.cell.gate.held:
+            self._arrival = Arrival(self._frame.gate)
+            self._frame.gate.enter(self._arrival)
+        if self._frame is not None:
+            self._frame.cell.busy(-1)
+
+    def _take_over(self, carried: Carried) -> Any:
+        # References in an answer live as long as the event that made the call.
+        assert self._frame is not None
+        if self._abandoned or self._frame.cell.broken is not None:
+            release_all(carried.references)
+        else:
+            self._frame.references.extend(carried.references)
+        return carried.value
+
+    def _pipeline(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        frame = calling_frame()
+        args, kwargs = codec.copy(args), codec.copy(kwargs)
+        call = Call(frame, f"{self._label}.{name}", self._log)
+
+        def follow(result: Result) -> None:
+            if not isinstance(result, outcome.Value):
+                call._answer(result)
+            elif hasattr(type(result.value), "_invoke"):
+                target: Target = result.value
+                target._invoke(name, args, kwargs, call)
+            else:
+                call._answer(outcome.Error(TypeError(f"the result of {self._label} is a value; it cannot be called")))
+
+        def send() -> None:
+            if self._result is not None:
+                follow(self._result)
+            elif self._followers is None:
+                self._followers = [follow]
+            else:
+                self._followers.append(follow)
+
+        if frame is None:
+            send()
+        else:
+            frame.cell.emit(send)
+        return call
+
+    def _arm(self, wake: Callable[[Result], None]) -> Callable[[], None]:
+        if self._wake is not None:
+            raise RuntimeError("this call is being awaited already; await it in one place")
+        self._wake = wake
+        return self._disarm
+
+    def _disarm(self) -> None:
+        self._wake = None
+
+    def _log_error(self) -> None:
+        if isinstance(self._result, outcome.Error):
+            self._log.error("a call that nobody awaited failed", call=self._label, exc_info=self._result.error)
+
+
+def calling_frame() -> Frame | None:
+    """The handler that makes a call, None outside of actors.
+
+    Raises:
+        RuntimeError: the calling task is no handler's own.
+    """
+    frame = current_frame.get()
+    if frame is not None and not frame.outside:
+        frame.check_task()
+    return frame
