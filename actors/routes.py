@@ -14,10 +14,10 @@ import attrs
 from actors.admission import bearer
 from actors.env import Env
 from actors.protocol import ijson
-from actors.protocol.codes import BAD_MESSAGE, DRAINING, TOO_LARGE, UNAUTHENTICATED, ErrorCode
+from actors.protocol.codes import BAD_MESSAGE, DRAINING, RATE_LIMITED, TOO_LARGE, UNAUTHENTICATED, ErrorCode
 from actors.signals import Draft, InvalidSignal
 from actors.stream import STREAM
-from runtime import ActorError, Request, Response
+from runtime import ActorError, Overloaded, Request, Response
 
 POST_SIGNALS = 100  # signals of one request
 SIGNAL_BYTES = 65_536  # of a body for each of its signals, beside what the data alone may take
@@ -133,6 +133,24 @@ async def sources(request: Request, env: Env) -> Response:
     )
 
 
+@only("POST")
+async def webhook(request: Request, env: Env) -> Response:
+    """Take what a configured sender posts: 202 once it is stored, and again whenever the same delivery comes."""
+    name = request.params["name"]
+    if not any(one.name == name and one.kind == "webhook" for one in env.settings.active_sources()):
+        return _error(ErrorCode(404, "no_webhook"), f"no webhook named {name[:128]!r} is configured")
+    try:
+        answer = await env.ingests.get_by_name(name).receive(request.headers, request.body)
+    except Overloaded as error:
+        return _error(RATE_LIMITED, f"too many at once: {error}", headers={"retry-after": "1"})
+    except ActorError as error:
+        return _error(DRAINING, f"not known to be stored; send it again: {error}", headers={"retry-after": "1"})
+    if answer.status == 202:
+        return Response.json({"signals": answer.signals}, 202)
+    headers = {"retry-after": str(answer.retry_after_s)} if answer.retry_after_s else None
+    return _error(ErrorCode(answer.status, _REFUSED.get(answer.status, "bad_signal")), answer.text, headers=headers)
+
+
 @only("GET", "HEAD")
 async def healthz(request: Request, env: Env) -> Response:
     """The process answers."""
@@ -176,10 +194,12 @@ ROUTES: Mapping[str, Route] = {
     "/v1/signals": publish,
     "/v1/sources": sources,
     "/v1/stream": stream,
+    "/v1/webhooks/{name}": webhook,
     "/_test/echo": echo,
 }
 
 _INVALID = ErrorCode(422, "bad_signal")
+_REFUSED = {400: "bad_message", 401: "unauthenticated", 409: "replayed", 413: "too_large", 429: "rate_limited"}
 
 
 def _pages() -> Traversable:

@@ -8,7 +8,9 @@ from typing import Any
 
 import attrs
 
-from actors.ingest.schedule import InvalidSchedule, Schedule
+from actors.ingest.kinds import KINDS, find_kind
+from actors.ingest.schedule import InvalidSchedule, Missed, Schedule
+from actors.ingest.source import InvalidOptions, World
 from actors.protocol.limits import Limits
 from actors.signals import is_name
 
@@ -106,25 +108,59 @@ def _check_schedule(_: Any, __: attrs.Attribute[Any], text: str) -> None:
         raise ValueError(str(error)) from None
 
 
+def _check_timezone(_: Any, __: attrs.Attribute[Any], name: str) -> None:
+    try:
+        Schedule.parse("@hourly", name)
+    except InvalidSchedule as error:
+        raise ValueError(str(error)) from None
+
+
 @attrs.frozen(kw_only=True)
 class SourceSettings:
     """One `[[sources]]` table: where signals come from and when it is asked.
 
     Attributes:
-        kind: a kind of source, such as `host`.
+        kind: a kind of source, such as `host`, or `module:factory` of one's own.
         name: names the source in ids, logs and `/v1/sources`; its kind when it is left out.
-        schedule: a cron expression (UTC), or `@every 5s`.
+        schedule: a cron expression, `@hourly` and the like, or `@every 5s`.
+        timezone: of a cron expression, by its IANA name.
+        jitter_s: each run starts up to this much later, at random, so that many sources do not start together.
+        missed: what becomes of runs whose time went by while the server was down or the last run went on.
         timeout_s: how long one fetch may take.
         options: what the kind takes, see its page.
     """
 
     kind: str
     name: str = attrs.field(
-        default=attrs.Factory(lambda self: self.kind, takes_self=True), validator=_check_source_name
+        default=attrs.Factory(lambda self: self.kind.rpartition(":")[2], takes_self=True),
+        validator=_check_source_name,
     )
     schedule: str = attrs.field(default="@every 1s", validator=_check_schedule)
+    timezone: str = attrs.field(default="UTC", validator=_check_timezone)
+    jitter_s: float = attrs.field(default=0.0, validator=_between(0, 3_600))
+    missed: Missed = "run_once"
     timeout_s: float = attrs.field(default=30.0, validator=_between(0.1, 600))
-    options: dict[str, Any] = attrs.field(factory=dict)
+    options: dict[str, Any] = attrs.field(factory=dict, repr=False)  # may have secrets
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it has a schedule; to a webhook others come."""
+        return self.kind != "webhook"
+
+
+async def _nothing_blocks(fn: Callable[..., Any], /, *args: Any) -> Any:
+    raise AssertionError("a factory of sources only checks its options")
+
+
+def _check_options(source: SourceSettings) -> None:
+    """Make the source once, so that a mistake in its options stops the start."""
+    if source.kind not in KINDS and ":" not in source.kind:
+        return  # of an app with kinds of its own, which are not known here
+    world = World(name=source.name, now=lambda: 0.0, run_blocking=_nothing_blocks)
+    try:
+        find_kind(source.kind)(world, source.options)
+    except InvalidOptions as error:
+        raise ValueError(f"source {source.name!r}: {error}") from None
 
 
 def _check_sources(_: Any, __: attrs.Attribute[Any], sources: Sequence[SourceSettings]) -> None:
@@ -135,6 +171,7 @@ def _check_sources(_: Any, __: attrs.Attribute[Any], sources: Sequence[SourceSet
         if source.name in seen:
             raise ValueError(f"two sources are named {source.name!r}; give each `name` once")
         seen.add(source.name)
+        _check_options(source)
 
 
 def _check_limits(_: Any, __: attrs.Attribute[Any], limits: Limits) -> None:

@@ -190,7 +190,7 @@ def test_the_next_due_time_is_in_the_future(text: str, due: float, late: float) 
         assert following <= due + late + schedule.every_s + 1e-6
 
 
-@pytest.mark.parametrize("text", ["", "@every", "@every 0s", "@every 99d", "@daily", "* * *", "61 * * * *", "x"])
+@pytest.mark.parametrize("text", ["", "@every", "@every 0s", "@every 99d", "@fortnightly", "* * *", "61 * * * *", "x"])
 def test_a_wrong_schedule_is_refused(text: str) -> None:
     with pytest.raises(InvalidSchedule):
         Schedule.parse(text)
