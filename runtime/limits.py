@@ -30,6 +30,7 @@ SOCKET_EVENTS = 64  # ours: frames of one socket that wait for the actor before 
 # Life of an actor.
 IDLE_S = 10.0  # Durable Objects: idle eviction
 LIVE_ACTORS = 100_000  # ours: instances in memory; the longest idle leaves first
+TURN_S = 5.0  # ours: a handler that keeps the turn longer than one to two of these is named in the log
 CRITICAL_SECTION_S = 30.0  # Durable Objects: blockConcurrencyWhile
 CRITICAL_SECTION_DEPTH = 64
 MAILBOX_EVENTS = 1_000  # ours: queued events of one actor; Durable Objects: "Too many requests queued"

@@ -16,11 +16,13 @@ import trio
 
 from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
-from runtime.actor.frame import Frame, Held, current_frame
-from runtime.actor.input_gate import Arrival, InputGate, Job, Result, Waiter
+from runtime.actor.breaking import Aborted, reset_copy
+from runtime.actor.critical_section import CriticalSection, SectionJob
+from runtime.actor.frame import Frame, Held, current_frame, release_all
+from runtime.actor.input_gate import Arrival, InputGate, Job, Result, Waiter, plain_wait
 from runtime.actor.output_gate import OutputGate
 from runtime.actor.sockets import SocketTable
-from runtime.errors import ActorError, ActorReset
+from runtime.errors import ActorReset
 from runtime.ids import ActorId
 from runtime.platform import Platform
 from runtime.storage.storage import Storage
@@ -28,10 +30,6 @@ from runtime.storage.store import KEEP, Store, WriteBatch
 from runtime.timers import Timer, Timers
 
 T = TypeVar("T")
-
-
-class Aborted(BaseException):
-    """Unwinds a handler whose instance has just been destroyed; never reaches user code's `except Exception`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,72 +81,6 @@ class Incarnation:
         self.error: Exception | None = None
 
 
-class CriticalSection(Awaitable[Any]):
-    """A critical section that was asked for; awaiting it gives its value."""
-
-    def __init__(self, cell: Cell, fn: Callable[[], Awaitable[Any]], outer: InputGate) -> None:
-        self.gate = InputGate(cell.start_job, outer)
-        self._cell = cell
-        self._fn = fn
-        self._timeout: Timer | None = None
-        self._result: Result | None = None
-        self._waiter: Waiter | None = None
-
-    def begin(self) -> None:
-        """Run it; the outer turn is kept until it ends."""
-        self._timeout = self._cell.services.timers.call_after(limits.CRITICAL_SECTION_S, self._too_long)
-        self.gate.enter(SectionJob(self, self._fn))
-
-    def __await__(self) -> Any:
-        return self._wait().__await__()
-
-    async def _wait(self) -> Any:
-        cell = self._cell
-        frame = cell.frame()
-        if self._result is None:
-            cell.seal()
-            self._waiter = waiter = Waiter(frame.task)
-            frame.gate.outermost_open().leave()
-            # Not cancellable: the section decides when the turn comes back. A broken instance is.
-            await waiter.park(cell.abort_if_broken)
-        assert self._result is not None
-        return self._result.unwrap()
-
-    def end(self, result: Result) -> None:
-        """It ended: an error breaks the instance, a value gives the outer turn to whoever awaits, or to the next."""
-        assert self._timeout is not None
-        self._timeout.cancel()
-        if isinstance(result, outcome.Error):
-            self._cell.break_(reset_copy(result.error))
-            return
-        self._result = result
-        outer = self.gate.close()
-        if self._waiter is not None:
-            self._waiter.resume(outcome.Value(None))
-        else:
-            outer.leave()
-
-    def _too_long(self) -> None:
-        self._cell.services.log.error("critical section timed out", actor=repr(self._cell.id))
-        self._cell.break_(
-            ActorReset(
-                "A call to blockConcurrencyWhile() in a Durable Object waited for too long. "
-                "The call was canceled and the Durable Object was reset.",
-                overloaded=True,
-            )
-        )
-
-
-class SectionJob(Job):
-    """The body of a critical section."""
-
-    __slots__ = ("section",)
-
-    def __init__(self, section: CriticalSection, fn: Callable[[], Awaitable[Any]]) -> None:
-        super().__init__("block_concurrency_while", lambda _: fn(), logs=False)
-        self.section = section
-
-
 class Cell:
     """One instance of an actor while it is in memory."""
 
@@ -192,7 +124,20 @@ class Cell:
 
     def deliver(self, job: Job) -> None:
         """Put an event into the mailbox."""
+        if self._sections and job.caller is not None:
+            self._report_cycle(job)
         self.gate.enter(job)
+
+    def _report_cycle(self, job: Job) -> None:
+        # It cannot end well: the section waits for the call, and the call for the section, until the section's 30 s.
+        chain = [f"{self.id!r}.{job.label}"]
+        frame = job.caller
+        while frame is not None and frame.job is not None:
+            chain.insert(0, f"{frame.cell.id!r}.{frame.job.label}")
+            if frame.cell is self and frame.gate is not self.gate and not frame.gate.closed:
+                self.services.log.error("a critical section waits for a call of its own actor", chain=chain)
+                return
+            frame = frame.job.caller
 
     def start_job(self, gate: InputGate, job: Job) -> None:
         """Run a job in a task of its own; it has the turn of `gate` already."""
@@ -494,6 +439,11 @@ class Cell:
         return self._pending == 0
 
     @property
+    def frames(self) -> Iterable[Frame]:
+        """The handlers that run or wait."""
+        return self._frames
+
+    @property
     def settled(self) -> bool:
         """No batch of this instance is on its way."""
         return self._uncommitted == 0
@@ -547,55 +497,3 @@ class Cell:
         release_all(self.references)
         self.references.clear()
         self._durable_waiters.clear()
-
-
-def release_all(references: Iterable[Held]) -> None:
-    """Let go of every reference."""
-    for reference in references:
-        reference.release()
-
-
-async def plain_wait(arm: Callable[[Callable[[Result], None]], Any]) -> Any:
-    """The wait of a task that holds no turn: a route, a test, or a handler that is outside."""
-    task = trio.lowlevel.current_task()
-    waiter = Waiter(task)
-    results: list[Result] = []
-
-    def wake(result: Result) -> None:
-        if not results:
-            results.append(result)
-            waiter.resume(result)
-
-    disarm = arm(wake)
-
-    def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-        if results:
-            return trio.lowlevel.Abort.FAILED
-        results.append(outcome.Value(None))
-        if disarm is not None:
-            disarm()
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    return await waiter.park(abort)
-
-
-def copy_error(error: BaseException) -> Exception:
-    """A copy for one receiver: same class, message, notes and own attributes; no traceback."""
-    try:
-        copy = type(error).__new__(type(error), *error.args)
-    except TypeError:
-        copy = ActorError(f"{type(error).__name__}: {error}")
-    if not isinstance(copy, Exception):
-        copy = ActorError(f"{type(error).__name__}: {error}")
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    if notes := getattr(error, "__notes__", None):
-        copy.__notes__ = list(notes)
-    return copy
-
-
-def reset_copy(error: BaseException) -> Exception:
-    """The error that everyone gets when user code's exception destroyed the instance."""
-    copy = copy_error(error) if isinstance(error, Exception) else ActorReset(str(error))
-    copy.durable_object_reset = True  # type: ignore[attr-defined]
-    return copy

@@ -10,7 +10,8 @@ import outcome
 import structlog
 import trio
 
-from runtime.actor.cell import Aborted, Cell
+from runtime.actor.breaking import Aborted
+from runtime.actor.cell import Cell
 from runtime.actor.input_gate import Job, Result
 from runtime.actor.sockets import WebSocket
 from runtime.errors import ActorReset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,6 +27,12 @@ class Held(Protocol):
     def release(self) -> None:
         """Let go of it."""
         ...
+
+
+def release_all(references: Iterable[Held]) -> None:
+    """Let go of every reference."""
+    for reference in references:
+        reference.release()
 
 
 class Frame:

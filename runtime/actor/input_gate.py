@@ -112,6 +112,7 @@ class Waiter:
             assert self._result is not None
             return self._result.unwrap()
         self._parked = True
+        self._task.custom_sleep_data = self  # says that this is no foreign wait
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
 
@@ -158,7 +159,7 @@ class InputGate:
         parent: the gate whose turn is kept meanwhile (critical sections).
     """
 
-    __slots__ = ("_queue", "_sections", "_start", "closed", "depth", "held", "parent")
+    __slots__ = ("_queue", "_sections", "_start", "closed", "depth", "held", "parent", "turns")
 
     def __init__(
         self,
@@ -169,6 +170,7 @@ class InputGate:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.closed = False
         self.held = False
+        self.turns = 0  # how often it was let go
         self._start = start
         self._queue: deque[Entry] = deque()
         self._sections: deque[Section] = deque()
@@ -197,6 +199,7 @@ class InputGate:
     def leave_for_job(self) -> Job | None:
         """As `leave`, but a job that is next is returned with the turn, to be run by the caller's own task."""
         assert self.held, "the turn was let go twice"
+        self.turns += 1
         if self._sections:
             self._sections.popleft().begin()
             return None
@@ -247,3 +250,27 @@ class InputGate:
         self._queue.clear()
         self._sections.clear()
         return jobs
+
+
+async def plain_wait(arm: Callable[[Callable[[Result], None]], Any]) -> Any:
+    """The wait of a task that holds no turn: a route, a test, or a handler that is outside."""
+    task = trio.lowlevel.current_task()
+    waiter = Waiter(task)
+    results: list[Result] = []
+
+    def wake(result: Result) -> None:
+        if not results:
+            results.append(result)
+            waiter.resume(result)
+
+    disarm = arm(wake)
+
+    def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        if results:
+            return trio.lowlevel.Abort.FAILED
+        results.append(outcome.Value(None))
+        if disarm is not None:
+            disarm()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    return await waiter.park(abort)

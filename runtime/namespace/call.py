@@ -14,9 +14,9 @@ import outcome
 import structlog
 
 from runtime import codec
-from runtime.actor.cell import copy_error, plain_wait, release_all
-from runtime.actor.frame import Frame, Held, current_frame
-from runtime.actor.input_gate import Arrival, Result
+from runtime.actor.breaking import copy_error
+from runtime.actor.frame import Frame, Held, current_frame, release_all
+from runtime.actor.input_gate import Arrival, Result, plain_wait
 
 
 @attrs.frozen

@@ -17,8 +17,9 @@ import outcome
 import structlog
 
 from runtime import codec
-from runtime.actor.cell import Cell, copy_error, release_all
-from runtime.actor.frame import Frame, Held, current_frame
+from runtime.actor.breaking import copy_error
+from runtime.actor.cell import Cell
+from runtime.actor.frame import Frame, Held, current_frame, release_all
 from runtime.actor.input_gate import Job, Result
 from runtime.errors import ActorError, UnknownMethod
 from runtime.namespace.call import Call, Carried, calling_frame

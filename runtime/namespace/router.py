@@ -19,6 +19,7 @@ from runtime.ids import ActorId
 from runtime.limits import StorageLimits
 from runtime.namespace.alarms import AlarmScheduler
 from runtime.namespace.container import Container
+from runtime.namespace.turn_watch import TurnWatch
 from runtime.platform import Platform
 from runtime.storage.store import Store
 from runtime.timers import Timer, Timers
@@ -73,6 +74,7 @@ class Router:
         self._idle: OrderedDict[Container, float] = OrderedDict()
         self._sweep: Timer | None = None
         self._idle_events: dict[Container, trio.Event] = {}
+        self._turn_watch = TurnWatch(timers, lambda: [held.cell for held in self.containers.values()], log)
 
     # Calls.
 
@@ -133,6 +135,7 @@ class Router:
 
     def now_busy(self, container: Container) -> None:
         """It is not idle any more."""
+        self._turn_watch.busy()
         self._idle.pop(container, None)
 
     def now_ended(self, container: Container) -> None:

@@ -14,7 +14,8 @@ import outcome
 import structlog
 
 from runtime import codec
-from runtime.actor.cell import Incarnation, copy_error
+from runtime.actor.breaking import copy_error
+from runtime.actor.cell import Incarnation
 from runtime.actor.frame import Frame
 from runtime.actor.input_gate import Job, Result
 from runtime.errors import UnknownMethod

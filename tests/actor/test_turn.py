@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+import structlog
 import trio
 
 from runtime import Actor, ActorError, App, Context, Namespace
@@ -290,3 +291,23 @@ async def test_an_idle_actor_is_evicted_after_ten_seconds_and_costs_no_task(auto
         assert await worker.read() == []
         await trio.testing.wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living <= tasks
+
+
+async def test_a_cycle_through_a_section_is_logged_at_once_with_its_chain(autojump_clock):
+    with structlog.testing.capture_logs() as logs:
+        async with start_server(app) as server:
+            with trio.move_on_after(1):
+                await server.env.workers.get_by_name("w").self_call_in_section()
+    (cycle,) = [entry for entry in logs if entry["event"] == "a critical section waits for a call of its own actor"]
+    assert cycle["chain"] == ["workers('w').block_concurrency_while", "workers('w').note"]
+
+
+async def test_a_handler_that_keeps_the_turn_is_named_with_what_it_awaits(autojump_clock):
+    with structlog.testing.capture_logs() as logs:
+        async with start_server(app) as server:
+            await server.env.workers.get_by_name("w").holding("h", 60)
+            await server.env.workers.get_by_name("w").napping("n", 60)
+            await server.env.workers.get_by_name("w").section(20)
+    (kept,) = [entry for entry in logs if "keeps its actor's turn" in entry["event"]]
+    assert kept["handler"] == "holding"
+    assert "in Worker.holding" in kept["awaits"]
