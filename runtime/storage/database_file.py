@@ -8,23 +8,20 @@ it, and `lineage`, a random id of this copy of the data. Whoever puts an older c
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import apsw
-import apsw.sqlite_extra
 import attrs
 
+from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.store import StoreUnusable
 
 FORMAT = 1
 """The version of the schema below, kept in the database."""
 
-_CHECKSUM_BYTES = 8  # at the end of each page; what cksumvfs asks for
-_CHECKSUM_VFS = "cksmvfs"
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE actors (
@@ -77,7 +74,7 @@ def open_database(
     Raises:
         StoreUnusable: another server has it, the format is newer, the files are damaged or no database of ours.
     """
-    _load_checksums()
+    load_checksums()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = _lock(directory / "lock")
@@ -109,22 +106,6 @@ def open_database(
         ) from error
 
 
-def _load_checksums() -> None:
-    """Register SQLite's checksum VFS with this process."""
-    if _CHECKSUM_VFS in apsw.vfs_names():
-        return
-    if apsw.sqlite_extra.has("cksumvfs") is None:
-        raise StoreUnusable(
-            "this build of apsw has no cksumvfs, so that pages could not be checksummed; "
-            "install apsw from its wheels (pip install apsw)"
-        )
-    connection = apsw.Connection(":memory:")
-    try:
-        apsw.sqlite_extra.load(connection, "cksumvfs")
-    finally:
-        connection.close()
-
-
 def _lock(path: Path) -> int:
     """Take the directory for this process; the kernel lets go of it when the process ends, however it ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -147,10 +128,9 @@ def _create(path: Path, version: int) -> None:
     draft = path.with_suffix(".new")
     for left_over in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm"), Path(f"{draft}-journal")):
         left_over.unlink(missing_ok=True)
-    connection = apsw.Connection(str(draft), vfs=_CHECKSUM_VFS)
+    connection = apsw.Connection(str(draft), vfs=CHECKSUM_VFS)
     try:
-        reserve = ctypes.c_int(_CHECKSUM_BYTES)
-        connection.file_control("main", apsw.SQLITE_FCNTL_RESERVE_BYTES, ctypes.addressof(reserve))
+        reserve_checksums(connection)
         connection.pragma("journal_mode", "wal")
         connection.execute(f"BEGIN; {_SCHEMA} COMMIT")
         connection.execute("INSERT INTO meta VALUES ('format', ?)", (version,))
@@ -162,7 +142,7 @@ def _create(path: Path, version: int) -> None:
 
 
 def _connect(path: Path) -> apsw.Connection:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=_CHECKSUM_VFS, statementcachesize=64)
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=CHECKSUM_VFS, statementcachesize=64)
     try:
         connection.set_busy_timeout(1_000)
         connection.pragma("synchronous", "FULL")
