@@ -453,6 +453,8 @@ class Cell:
         reasons = [f"{frame.job.label} runs" for frame in self._frames if frame.job is not None]
         if self.timers:
             reasons.append(f"{len(self.timers)} timers are pending")
+        if self.owner.sockets.ordinary:
+            reasons.append(f"{len(self.owner.sockets.ordinary)} ordinary WebSockets are open")
         if self._uncommitted:
             reasons.append(f"{self._uncommitted} batches are not durable yet")
         if self._pending and not reasons:

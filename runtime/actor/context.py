@@ -13,7 +13,7 @@ import trio
 from runtime.actor.breaking import Aborted
 from runtime.actor.cell import Cell
 from runtime.actor.input_gate import Job, Result
-from runtime.actor.sockets import WebSocket
+from runtime.actor.sockets import Listener, WebSocket
 from runtime.errors import ActorReset
 from runtime.frames import PreparedMessage
 from runtime.ids import ActorId
@@ -256,6 +256,33 @@ class Context:
             backlog_bytes=actor.backlog_bytes,
             slow_code=actor.slow_code,
         )
+
+    def accept_ordinary_web_socket(
+        self,
+        ws: WebSocket,
+        on_message: Callable[[str | bytes], Awaitable[None]],
+        on_close: Callable[[int, str, bool], Awaitable[None]],
+    ) -> None:
+        """Make a request's socket this instance's: it keeps the actor in memory, and ends with it.
+
+        Its frames and its end are events for these functions instead of the handlers, each taking its turn; it has
+        no tags and no attachment, is not listed, and a close frame is always answered. (Durable Objects: `accept()`.)
+
+        Args:
+            on_close: gets code, reason and whether it was clean, as `web_socket_close` does.
+
+        Raises:
+            RuntimeError: it is accepted already. LimitExceeded: over 32,768 sockets.
+        """
+        cell, actor = self._cell, self._actor_class()
+        cell.owner.sockets.accept_ordinary(
+            ws,
+            Listener(on_message, on_close, lambda: cell.busy(-1)),
+            message_bytes=actor.message_bytes,
+            backlog_bytes=actor.backlog_bytes,
+            slow_code=actor.slow_code,
+        )
+        cell.busy(1)
 
     def get_web_sockets(self, tag: str | None = None) -> list[WebSocket]:
         """All sockets, newest first; with a tag, those that have it, oldest first."""

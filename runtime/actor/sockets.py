@@ -7,14 +7,15 @@ actor again, whose constructor already sees its sockets. (Durable Objects: the W
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import attrs
 import trio
 
 from runtime import codec, frames, limits
 from runtime.actor.input_gate import Job, Result
-from runtime.errors import LimitExceeded
+from runtime.errors import LimitExceeded, Overloaded
 from runtime.frames import PreparedMessage
 
 if TYPE_CHECKING:
@@ -51,12 +52,26 @@ class Outbound(Protocol):
         ...
 
 
+@attrs.frozen
+class Listener:
+    """Who hears of an ordinary socket: functions of one instance.
+
+    Attributes:
+        gone: tells that instance that the socket needs it no more.
+    """
+
+    message: Callable[[str | bytes], Awaitable[None]]
+    closed: Callable[[int, str, bool], Awaitable[None]]
+    gone: Callable[[], None]
+
+
 class WebSocket:
     """The server's end of one WebSocket, as an actor holds it."""
 
     __slots__ = (
         "_attachment",
         "_close_sent",
+        "_listener",
         "_now",
         "_outbound",
         "_queued",
@@ -80,6 +95,7 @@ class WebSocket:
         self._table: SocketTable | None = None
         self._attachment: bytes | None = None
         self._close_sent = False
+        self._listener: Listener | None = None
         self._queued = 0
         self._room: trio.Event | None = None
 
@@ -146,7 +162,11 @@ class WebSocket:
         self.last_received = self._now()
         if table.auto_request is not None and message == table.auto_request:
             self.auto_response_timestamp = self.last_received
-            self._outbound.push(table.auto_response)
+            response = table.auto_response
+            try:
+                table.emit(lambda: self._outbound.push(response))  # in order with what the actor has sent already
+            except Overloaded:
+                self._outbound.push(response)
             return
         while self._queued >= limits.SOCKET_EVENTS:
             self._room = trio.Event()
@@ -154,19 +174,23 @@ class WebSocket:
         if self.ready_state == CLOSED:
             return
         self._queued += 1
-        table.deliver(
-            Job(
-                "web_socket_message",
-                lambda actor: actor.web_socket_message(self, message),
-                taken=self._begun,
-                timeout_s=table.event_timeout_s,
+        if self._listener is None:
+            table.deliver(
+                Job(
+                    "web_socket_message",
+                    lambda actor: actor.web_socket_message(self, message),
+                    taken=self._begun,
+                    timeout_s=table.event_timeout_s,
+                )
             )
-        )
+        else:
+            hear = self._listener.message
+            table.deliver(Job("message of an ordinary socket", lambda _: hear(message), taken=self._begun))
 
     async def feed_close(self, code: int, reason: str, was_clean: bool) -> None:
         """The peer sent a close frame, or the connection was lost."""
         table = self._table
-        if table is None or self not in table.sockets:
+        if table is None or not table.holds(self):
             return
         self.last_received = self._now()
         self.ready_state = CLOSED if self._close_sent else CLOSING
@@ -175,7 +199,10 @@ class WebSocket:
 
         async def closed(actor: Actor[Any]) -> None:
             try:
-                await actor.web_socket_close(self, code, reason, was_clean)
+                if self._listener is None:
+                    await actor.web_socket_close(self, code, reason, was_clean)
+                else:
+                    await self._listener.closed(code, reason, was_clean)
             finally:
                 table.forget(self)
 
@@ -187,19 +214,25 @@ class WebSocket:
     async def feed_error(self, error: Exception) -> None:
         """The connection broke the protocol or a limit."""
         table = self._table
-        if table is not None and self in table.sockets:
-            table.deliver(
-                Job(
-                    "web_socket_error",
-                    lambda actor: actor.web_socket_error(self, error),
-                    timeout_s=table.event_timeout_s,
-                )
-            )
+        if table is None or not table.holds(self):
+            return
+        self.ready_state = CLOSED
+
+        async def failed(actor: Actor[Any]) -> None:
+            try:
+                if self._listener is None:
+                    await actor.web_socket_error(self, error)
+                else:
+                    await self._listener.closed(1006, str(error), False)
+            finally:
+                table.forget(self)
+
+        table.deliver(Job("web_socket_error", failed, timeout_s=table.event_timeout_s))
 
     def _answer_close(self, table: SocketTable, code: int, was_clean: bool) -> None:
         # Durable Objects: the runtime completes the close handshake by itself (compatibility date 2026-04-07).
         if was_clean and not self._close_sent:
-            if table.auto_close_reply:
+            if table.auto_close_reply or self._listener is not None:
                 self._close_sent = True
                 self._outbound.close(None if code == 1005 else code)
             else:
@@ -238,6 +271,7 @@ class SocketTable:
         "deliver",
         "emit",
         "event_timeout_s",
+        "ordinary",
         "sockets",
     )
 
@@ -250,6 +284,7 @@ class SocketTable:
         auto_close_reply: bool = True,
     ) -> None:
         self.sockets: dict[WebSocket, None] = {}
+        self.ordinary: dict[WebSocket, None] = {}
         self.deliver = deliver
         self.emit = emit
         self.attachment_bytes = attachment_bytes
@@ -269,13 +304,7 @@ class SocketTable:
         Raises:
             RuntimeError: it is accepted already. LimitExceeded: too many sockets or tags, or a long tag.
         """
-        if ws.accepted:
-            raise RuntimeError("this WebSocket was accepted already; accept each one once")
-        _bound(
-            len(self.sockets) + 1,
-            limits.SOCKETS_PER_ACTOR,
-            f"only {limits.SOCKETS_PER_ACTOR} websockets can be accepted on a single Durable Object instance",
-        )
+        self._check_room_for(ws)
         _bound(
             len(tags),
             limits.TAGS_PER_SOCKET,
@@ -287,14 +316,43 @@ class SocketTable:
                 limits.TAG_CHARACTERS,
                 f'"{tag}" is longer than the max tag length ({limits.TAG_CHARACTERS} characters).',
             )
-        ws._table = self
+        self._take(ws, message_bytes, backlog_bytes, slow_code)
         ws.tags = tuple(dict.fromkeys(tags))
-        ws.ready_state = OPEN
-        ws.message_bytes = message_bytes
-        ws._outbound.configure(backlog_bytes=backlog_bytes, slow_code=slow_code)
         self.sockets[ws] = None
         for tag in ws.tags:
             self._by_tag.setdefault(tag, {})[ws] = None
+
+    def accept_ordinary(
+        self, ws: WebSocket, listener: Listener, *, message_bytes: int, backlog_bytes: int, slow_code: int
+    ) -> None:
+        """Make a socket the live instance's; it goes with it.
+
+        Raises:
+            RuntimeError: it is accepted already. LimitExceeded: too many sockets.
+        """
+        self._check_room_for(ws)
+        self._take(ws, message_bytes, backlog_bytes, slow_code)
+        ws._listener = listener
+        self.ordinary[ws] = None
+
+    def holds(self, ws: WebSocket) -> bool:
+        """The socket is one of these."""
+        return ws in self.sockets or ws in self.ordinary
+
+    def _check_room_for(self, ws: WebSocket) -> None:
+        if ws.accepted:
+            raise RuntimeError("this WebSocket was accepted already; accept each one once")
+        _bound(
+            len(self.sockets) + len(self.ordinary) + 1,
+            limits.SOCKETS_PER_ACTOR,
+            f"only {limits.SOCKETS_PER_ACTOR} websockets can be accepted on a single Durable Object instance",
+        )
+
+    def _take(self, ws: WebSocket, message_bytes: int, backlog_bytes: int, slow_code: int) -> None:
+        ws._table = self
+        ws.ready_state = OPEN
+        ws.message_bytes = message_bytes
+        ws._outbound.configure(backlog_bytes=backlog_bytes, slow_code=slow_code)
 
     def list(self, tag: str | None) -> list[WebSocket]:
         """All sockets, newest first; those with a tag, oldest first (as Durable Objects list them)."""
@@ -356,10 +414,13 @@ class SocketTable:
                 del members[ws]
                 if not members:
                     del self._by_tag[tag]
+        elif self.ordinary.pop(ws, ws) is None:
+            assert ws._listener is not None
+            ws._listener.gone()
 
     def cut_all(self) -> None:
         """Drop every connection without a close frame (the instance was destroyed)."""
-        for ws in list(self.sockets):
+        for ws in (*self.sockets, *self.ordinary):
             ws.ready_state = CLOSED
             self.forget(ws)
             ws._outbound.cut()
@@ -369,7 +430,7 @@ class SocketTable:
 
     def close_all(self, code: int, reason: str) -> None:
         """Send every socket a close frame (the server goes down); no handler runs for it."""
-        for ws in list(self.sockets):
+        for ws in (*self.sockets, *self.ordinary):
             if not ws._close_sent:
                 ws._close_sent = True
                 ws.ready_state = CLOSING

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio_websocket
 
-from runtime import Actor, App, Context, LimitExceeded, Namespace, Request, Response, WebSocket
+from runtime import Actor, ActorError, App, Context, LimitExceeded, Namespace, Request, Response, WebSocket
 from runtime.testing import start_server
 
 
@@ -44,19 +44,66 @@ class Room(Actor["Env"]):
         return self.log
 
 
+class Ordinary(Actor["Env"]):
+    """Hears its sockets through functions."""
+
+    def __init__(self, ctx: Context, env: Env) -> None:
+        super().__init__(ctx, env)
+        self.log: list[str] = []
+
+    async def fetch(self, request: Request) -> Response:
+        ws = request.web_socket
+        assert ws is not None
+
+        async def on_message(message: str | bytes) -> None:
+            self.log.append(str(message))
+            ws.send(f"{len(self.log)}: {message}")
+
+        async def on_close(code: int, reason: str, was_clean: bool) -> None:
+            self.log.append(f"{code} {reason} {was_clean}")
+
+        self.ctx.accept_ordinary_web_socket(ws, on_message, on_close)
+        with pytest.raises(RuntimeError, match="accepted already"):
+            self.ctx.accept_web_socket(ws)
+        return Response(101)
+
+    async def read(self) -> list[str]:
+        return [*self.log, *(["listed"] if self.ctx.get_web_sockets() else [])]
+
+    async def give_up(self) -> None:
+        self.ctx.abort("enough")
+
+
 class Silent(Room):
     """Answers close frames itself, or never."""
 
     auto_close_reply: ClassVar[bool] = False
 
 
+class Strict(Room):
+    """Takes short messages."""
+
+    message_bytes: ClassVar[int] = 4
+
+    async def web_socket_error(self, ws: WebSocket, error: Exception) -> None:
+        self.log.append(f"listed {len(self.ctx.get_web_sockets())} in the handler")
+
+    async def read(self) -> list[str]:
+        return [*self.log, f"listed {len(self.ctx.get_web_sockets())}"]
+
+
 @attrs.frozen
 class Env:
     rooms: Namespace[Room]
     silent: Namespace[Silent]
+    ordinary: Namespace[Ordinary]
+    strict: Namespace[Strict]
 
 
-app = App(env=Env, routes={"/rooms/{name}": Room, "/silent/{name}": Silent})
+app = App(
+    env=Env,
+    routes={"/rooms/{name}": Room, "/silent/{name}": Silent, "/ordinary/{name}": Ordinary, "/strict/{name}": Strict},
+)
 
 
 async def test_a_handler_over_the_event_timeout_is_cut_off_and_nothing_else(autojump_clock):
@@ -123,3 +170,38 @@ async def test_an_eviction_may_cut_the_sockets(autojump_clock):
         with pytest.raises(trio_websocket.ConnectionClosed):
             await ws.get_message()
         assert await room.read() == []
+
+
+async def test_an_ordinary_socket_keeps_its_instance_in_memory_until_it_closes(autojump_clock):
+    async with start_server(app) as server:
+        actor = server.env.ordinary.get_by_name("a")
+        async with server.connect("/ordinary/a") as ws:
+            await ws.send_message("one")
+            assert await ws.get_message() == "1: one"
+            await trio.sleep(60)
+            assert server.why_awake(actor) == ["1 ordinary WebSockets are open"]
+            await ws.send_message("two")
+            assert await ws.get_message() == "2: two"
+            await ws.aclose(4000, "bye")
+        assert await actor.read() == ["one", "two", "4000 bye True"]
+        assert server.why_awake(actor) == []
+
+
+async def test_an_ordinary_socket_ends_with_its_instance(autojump_clock):
+    async with start_server(app) as server, server.connect("/ordinary/a") as ws:
+        await ws.send_message("one")
+        await ws.get_message()
+        with pytest.raises(ActorError, match="enough"):
+            await server.env.ordinary.get_by_name("a").give_up()
+        with pytest.raises(trio_websocket.ConnectionClosed):
+            await ws.get_message()
+        assert await server.env.ordinary.get_by_name("a").read() == []
+
+
+async def test_a_socket_that_broke_a_limit_is_gone_after_its_error_handler(autojump_clock):
+    async with start_server(app) as server, server.connect("/strict/a") as ws:
+        await ws.send_message("too long for it")
+        with pytest.raises(trio_websocket.ConnectionClosed):
+            await ws.get_message()
+        await trio.sleep(1)
+        assert await server.env.strict.get_by_name("a").read() == ["listed 1 in the handler", "listed 0"]

@@ -87,11 +87,25 @@ class ScriptedNoAlarm(Actor["Env"]):
             return Response(200, text.encode())
         arg = json.loads(request.query_values().get("arg", "{}"))
         ws = request.web_socket
+        if arg.get("regular"):
+            self._accept_ordinary(ws)
+            await perform(self._program.get("upgrade"), self._run(ws, arg=arg))
+            return Response(101)
         self.ctx.accept_web_socket(ws, arg.get("tags", ()))
         if "id" in arg:
             ws.serialize_attachment({"id": arg["id"]})
         await perform(self._program.get("upgrade"), self._run(ws, arg=arg))
         return Response(101)
+
+    def _accept_ordinary(self, ws: WebSocket) -> None:
+        async def on_message(message: str | bytes) -> None:
+            await perform(self._program.get("message"), self._run(ws, msg=message))
+
+        async def on_close(code: int, reason: str, was_clean: bool) -> None:
+            event = {"code": code, "reason": reason, "wasClean": was_clean}
+            self.env.world.log(self.who, "regular-close", event)
+
+        self.ctx.accept_ordinary_web_socket(ws, on_message, on_close)
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         await perform(self._program.get("message"), self._run(ws, msg=message))

@@ -63,10 +63,13 @@ def _get_event_timeout(run: Run) -> Any:
     return None if seconds is None else round(seconds * 1000)
 
 
+async def _unheard(*_: Any) -> None: ...
+
+
 def _accept(run: Run, tags: Any = (), how: str | None = None) -> None:
     ws = run.world.loose_socket(run.ctx)
     if how == "regular-first":
-        run.ctx.accept_ordinary_web_socket(ws)
+        run.ctx.accept_ordinary_web_socket(ws, _unheard, _unheard)
     run.ctx.accept_web_socket(ws, run.value(tags))
 
 

@@ -36,7 +36,6 @@ MISSING = {
     "txn-sync-then-abort": "ctx.storage.kv",
     "bookmarks": "point-in-time recovery",
     "facets": "ctx.facets",
-    "ws-regular-prevents-eviction": "ordinary sockets",
 }
 
 
