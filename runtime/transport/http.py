@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -24,6 +25,8 @@ from runtime.transport.frame_stream import send_response
 SERVER = b"heliograph"
 _OURS = frozenset({"content-length", "transfer-encoding", "date", "server"})
 _BODILESS = frozenset({204, 304})
+_NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.1
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")  # section 5.5
 _ABSOLUTE = re.compile("https?://[^/?]+/", re.IGNORECASE)
 
 
@@ -86,24 +89,24 @@ class HttpConnection:
         Raises:
             RequestError: too large, too slow, or malformed. trio.BrokenResourceError: the client is gone.
         """
-        first_deadline = trio.current_time() + (self._config.head_s if self._fresh else self._config.idle_s)
-        if not self._fed:
-            with trio.CancelScope(deadline=first_deadline) as wait:
-                waiting.add(wait)
+        config = self._config
+        event = None
+        with trio.CancelScope(
+            deadline=trio.current_time() + (config.head_s if self._fresh else config.idle_s)
+        ) as patience:
+            if not self._fed:
+                waiting.add(patience)
                 try:
                     await self._receive()
                 finally:
-                    waiting.discard(wait)
-            if wait.cancelled_caught:
-                if self._fresh and trio.current_time() >= first_deadline:
-                    raise self._late_head()
-                return None
-        deadline = first_deadline if self._fresh else trio.current_time() + self._config.head_s
-        event = None
-        with trio.CancelScope(deadline=deadline) as patience:
+                    waiting.discard(patience)
+            if not self._fresh:
+                patience.deadline = trio.current_time() + config.head_s
             event = await self._next_event()
         if patience.cancelled_caught:
-            raise self._late_head()
+            if trio.current_time() >= patience.deadline and (self._fresh or self._fed):
+                raise self._late_head()
+            return None
         if isinstance(event, h11.ConnectionClosed):
             return None
         assert isinstance(event, h11.Request), event
@@ -186,17 +189,18 @@ class HttpConnection:
         Raises:
             ValueError: a header that HTTP cannot carry.
         """
-        try:
-            answer = h11.InformationalResponse(status_code=101, headers=self._headers(headers), reason=_reason(101))
-        except h11.LocalProtocolError as error:
-            raise ValueError(f"the response cannot be sent: {error}") from error
-        return self._protocol.send(answer), self._protocol.trailing_data[0]
+        lines = [b"HTTP/1.1 101 Switching Protocols"]
+        for name, value in self._headers(headers):
+            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+                raise ValueError(f"the response cannot be sent: the header {name!r}: {value!r}")
+            lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join([*lines, b"", b""]), self._protocol.trailing_data[0]
 
     def _headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items() if name not in _OURS
         ]
-        return [(b"server", SERVER), (b"date", formatdate(self._now(), usegmt=True).encode()), *encoded]
+        return [(b"server", SERVER), (b"date", _date(int(self._now()))), *encoded]
 
     def _check_head(self, event: h11.Request) -> Head:
         config = self._config
@@ -275,6 +279,11 @@ def _join_headers(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 def _reason(status: int) -> bytes:

@@ -1,5 +1,6 @@
 """HTTP as a client sees it: bounds, deadlines, keep-alive, and what an error tells."""
 
+import h11
 import pytest
 import trio
 from hypothesis import given
@@ -347,3 +348,33 @@ def test_any_chunking_gives_the_same_requests(data, size):
     assert trio.run(parse, chunks, clock=clock) == trio.run(
         parse, [data], clock=trio.testing.MockClock(autojump_threshold=0)
     )
+
+
+@given(
+    st.dictionaries(
+        st.text(st.characters(max_codepoint=0x17F), max_size=8) | st.sampled_from(["x-a", "sec-websocket-protocol"]),
+        st.text(st.characters(max_codepoint=0x17F), max_size=12),
+        max_size=3,
+    )
+)
+def test_the_answer_to_an_upgrade_is_what_h11_would_send_or_refused_where_h11_refuses(headers):
+    http = HttpConnection(memory_stream_pair()[0], config=TransportConfig(), now=lambda: 1_700_000_000.25)
+    try:
+        answer, _ = http.switch(headers)
+    except ValueError:
+        if any(char in "\x7f" or char < " " for value in headers.values() for char in value):
+            return  # h11 lets some control characters through
+        with pytest.raises((h11.LocalProtocolError, UnicodeEncodeError)):
+            encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+            h11.InformationalResponse(status_code=101, headers=encoded)
+        return
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="GET", target="/", headers=[("host", "a"), ("upgrade", "x")]))
+    client.send(h11.EndOfMessage())
+    client.receive_data(answer)
+    event = client.next_event()
+    assert event.status_code == 101
+    assert [pair for pair in event.headers if pair[0] not in (b"date", b"server")] == [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
+    ]
+    assert (b"date", b"Tue, 14 Nov 2023 22:13:20 GMT") in event.headers
