@@ -166,7 +166,8 @@ def test_the_reference_names_every_key_with_its_default():
         assert row is not None, key
         if isinstance(default, bool | int | float | str):
             shown = row[1].strip().strip('`"').replace(",", "")
-            assert shown == str(default).lower() if isinstance(default, bool | str) else float(shown) == default, key
+            written = str(default).lower() if isinstance(default, bool) else default
+            assert shown == written if isinstance(default, bool | str) else float(shown) == default, key
 
 
 @pytest.mark.real
