@@ -24,6 +24,7 @@ from actors.client.websocket import websocket_connect
 from actors.filters import Filter
 from actors.protocol import events as happened
 from actors.protocol.client import ClientMachine
+from actors.protocol.codes import close_name
 from actors.protocol.cursor import Cursor, Last, Since
 from actors.protocol.messages import ClientInfo, OnGap
 from actors.signals import Draft
@@ -412,7 +413,7 @@ class SignalClient:
             raise self._failure
 
     def _over(self, state: happened.ClientState) -> None:
-        reason = state.reason or ("the client's block has ended" if not state.terminal else "no reason was given")
+        reason = state.reason or ("the client's block has ended" if not state.terminal else close_name(state.code))
         self._failure = ClientClosed(state.code, reason)
         if state.terminal:  # behind what has arrived and still waits for the application
             self._hand_over([(sub, self._failure) for sub in self._subs.values()])

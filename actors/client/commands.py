@@ -23,6 +23,7 @@ from actors.client.websocket import websocket_connect
 from actors.filters import InvalidFilter
 from actors.protocol import events as happened
 from actors.protocol import ijson
+from actors.protocol.codes import close_name
 from actors.protocol.cursor import Cursor, InvalidCursor, Last, Since
 from actors.signals import Draft, InvalidSignal, Signal
 
@@ -147,7 +148,9 @@ async def _report(events: Any) -> None:
     async for event in events:
         match event:
             case happened.ClientState(state="reconnecting", delay_ms=delay_ms, code=code, reason=reason):
-                why = reason or (f"closed with {code}" if code is not None else "connection lost")
+                why = reason or (
+                    "connection lost" if code in (None, 1006) else f"closed with {code} {close_name(code)}"
+                )
                 _say(f"{why}; trying again in {(delay_ms or 0) / 1000:.1f} s")
             case happened.ClientState(state="connected", resumed=resumed):
                 _say("connected again" if resumed else "connected")

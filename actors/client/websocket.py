@@ -101,7 +101,7 @@ class _WebSocketTransport:
 
 def _ended(closed: ConnectionClosed) -> TransportClosed:
     reason = closed.reason
-    return TransportClosed() if reason is None else TransportClosed(reason.code, reason.reason or reason.name)
+    return TransportClosed() if reason is None else TransportClosed(reason.code, reason.reason or "")
 
 
 def _refused(address: Address, rejected: BaseException) -> TransportClosed:
