@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -13,6 +13,7 @@ from actors.ingest.schedule import InvalidSchedule, Missed, Schedule
 from actors.ingest.source import InvalidOptions, World
 from actors.protocol.limits import Limits
 from actors.signals import is_name
+from runtime import Secret
 
 SHARDS_MAX = 64
 TOKEN_CHARACTERS_MIN = 16
@@ -72,8 +73,9 @@ class ConnectionSettings:
         return (2 * self.ping_ms + self.dead_ms) / 1000
 
 
-def _check_tokens(_: Any, __: attrs.Attribute[Any], tokens: Sequence[str]) -> None:
-    for position, token in enumerate(tokens):
+def _check_tokens(_: Any, __: attrs.Attribute[Any], tokens: Sequence[Secret]) -> None:
+    for position, secret in enumerate(tokens):
+        token = secret.value
         if len(token) < TOKEN_CHARACTERS_MIN or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError(
                 f"token {position + 1} has {len(token)} characters; must be at least {TOKEN_CHARACTERS_MIN} "
@@ -85,7 +87,7 @@ def _check_tokens(_: Any, __: attrs.Attribute[Any], tokens: Sequence[str]) -> No
 class AuthSettings:
     """Table `[auth]`: the secrets that let a client in; with none, everybody who can connect may."""
 
-    tokens: tuple[str, ...] = attrs.field(default=(), validator=_check_tokens, repr=False)
+    tokens: tuple[Secret, ...] = attrs.field(default=(), validator=_check_tokens)
 
     def accepts(self, presented: str | None) -> bool:
         """Whether this token lets its bearer in, compared in constant time."""
@@ -93,7 +95,7 @@ class AuthSettings:
             return True
         seen = (presented or "").encode("utf-8", "surrogatepass")
         # No short cut: how long this takes tells nothing about which secret was nearly right.
-        return sum([hmac.compare_digest(seen, token.encode()) for token in self.tokens]) > 0
+        return sum([hmac.compare_digest(seen, token.value.encode()) for token in self.tokens]) > 0
 
 
 def _check_source_name(_: Any, __: attrs.Attribute[Any], name: str) -> None:
@@ -196,6 +198,8 @@ class Settings:
         sources_enabled: False asks no source (`--no-sources`).
         test_routes: adds the echo WebSocket at `/_test/echo` (`--test-routes`).
     """
+
+    authentication_key: ClassVar[str] = "auth.tokens"
 
     stream: StreamSettings = StreamSettings()
     limits: Limits = attrs.field(default=Limits(), validator=_check_limits)

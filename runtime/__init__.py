@@ -21,6 +21,8 @@ from runtime.namespace.namespace import Namespace
 from runtime.namespace.references import Reference, RpcTarget
 from runtime.storage.durable import durable
 from runtime.storage.storage import Storage
+from runtime.storage.transaction import Transaction
+from runtime.tables import Secret
 
 __all__ = [
     "Actor",
@@ -40,10 +42,12 @@ __all__ = [
     "Request",
     "Response",
     "RpcTarget",
+    "Secret",
     "Spawned",
     "Storage",
     "StorageFailed",
     "Timeout",
+    "Transaction",
     "UnknownMethod",
     "UnknownNamespace",
     "WebSocket",

@@ -20,7 +20,7 @@ from actors.protocol.limits import Limits
 from actors.settings import AuthSettings, Settings, StreamSettings
 from actors.signals import Draft
 from actors.stream import STREAM
-from runtime import ActorError
+from runtime import ActorError, Secret
 from runtime.testing import RunningServer, start_server
 
 QUIET = Settings(sources_enabled=False)
@@ -344,7 +344,7 @@ async def test_limits_of_rates_and_counts_apply_to_users(autojump_clock: Any, pe
     settings_ = Settings(
         sources_enabled=False,
         shards=1,
-        auth=AuthSettings(tokens=(TOKEN,)),
+        auth=AuthSettings(tokens=(Secret(TOKEN),)),
         limits=Limits(rate_burst=3, connections_per_user=2, handshakes_burst=3),
     )
     hello = {"token": TOKEN}
@@ -365,7 +365,7 @@ async def test_limits_of_rates_and_counts_apply_to_users(autojump_clock: Any, pe
 
 async def test_handshakes_of_one_user_are_limited(autojump_clock: Any, peer: Any) -> None:
     settings_ = Settings(
-        sources_enabled=False, shards=1, auth=AuthSettings(tokens=(TOKEN,)), limits=Limits(handshakes_burst=2)
+        sources_enabled=False, shards=1, auth=AuthSettings(tokens=(Secret(TOKEN),)), limits=Limits(handshakes_burst=2)
     )
     async with start_server(app, settings=settings_) as server:
         headers = {

@@ -11,6 +11,7 @@ import trio_websocket
 from actors.app import app
 from actors.settings import AuthSettings, Settings
 from actors.stream import STREAM
+from runtime import Secret
 from runtime.testing import RunningServer, start_server
 
 QUIET = Settings(sources_enabled=False)
@@ -129,7 +130,7 @@ async def test_subprotocols(autojump_clock: Any, peer: Any) -> None:
 
 
 async def test_with_tokens_nobody_comes_in_without_one(autojump_clock: Any, peer: Any) -> None:
-    settings = Settings(sources_enabled=False, auth=AuthSettings(tokens=(TOKEN,)))
+    settings = Settings(sources_enabled=False, auth=AuthSettings(tokens=(Secret(TOKEN),)))
     async with start_server(app, settings=settings) as server:
         assert (await server.request("POST", "/v1/signals", json_body=signal())).status == 401
         assert (await server.request("GET", "/v1/sources")).status == 401
@@ -169,7 +170,7 @@ def test_settings_say_what_is_wrong() -> None:
     with pytest.raises(ValueError, match="must be 1 to 64"):
         Settings(shards=0)
     with pytest.raises(ValueError, match="at least 16"):
-        AuthSettings(tokens=("short",))
+        AuthSettings(tokens=(Secret("short"),))
     assert not Settings().authenticated()
-    assert Settings(auth=AuthSettings(tokens=(TOKEN,))).authenticated()
-    assert TOKEN not in repr(Settings(auth=AuthSettings(tokens=(TOKEN,))))
+    assert Settings(auth=AuthSettings(tokens=(Secret(TOKEN),))).authenticated()
+    assert TOKEN not in repr(Settings(auth=AuthSettings(tokens=(Secret(TOKEN),))))
