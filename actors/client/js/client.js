@@ -441,9 +441,10 @@ export class Connection {
     if (!this.#counts(feed, message)) return;
     const b = offset(message.b);
     if (message.t === "gap") {
-      if (b <= feed.c) return;
+      const a = feed.c;
+      if (b <= a) return;
       feed.c = b;
-      this.#tell("gap", { s: feed.s, epoch: feed.epoch, a: offset(message.a), b, reason: message.reason });
+      this.#tell("gap", { s: feed.s, epoch: feed.epoch, a, b, reason: message.reason });
     } else if (feed.state === "catchup") {
       if (b !== feed.c) return this.#loss(feed, b);
       Object.assign(feed, { state: "live", g: message.g ?? feed.g });
