@@ -9,14 +9,15 @@ from pathlib import Path
 
 import click
 
-from bench import call, connect, fanout, latency, memory, service, storage, stuck
+from bench import call, connect, fairness, fanout, latency, memory, scale, service, storage, storm, stuck, wake
 from bench.machine import machine_facts, pick_cores
 from bench.measure import BenchError, Measure, Sample, Setting, in_turn, judge
 from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, read_report, write_report
 
 FOLDER = Path(__file__).parent
 MEASURES = {
-    module.MEASURE.name: module.MEASURE for module in (fanout, latency, stuck, service, connect, memory, call, storage)
+    module.MEASURE.name: module.MEASURE
+    for module in (fanout, latency, stuck, service, connect, memory, call, storage, wake, storm, scale, fairness)
 }
 
 

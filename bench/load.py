@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import attrs
@@ -16,7 +19,7 @@ from bench.measure import BenchError, Setting
 from bench.servers import Running
 
 EVERYTHING: object = {"types": ["bench.>"]}
-SPARE_S = 120.0
+SPARE_S = 60.0
 
 
 @attrs.frozen
@@ -123,6 +126,9 @@ class Load:
         size: bytes of a signal's data.
         stuck: how many of the subscribers stop reading.
         settle_s: rest before the server's memory is read.
+        warmup_s: how long signals at the beginning of a phase do not count.
+        connecting: handshakes under way at once.
+        connect_s: how long all of them may take.
         drain_s: how long the last signals may take.
     """
 
@@ -133,6 +139,9 @@ class Load:
     size: int = 80
     stuck: int = 0
     settle_s: float = 0.5
+    warmup_s: float = 0.5
+    connecting: int = 128
+    connect_s: float = 60.0
     drain_s: float = 10.0
 
 
@@ -142,17 +151,89 @@ def run_load(load: Load, server: Running, setting: Setting) -> Result:
     Raises:
         BenchError: it is not there, or what it met made a measurement impossible.
     """
+    with loading(load, server, setting) as client:
+        return client.result()
+
+
+@attrs.define(eq=False)
+class LoadClient:
+    """A load client at work.
+
+    Attributes:
+        process: it. longest_s: what it may take.
+    """
+
+    process: subprocess.Popen[str]
+    longest_s: float
+
+    def wait_connected(self, count: int) -> None:
+        """Until it has opened so many connections, though the last ones may be in their handshake.
+
+        Raises:
+            BenchError: it has ended.
+        """
+        folder = Path(f"/proc/{self.process.pid}/fd")
+        while self.process.poll() is None and sum(1 for _ in folder.iterdir()) < count:
+            time.sleep(0.05)
+        if self.process.poll() is not None:
+            self.result()
+
+    def wait_phase(self, begun: int) -> None:
+        """Until its phase of this number, from 0, begins.
+
+        Raises:
+            BenchError: it has ended.
+        """
+        assert self.process.stdout is not None
+        while self._phases_begun() <= begun:
+            piece = os.read(self.process.stdout.fileno(), 65_536)
+            if not piece:
+                self.result()
+            self._seen += piece.decode()
+
+    def result(self) -> Result:
+        """What it saw, once it has ended.
+
+        Raises:
+            BenchError: it did not end in time, or what it met made a measurement impossible.
+        """
+        try:
+            rest, complaint = self.process.communicate(timeout=self.longest_s)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"the load client did not end within {self.longest_s:g} s") from None
+        if self.process.returncode != 0:
+            raise BenchError(f"the load client stopped: {complaint.strip() or f'status {self.process.returncode}'}")
+        return cattrs.structure(json.loads(self._seen + rest), Result)
+
+    _seen: str = attrs.field(default="", init=False)
+
+    def _phases_begun(self) -> int:
+        _, found, phases = self._seen.partition('"phases":[')
+        return phases.count('"mode"') + 1 if found else 0
+
+
+@contextlib.contextmanager
+def loading(load: Load, server: Running, setting: Setting) -> Generator[LoadClient]:
+    """Starts a load client, pinned to the load core, and ends it at the latest at the end.
+
+    Raises:
+        BenchError: it is not there.
+    """
     program = compile_program("wsload", setting.build)
     with tempfile.TemporaryDirectory(dir=setting.build, prefix="load-") as folder:
-        command = [str(program), *_arguments(load, server, setting, Path(folder))]
+        process = subprocess.Popen(
+            [str(program), *_arguments(load, server, setting, Path(folder))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         seconds = sum(float(phase.split(":")[2]) + load.drain_s for phase in load.phases)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + SPARE_S, check=False)
-        except subprocess.TimeoutExpired:
-            raise BenchError(f"the load client did not end within {seconds + SPARE_S:g} s") from None
-    if done.returncode != 0:
-        raise BenchError(f"the load client stopped: {done.stderr.strip() or f'status {done.returncode}'}")
-    return cattrs.structure(json.loads(done.stdout), Result)
+            yield LoadClient(process, load.connect_s + load.settle_s + seconds + SPARE_S)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
 
 
 def _arguments(load: Load, server: Running, setting: Setting, folder: Path) -> Sequence[str]:
@@ -166,6 +247,9 @@ def _arguments(load: Load, server: Running, setting: Setting, folder: Path) -> S
         "--size": load.size,
         "--stuck": load.stuck,
         "--settle-s": load.settle_s,
+        "--warmup-s": load.warmup_s,
+        "--connecting": load.connecting,
+        "--connect-s": load.connect_s,
         "--drain-s": load.drain_s,
         "--path": dialect.path,
         "--publish-path": dialect.publish_path,

@@ -265,6 +265,7 @@ int main(int count, char **arguments) {
     if (options.phase_count) client_connect_publisher();
     for (int i = 0; i < options.phase_count; i++) {
         if (i > 0) putchar(',');
+        fflush(stdout); /* whoever reads it knows that this phase begins */
         if (!run_phase(&options.phases[i])) break;
     }
     printf("],");
