@@ -7,6 +7,7 @@ import math
 import re
 import ssl
 from collections.abc import Mapping
+from contextlib import aclosing
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -152,12 +153,13 @@ class Getter:
 
     async def _read(self, response: httpx.Response, most: int, *, cut: bool = False) -> bytes:
         body = bytearray()
-        async for chunk in response.aiter_bytes(65_536):
-            body += chunk
-            if len(body) > most:
-                if cut:
-                    break
-                raise SourceFailed(f"{self._shown} sent more than {most:,} bytes; raise options.body_bytes")
+        async with aclosing(response.aiter_bytes(65_536)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > most:
+                    if cut:
+                        break
+                    raise SourceFailed(f"{self._shown} sent more than {most:,} bytes; raise options.body_bytes")
         return bytes(body)
 
 
