@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -44,18 +45,6 @@ class Filter:
 
         Raises: InvalidFilter, with `at` = JSON Pointer to the offending part.
         """
-        return cls._built(value, bounded=True)
-
-    @classmethod
-    def from_canonical(cls, text: str) -> Filter:
-        """The filter whose canonical form this is.
-
-        The limits were applied to what the client sent; flattening may have joined more children than that.
-        """
-        return cls._built(ijson.parse(text), bounded=False)
-
-    @classmethod
-    def _built(cls, value: object, *, bounded: bool) -> Filter:
         if not isinstance(value, dict):
             raise InvalidFilter("a filter is an object with types, entities and where, each optional", at="")
         parts = cast("dict[str, object]", value)
@@ -70,16 +59,26 @@ class Filter:
         if entities:
             tree["entities"] = entities
         if "where" in parts:
-            tree["where"] = canonical_where(parts["where"], bounded=bounded)
+            tree["where"] = canonical_where(parts["where"])
         text = ijson.canonical(tree)
         if len(text.encode()) > CANONICAL_BYTES:
             raise InvalidFilter(f"canonical form of {len(text.encode()):,} bytes; at most {CANONICAL_BYTES:,}", at="")
+        return cls._compiled(text, ijson.dump(parts), tree)
+
+    @classmethod
+    def from_canonical(cls, text: str) -> Filter:
+        """The filter whose canonical form this is; it must be one that `parse` made, nothing is checked again."""
+        tree = json.loads(text)
+        return cls._compiled(text, text, tree)
+
+    @classmethod
+    def _compiled(cls, canonical: str, source: str, tree: Mapping[str, Any]) -> Filter:
         return cls(
-            text,
-            ijson.dump(parts),
+            canonical,
+            source,
             "where" in tree,
-            compile_patterns(types),
-            compile_patterns(entities),
+            compile_patterns(tree.get("types", [])),
+            compile_patterns(tree.get("entities", [])),
             compile_where(tree["where"]) if "where" in tree else None,
         )
 

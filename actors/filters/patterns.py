@@ -12,6 +12,8 @@ _NAME_TOKENS = 8
 _NAME_BYTES = 128
 _TOKEN = re.compile(r"[A-Za-z0-9_\-:@]{1,64}\*?|\*")
 
+_WILDCARD = re.compile(r"[*>]")
+
 _ANY_ONE = "*"
 _ANY_REST = ">"
 
@@ -45,12 +47,54 @@ def compile_patterns(patterns: list[str]) -> NameTest | None:
     return lambda name: wanted(name) and not excluded(name)
 
 
+def literal_prefix(pattern: str) -> tuple[str, str]:
+    """What every name begins with that the (positive) pattern lets pass, and the rest, from its first wildcard on."""
+    wildcard = _WILDCARD.search(pattern)
+    at = len(pattern) if wildcard is None else wildcard.start()
+    return pattern[:at], pattern[at:]
+
+
 def _compiled(patterns: list[str]) -> NameTest | None:
-    if not patterns:
-        return None
-    if not any(mark in pattern for pattern in patterns for mark in "*>"):
-        return frozenset(patterns).__contains__
-    return re.compile("|".join(map(_expression, patterns))).fullmatch
+    exact: list[str] = []
+    beginnings: list[str] = []
+    tests: list[NameTest] = []
+    expressions: list[str] = []
+    for pattern in patterns:
+        literal, rest = literal_prefix(pattern)
+        if not rest:
+            exact.append(literal)
+        elif rest == _ANY_REST:
+            beginnings.append(literal)
+        elif rest == _ANY_ONE:
+            tests.append(_last_token_test(literal))
+        else:
+            expressions.append(_expression(pattern))
+    # A regular expression takes 100 µs to compile and is the slowest to run: it is left to wildcards further inside.
+    if exact:
+        tests.append(frozenset(exact).__contains__)
+    if beginnings:
+        tests.append(_beginning_test(tuple(beginnings)))
+    if expressions:
+        tests.append(re.compile("|".join(expressions)).fullmatch)
+    return tests[0] if len(tests) == 1 else _any_test(tests) if tests else None
+
+
+def _any_test(tests: list[NameTest]) -> NameTest:
+    def test(name: str) -> bool:
+        for one in tests:  # noqa: SIM110 - a generator would cost more than the tests
+            if one(name):
+                return True
+        return False
+
+    return test
+
+
+def _beginning_test(beginnings: tuple[str, ...]) -> NameTest:
+    return lambda name: name.startswith(beginnings)
+
+
+def _last_token_test(beginning: str) -> NameTest:
+    return lambda name: name.startswith(beginning) and name.find(".", len(beginning)) < 0
 
 
 def _expression(pattern: str) -> str:

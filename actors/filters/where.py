@@ -17,9 +17,9 @@ from actors.protocol import ijson
 
 Tree = dict[str, Any]
 Test = Callable[[Mapping[str, Any]], bool]
-_Read = Callable[[Mapping[str, Any]], Any]
+Read = Callable[[Mapping[str, Any]], Any]
 
-_MISSING = object()
+MISSING = object()
 _ORDER = {"gt": gt, "gte": ge, "lt": lt, "lte": le}
 OPERATORS = (
     "eq",
@@ -39,16 +39,14 @@ _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
-def canonical_where(value: object, *, bounded: bool = True) -> Tree:
+def canonical_where(value: object) -> Tree:
     """The checked tree: equal `all`/`any` flattened, single children unwrapped, children sorted and unique.
 
-    Args:
-        value: the parsed JSON of `where`.
-        bounded: apply the limits on nodes, depth and children, which a canonical form may exceed.
+    Flattening may join more children than the limits allow a client to send.
 
     Raises: InvalidFilter.
     """
-    return _Checker(bounded=bounded).node(value, "/where", 1)
+    return _Checker().node(value, "/where", 1)
 
 
 def compile_where(tree: Tree) -> Test:
@@ -60,7 +58,7 @@ def compile_where(tree: Tree) -> Test:
     if "not" in tree:
         inner = compile_where(tree["not"])
         return lambda signal: not inner(signal)
-    return _compile_leaf(_compile_pointer(tree["f"]), tree["op"], tree.get("v"))
+    return _compile_leaf(compile_pointer(tree["f"]), tree["op"], tree.get("v"))
 
 
 def equal(x: object, v: object) -> bool:
@@ -82,7 +80,6 @@ def equal(x: object, v: object) -> bool:
 class _Checker:
     """One pass over a tree: it counts nodes and hands back the canonical form."""
 
-    bounded: bool
     nodes: int = 0
 
     def node(self, value: object, at: str, depth: int) -> Tree:
@@ -90,9 +87,9 @@ class _Checker:
             raise InvalidFilter("a condition is an object: all, any, not, or f with op and v", at=at)
         tree = cast("Tree", value)
         self.nodes += 1
-        if self.bounded and self.nodes > NODES:
+        if self.nodes > NODES:
             raise InvalidFilter(f"more than {NODES} nodes", at=at)
-        if self.bounded and depth > DEPTH:
+        if depth > DEPTH:
             raise InvalidFilter(f"nested deeper than {DEPTH}", at=at)
         for joint in ("all", "any"):
             if joint in tree:
@@ -105,7 +102,7 @@ class _Checker:
 
     def _joined(self, joint: str, value: object, at: str, depth: int) -> Tree:
         children = cast("list[object]", list(value)) if isinstance(value, list | tuple) else None
-        if children is None or not children or (self.bounded and len(children) > CHILDREN):
+        if children is None or not children or len(children) > CHILDREN:
             seen = "not an array" if children is None else f"{len(children)} children"
             raise InvalidFilter(f"{seen}; {joint} is an array of 1–{CHILDREN} conditions", at=at)
         unique: dict[str, Tree] = {}
@@ -208,8 +205,8 @@ def _compile_any(tests: list[Test]) -> Test:
     return test
 
 
-def _compile_pointer(pointer: str) -> _Read:
-    """A reader of the value at a JSON Pointer (RFC 6901), or `_MISSING`."""
+def compile_pointer(pointer: str) -> Read:
+    """A reader of the value at a JSON Pointer (RFC 6901), or `MISSING`."""
     tokens = [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
     steps = [(token, int(token) if _INDEX.fullmatch(token) else -1) for token in tokens]
 
@@ -218,29 +215,29 @@ def _compile_pointer(pointer: str) -> _Read:
         for key, index in steps:
             if isinstance(value, dict):
                 if key not in value:
-                    return _MISSING
+                    return MISSING
                 value = value[key]
             elif isinstance(value, list) and 0 <= index < len(value):
                 value = value[index]
             else:
-                return _MISSING
+                return MISSING
         return value
 
     return read
 
 
-def _compile_leaf(read: _Read, operator: str, v: Any) -> Test:
+def _compile_leaf(read: Read, operator: str, v: Any) -> Test:
     match operator:
         case "eq":
-            return lambda signal: (x := read(signal)) is not _MISSING and equal(x, v)
+            return lambda signal: (x := read(signal)) is not MISSING and equal(x, v)
         case "ne":
-            return lambda signal: (x := read(signal)) is _MISSING or not equal(x, v)
+            return lambda signal: (x := read(signal)) is MISSING or not equal(x, v)
         case "in":
-            return lambda signal: (x := read(signal)) is not _MISSING and any(equal(x, member) for member in v)
+            return lambda signal: (x := read(signal)) is not MISSING and any(equal(x, member) for member in v)
         case "nin":
-            return lambda signal: (x := read(signal)) is _MISSING or not any(equal(x, member) for member in v)
+            return lambda signal: (x := read(signal)) is MISSING or not any(equal(x, member) for member in v)
         case "exists":
-            return lambda signal: read(signal) is not _MISSING
+            return lambda signal: read(signal) is not MISSING
         case "gt" | "gte" | "lt" | "lte":
             compare = _ORDER[operator]
             return _never if not _is_number(v) else lambda signal: _is_number(x := read(signal)) and compare(x, v)

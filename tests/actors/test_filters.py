@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import actors.protocol
 from actors.filters import Filter, InvalidFilter
+from actors.filters.index import FilterIndex
 
 VECTORS = json.loads((Path(actors.protocol.__file__).parent / "vectors" / "filters.json").read_text())
 
@@ -33,7 +34,7 @@ def test_the_canonical_form_matches_the_same(case):
 def test_canonical(case):
     found = Filter.parse(case["filter"])
     assert found.canonical == case["text"]
-    assert Filter.from_canonical(case["text"]).canonical == case["text"]
+    assert Filter.parse(json.loads(case["text"])).canonical == case["text"]
 
 
 @by_name("errors")
@@ -246,8 +247,9 @@ def test_conditions_agree_with_the_naive_reading_and_so_do_their_canonical_forms
     signal = {"o": 1, "id": "x", "type": "a", "entity": "b", "ts": 0, "data": data}
     found = Filter.parse({"where": tree})
     assert found.matches(signal) is naive_where(tree, signal)
+    assert Filter.parse(json.loads(found.canonical)).canonical == found.canonical
     again = Filter.from_canonical(found.canonical)
-    assert again.canonical == found.canonical
+    assert again == found
     assert again.matches(signal) is naive_where(tree, signal)
 
 
@@ -256,3 +258,70 @@ def test_the_order_and_repetition_of_children_do_not_matter(children, random):
     shuffled = [*children, random.choice(children)]
     random.shuffle(shuffled)
     assert Filter.parse({"where": {"all": children}}) == Filter.parse({"where": {"all": shuffled}})
+
+
+# --- the index --------------------------------------------------------------------------------------------
+
+pattern_lists = st.lists(patterns(), min_size=1, max_size=3)
+filters = st.fixed_dictionaries({}, optional={"types": pattern_lists, "entities": pattern_lists, "where": trees})
+signals = st.builds(
+    lambda type_, entity, data: {"o": 1, "id": "x", "type": type_, "entity": entity, "ts": 0, "data": data},
+    names,
+    names,
+    values,
+)
+
+
+def candidates(index, signal):
+    return list(index.candidates(signal["type"], signal["entity"], lambda: signal))
+
+
+@given(st.lists(filters, max_size=12), st.sets(st.integers(0, 11)), st.lists(signals, min_size=1, max_size=4))
+def test_the_index_never_misses_a_filter_and_forgets_what_was_removed(wanted, removed, seen):
+    index = FilterIndex()
+    parsed = dict(enumerate(map(Filter.parse, wanted)))
+    for number, one in parsed.items():
+        index.add(number, one.canonical)
+    for number in removed & parsed.keys():
+        index.remove(number)
+        del parsed[number]
+    for signal in seen:
+        found = candidates(index, signal)
+        assert len(found) == len(set(found))
+        assert set(found) <= parsed.keys()
+        assert {number for number, one in parsed.items() if one.matches(signal)} <= set(found)
+    for number in parsed:
+        index.remove(number)
+    assert len(index) == 0
+    assert all(not candidates(index, signal) for signal in seen)
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        lambda n: {"types": [f"price.t{n}"]},
+        lambda n: {"types": [f"price.t{n}", f"price.u{n}.*"]},
+        lambda n: {"types": [f"price.t{n}.>"], "entities": [">"]},
+        lambda n: {"types": ["price.>"], "entities": [f"btc-{n:03}*", "!btc-0"]},
+        lambda n: {"types": ["price.>"], "where": {"f": "/data/user", "op": "eq", "v": n}},
+        lambda n: {
+            "entities": ["btc-1"],
+            "where": {
+                "all": [{"f": "/data/p", "op": "gt", "v": 5}, {"f": "/tags/u", "op": "in", "v": [f"u{n}", f"u{n + 1}"]}]
+            },
+        },
+        lambda n: {"where": {"any": [{"f": "/data/user", "op": "eq", "v": n}, {"f": "/type", "op": "eq", "v": "x"}]}},
+        lambda n: {"types": [f"price.t{n % 30}"], "entities": [f"btc-{n // 30}"]},
+    ],
+)
+def test_of_many_distinct_filters_few_are_candidates(one):
+    index = FilterIndex()
+    for n in range(900):
+        index.add(n, Filter.parse(one(n)).canonical)
+    signal = {
+        "type": "price.t7",
+        "entity": "btc-1",
+        "data": {"user": 7, "p": 6},
+        "tags": {"u": "u7"},
+    }
+    assert len(candidates(index, signal)) <= 32
