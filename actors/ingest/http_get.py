@@ -11,6 +11,7 @@ from contextlib import aclosing
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
+from typing import Any
 
 import attrs
 import httpx
@@ -153,7 +154,8 @@ class Getter:
 
     async def _read(self, response: httpx.Response, most: int, *, cut: bool = False) -> bytes:
         body = bytearray()
-        async with aclosing(response.aiter_bytes(65_536)) as chunks:
+        chunks: Any = response.aiter_bytes(65_536)  # a generator, though its type does not say so
+        async with aclosing(chunks):
             async for chunk in chunks:
                 body += chunk
                 if len(body) > most:

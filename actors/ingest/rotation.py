@@ -28,33 +28,43 @@ class Mark:
 
     Attributes:
         written_ns: when it was last written, as far as it was read.
-        length, digest: of its first bytes, at most 1,024 and never more than were read.
+        length, digest: of its first bytes, at most 1,024 and never more than were read. Before anything was read it
+            is the mark of the file before this one, with no length.
     """
 
     device: int
     inode: int
     written_ns: int
-    length: int
-    digest: str
+    length: int = 0
+    digest: str = ""
+
+    @classmethod
+    def of_none(cls, written_ns: int) -> Mark:
+        """Before a first file; what was last written until then is not looked at."""
+        return cls(device=-1, inode=-1, written_ns=written_ns)
 
     @property
-    def identity(self) -> tuple[int, int]:
-        """What the system knows it by."""
-        return (self.device, self.inode)
+    def ended(self) -> Mark:
+        """The mark of whatever comes after this file."""
+        return attrs.evolve(self, length=0, digest="")
 
+    @classmethod
+    def of(cls, file: BinaryIO, content: bytes) -> Mark:
+        """The mark of an open file that began with this content when it was read."""
+        stat = os.fstat(file.fileno())
+        known = content[:MARK_BYTES]
+        return cls(
+            device=stat.st_dev,
+            inode=stat.st_ino,
+            written_ns=stat.st_mtime_ns,
+            length=len(known),
+            digest=_digest(known),
+        )
 
-def mark(file: BinaryIO, upto: int) -> Mark:
-    """The mark of an open file of which the first `upto` bytes were read. Moves its position."""
-    length = min(upto, MARK_BYTES)
-    stat = os.fstat(file.fileno())
-    file.seek(0)
-    return Mark(
-        device=stat.st_dev,
-        inode=stat.st_ino,
-        written_ns=stat.st_mtime_ns,
-        length=length,
-        digest=_digest(file.read(length)),
-    )
+    def fits(self, file: BinaryIO, offset: int) -> bool:
+        """Whether this open file begins so, and has as many bytes. Moves its position."""
+        file.seek(0)
+        return os.fstat(file.fileno()).st_size >= offset and _digest(file.read(self.length)) == self.digest
 
 
 @attrs.frozen(kw_only=True)
@@ -64,12 +74,6 @@ class Name:
     path: Path
     identity: tuple[int, int]
     written_ns: int
-
-    @property
-    def start(self) -> Mark:
-        """The mark of the file when nothing of it was read."""
-        device, inode = self.identity
-        return Mark(device=device, inode=inode, written_ns=0, length=0, digest=_digest(b""))
 
 
 @attrs.frozen
@@ -89,7 +93,7 @@ class Rotation:
         before = self._list()
         for _ in range(LISTINGS):
             now = self._list()
-            if [(name.path, name.identity) for name in now] == [(name.path, name.identity) for name in before]:
+            if places(now) == places(before):
                 return now
             before = now
         raise BeingRotated(16, "is being rotated again and again", str(self.path))
@@ -99,25 +103,35 @@ class Rotation:
 
         Raises: OSError, BeingRotated.
         """
-        # The same inode first: only when it begins otherwise was it truncated, and its content is in a copy.
-        same = [name for name in names if name.identity == sought.identity]
-        copies = [name for name in names if name.identity != sought.identity] if sought.length else []
-        for name in (*same, *copies):
+        identity = (sought.device, sought.inode)
+        if not sought.length:
+            # Nothing of it was read, so it cannot be told from others by its content; but by its time.
+            files = [name] if (name := self.following(names, sought)) is not None else []
+        else:
+            # The same inode first: only when it begins otherwise was it truncated, and its content is in a copy.
+            files = sorted(names, key=lambda name: name.identity != identity)
+        for name in files:
             try:
                 file = name.path.open("rb")
             except FileNotFoundError:
                 raise BeingRotated(16, "is being rotated", str(name.path)) from None
-            if _is(file, sought, offset):
-                stat = os.fstat(file.fileno())
-                if (stat.st_dev, stat.st_ino) == name.identity:
-                    return name, file
+            stat = os.fstat(file.fileno())
+            if (stat.st_dev, stat.st_ino) != name.identity:
+                file.close()
+                raise BeingRotated(16, "is being rotated", str(name.path))
+            if not sought.length or sought.fits(file, offset):
+                return name, file
             file.close()
         return None
 
-    def after_lost(self, names: Sequence[Name], lost: Mark) -> Name | None:
-        """Where to go on when nothing is left of a file: the oldest that was written after it."""
-        later = [name for name in names if name.written_ns > lost.written_ns or name.path == self.path]
-        return later[0] if later else None
+    def following(self, names: Sequence[Name], before: Mark) -> Name | None:
+        """The oldest that was written after another one, or the file itself."""
+        for name in names:
+            # A late line of its writer makes the one before newer, and no other file of it.
+            later = name.written_ns > before.written_ns and name.identity != (before.device, before.inode)
+            if later or name.path == self.path:
+                return name
+        return None
 
     def _list(self) -> list[Name]:
         found: list[tuple[bool, int, int, Name]] = []
@@ -142,8 +156,9 @@ class Rotation:
         return [name for *_, name in found[-ROTATED_FILES - 1 :]]
 
 
-def _is(file: BinaryIO, sought: Mark, offset: int) -> bool:
-    return os.fstat(file.fileno()).st_size >= offset and _digest(file.read(sought.length)) == sought.digest
+def places(names: Sequence[Name]) -> list[tuple[Path, tuple[int, int]]]:
+    """Which file is where."""
+    return [(name.path, name.identity) for name in names]
 
 
 def _digest(content: bytes) -> str:

@@ -12,7 +12,7 @@ import attrs
 
 from actors.ingest.mapping import ItemMapping, NoSignal
 from actors.ingest.options import Options
-from actors.ingest.rotation import Mark, Name, Rotation, mark
+from actors.ingest.rotation import MARK_BYTES, BeingRotated, Mark, Name, Rotation, places
 from actors.ingest.source import Batch, Gathering, InvalidCursor, Rejected, Source, SourceFailed, World
 from actors.signals import Draft
 
@@ -20,6 +20,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 LINE_BYTES = 1024 * 1024  # ours: a longer line is passed over
 REJECTED_MAX = 1_000  # bad lines of one batch
 MISSING_RETRY_S = 5.0
+READINGS = 5
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +74,7 @@ class File:
     rotation: Rotation
     from_end: bool
     settle_s: float
-    _resting: tuple[tuple[tuple[int, int], int], float] | None = attrs.field(default=None, init=False)
+    _resting: tuple[tuple[int, int, int], float] | None = attrs.field(default=None, init=False)
 
     async def fetch(self, cursor: str | None) -> Batch:
         """Read on. Raises: SourceFailed, InvalidCursor."""
@@ -81,38 +82,55 @@ class File:
         return batch
 
     def _read_on(self, cursor: str | None) -> Batch:
-        try:
-            names = self.rotation.names()
-            place = self._begin(names) if cursor is None else Place.parse(cursor)
-            found = self.rotation.open(names, place.mark, place.offset)
-            if found is None:
-                following = self.rotation.after_lost(names, place.mark)
-                if following is None:
-                    raise FileNotFoundError(2, "No such file", str(self.rotation.path))
-                return Batch(Place(mark=following.start, generation=place.generation + 1).cursor, more=True)
-            name, file = found
-            with file:
-                following = next(iter(names[names.index(name) + 1 :]), None)
-                return self._read(file, place, following)
-        except OSError as error:
-            raise SourceFailed(
-                f"{error.filename or self.rotation.path}: {error.strerror}", retry_s=MISSING_RETRY_S
-            ) from None
+        for _ in range(READINGS):
+            try:
+                return self._read_once(cursor)
+            except BeingRotated:
+                continue  # look again
+            except OSError as error:
+                raise SourceFailed(
+                    f"{error.filename or self.rotation.path}: {error.strerror}", retry_s=MISSING_RETRY_S
+                ) from None
+        raise SourceFailed(f"{self.rotation.path} is rotated too often to be read", retry_s=MISSING_RETRY_S)
+
+    def _read_once(self, cursor: str | None) -> Batch:
+        names = self.rotation.names()
+        place = self._begin(names) if cursor is None else Place.parse(cursor)
+        found = self.rotation.open(names, place.mark, place.offset)
+        if found is None:
+            if self.rotation.following(names, place.mark) is None:
+                raise FileNotFoundError(2, "No such file", str(self.rotation.path))
+            return Batch(Place(mark=place.mark.ended, generation=place.generation + 1).cursor, more=True)
+        name, file = found
+        with file:
+            following = next(iter(names[names.index(name) + 1 :]), None)
+            batch = self._read(file, place, following)
+            # Whatever was read belongs to this file only if nobody truncated or renamed it meanwhile.
+            if (place.mark.length and not place.mark.fits(file, place.offset)) or (
+                places(self.rotation.names()) != places(names)
+            ):
+                raise BeingRotated(16, "is being rotated", str(name.path))
+            return batch
 
     def _begin(self, names: Sequence[Name]) -> Place:
         newest = next((name for name in names if name.path == self.rotation.path), None)
         if newest is None:
             raise FileNotFoundError(2, "No such file", str(self.rotation.path))
-        if not self.from_end:
-            return Place(mark=newest.start)
-        with newest.path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LINE_BYTES))
-            rest = file.read(LINE_BYTES)
-            offset = size - (len(rest) - (rest.rfind(b"\n") + 1))
-            return Place(mark=mark(file, offset), offset=offset)
+        before_ns = max((name.written_ns for name in names if name != newest), default=-1)
+        if self.from_end:
+            with newest.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - LINE_BYTES))
+                rest = file.read(LINE_BYTES)
+                offset = size - (len(rest) - (rest.rfind(b"\n") + 1))
+                file.seek(0)
+                if offset:
+                    return Place(mark=Mark.of(file, file.read(min(offset, MARK_BYTES))), offset=offset)
+        return Place(mark=Mark.of_none(before_ns))
 
     def _read(self, file: BinaryIO, place: Place, following: Name | None) -> Batch:
+        file.seek(0)
+        head = file.read(min(place.offset, MARK_BYTES))
         file.seek(place.offset)
         chunk = file.read(CHUNK_BYTES)
         whole = len(chunk) < CHUNK_BYTES
@@ -120,17 +138,19 @@ class File:
         reading = _Reading(self, place)
         reading.take(chunk, last=last)
         after = reading.place
-        if last and following is not None and after.offset == place.offset + len(chunk):
-            after = Place(mark=following.start, generation=place.generation + 1)
-        elif after.offset > place.offset:
-            after = attrs.evolve(after, mark=mark(file, after.offset))
+        taken = after.offset - place.offset
+        if last and following is not None and taken == len(chunk):
+            after = Place(mark=Mark.of(file, b"").ended, generation=place.generation + 1)
+        elif taken:
+            content = head + chunk[:taken] if len(head) < MARK_BYTES else head
+            after = attrs.evolve(after, mark=Mark.of(file, content))
         more = after != place and (reading.full or not whole or after.generation > place.generation)
         return Batch(after.cursor, tuple(reading.gathering.signals), more, tuple(reading.rejected))
 
     def _has_settled(self, place: Place, unread: int) -> bool:
         """Whether a rotated file has not grown for `settle_s`, so that its end is its end."""
         now = self.world.now()
-        resting = (place.mark.identity, place.offset + unread)
+        resting = (place.mark.device, place.mark.inode, place.offset + unread)
         if self._resting is None or self._resting[0] != resting:
             self._resting = (resting, now)
         return now - self._resting[1] >= self.settle_s
