@@ -7,7 +7,9 @@
     ├── UnknownNamespace       no such namespace in this app
     └── StorageFailed          the store could not make a write durable
     LimitExceeded (ValueError) a value is over a bound of `runtime.limits`
+    SqlError                   a statement of ctx.storage.sql was refused or failed
     InvalidId (TypeError)      the text is no id, or an id of another namespace
+    InvalidBookmark (ValueError)  the text names no point of the history that can be restored
 
 An exception that a handler raises reaches the caller as itself (a copy with the same class, message, notes and own
 attributes) with `remote = True` set on the copy.
@@ -86,5 +88,27 @@ class LimitExceeded(ValueError):
         self.actual = actual
 
 
+class SqlError(Exception):
+    """A statement of `ctx.storage.sql` was refused or failed; what it did is undone, what came before stays.
+
+    Attributes:
+        code: SQLite's, such as "SQLITE_CONSTRAINT"; None when the statement did not reach SQLite.
+        extended_code: SQLite's, such as "SQLITE_CONSTRAINT_UNIQUE", where there is one.
+        offset: where in the statement, in bytes, where SQLite knows it.
+    """
+
+    def __init__(
+        self, message: str, *, code: str | None = None, extended_code: str | None = None, offset: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.extended_code = extended_code
+        self.offset = offset
+
+
 class InvalidId(TypeError):
     """The text is not an id of this namespace."""
+
+
+class InvalidBookmark(ValueError):
+    """The text names no point of the history that can be restored."""

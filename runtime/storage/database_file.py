@@ -3,6 +3,10 @@
 A data directory holds `heliograph.db` (with `-wal` and `-shm` while open), `lock` with the pid of the server that has
 it, and `lineage`, a random id of this copy of the data. Whoever puts an older copy of the database in place deletes
 `lineage`: the next start makes a new one.
+
+A row of `history` says what was there before a change. Its `key` tells of what: a blob, of that key in the slot `owner`
+(NULL: the key was absent); 0, the due time of the actor with the number `owner` (NULL: no alarm); 1, the slot of that
+actor. The rows of a commit begin with one whose `key` is NULL and whose `value` is the time; ids have no gaps.
 """
 
 from __future__ import annotations
@@ -19,21 +23,52 @@ import attrs
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.store import StoreUnusable
 
-FORMAT = 1
+FORMAT = 2
 """The version of the schema below, kept in the database."""
+
+DAMAGED = (
+    "If the file is damaged, put a backup in its place (heliograph restore --from); "
+    "`sqlite3 heliograph.db .recover` saves what can be read."
+)
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE actors (
-    slot INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice: a dropped slot may still have keys
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice: the history may still speak of an old one
     namespace TEXT NOT NULL,
     id BLOB NOT NULL,
     name BLOB,
+    slot INTEGER, -- where its keys are: its number, after a delete_all minus an id of the history
+    empty INTEGER NOT NULL DEFAULT 0, -- nothing was stored since its last delete_all
+    since INTEGER DEFAULT 0, -- its history is whole from this id on; NULL: it keeps none
+    restored INTEGER, -- the newest id of the history when it was last brought back to a bookmark
+    pending INTEGER, -- the id that its next instance is to begin from
     UNIQUE (namespace, id)
 );
 CREATE TABLE keys (slot INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (slot, key)) WITHOUT ROWID;
-CREATE TABLE alarms (slot INTEGER PRIMARY KEY, due REAL NOT NULL);
-CREATE TABLE dropped (slot INTEGER PRIMARY KEY); -- emptied in pieces
+CREATE TABLE alarms (actor INTEGER PRIMARY KEY, due REAL NOT NULL);
+CREATE TABLE dropped ( -- emptied when the history does not reach back any more
+    since INTEGER PRIMARY KEY, -- id in the history, negative when it may be emptied at once
+    slot INTEGER NOT NULL,
+    actor INTEGER NOT NULL
+);
+CREATE TABLE history (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, key, value);
+"""
+
+_TO_FORMAT_2 = """
+ALTER TABLE actors RENAME COLUMN slot TO number;
+ALTER TABLE actors ADD COLUMN slot INTEGER;
+ALTER TABLE actors ADD COLUMN empty INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE actors ADD COLUMN since INTEGER DEFAULT 0;
+ALTER TABLE actors ADD COLUMN restored INTEGER;
+ALTER TABLE actors ADD COLUMN pending INTEGER;
+UPDATE actors SET slot = number;
+ALTER TABLE alarms RENAME COLUMN slot TO actor;
+ALTER TABLE dropped RENAME TO dropped_1;
+CREATE TABLE dropped (since INTEGER PRIMARY KEY, slot INTEGER NOT NULL, actor INTEGER NOT NULL);
+INSERT INTO dropped SELECT -slot, slot, slot FROM dropped_1;
+DROP TABLE dropped_1;
+CREATE TABLE history (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, key, value);
 """
 
 
@@ -60,8 +95,15 @@ class DatabaseFile:
 Upgrades = Mapping[int, Callable[[apsw.Connection], None]]
 
 
+def _add_history(connection: apsw.Connection) -> None:
+    connection.execute(_TO_FORMAT_2)
+
+
+UPGRADES: Upgrades = {1: _add_history}
+
+
 def open_database(
-    directory: Path, token_bytes: Callable[[int], bytes], *, version: int = FORMAT, upgrades: Upgrades | None = None
+    directory: Path, token_bytes: Callable[[int], bytes], *, version: int = FORMAT, upgrades: Upgrades = UPGRADES
 ) -> DatabaseFile:
     """Open the data directory, creating what is missing. Blocks.
 
@@ -89,7 +131,7 @@ def open_database(
         writer = _connect(path)
         connections.append(writer)
         _check(writer, path)
-        _upgrade(writer, path, version, upgrades or {})
+        _upgrade(writer, path, version, upgrades)
         reader = _connect(path)
         connections.append(reader)
         reader.pragma("query_only", True)
@@ -100,10 +142,7 @@ def open_database(
         os.close(lock)
         if isinstance(error, StoreUnusable):
             raise
-        raise StoreUnusable(
-            f"cannot open {path}: {error}. If the file is damaged, restore a backup; "
-            "`sqlite3 heliograph.db .recover` saves what can be read."
-        ) from error
+        raise StoreUnusable(f"cannot open {path}: {error}. {DAMAGED}") from error
 
 
 def _lock(path: Path) -> int:

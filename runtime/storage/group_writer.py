@@ -11,13 +11,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import apsw
+import attrs
 
-from runtime.errors import StorageFailed
+from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
+from runtime.storage.bookmarks import Retention
+from runtime.storage.history import HistoryWriter
 from runtime.storage.store import KEEP, WriteBatch
 
-_SLOTS = 100_000  # remembered; others cost a look-up
+_ACTORS = 100_000  # remembered; others cost a look-up
 _SWEEP_KEYS = 1_000
+_LOOK_S = 3_600.0  # between looks at the age of the history
 _CHECKPOINT_PAGES = 4_000  # of 4 KiB
 
 # One row arrives as one blob: slot (12 digits), length of the key (5 digits), key, value.
@@ -30,17 +34,45 @@ _PUT = (
 )
 _DELETE = f"DELETE FROM keys WHERE (slot, key) IN (SELECT {_SLOT}, {_KEY} FROM carray(?))"  # noqa: S608
 
-Changes = dict[tuple[int, bytes], bytes | None]
+_FIND = "SELECT number, slot, name IS NOT NULL, empty, since IS NOT NULL FROM actors WHERE namespace = ? AND id = ?"
+_INSERT = (
+    "INSERT INTO actors (namespace, id, name, since, slot) VALUES (?, ?, ?, ?, "
+    "ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'actors'), 0) + 1) RETURNING number"
+)
+
+
+@attrs.define
+class _Held:
+    """What is known of an actor."""
+
+    number: int
+    slot: int
+    named: bool
+    empty: bool
+    recorded: bool
+
+
+Failed = dict[int, Exception]
+
+
+@attrs.define(eq=False)
+class _Changes:
+    """What the batches of a group come to, until it is written."""
+
+    keys: dict[tuple[int, bytes], bytes | None] = attrs.field(factory=dict)
+    alarms: dict[int, float | None] = attrs.field(factory=dict)
 
 
 class GroupWriter:
     """The one writer of a database. Its calls come one after another, from any thread."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, retention: Retention, now: float) -> None:
+        self.history = HistoryWriter(connection, retention, now)
         self._connection = connection
-        self._slots: dict[tuple[str, bytes], tuple[int, bool]] = {}
+        self._actors: dict[tuple[str, bytes], _Held] = {}
         self._wal_pages = 0
-        self.sweeping = connection.execute("SELECT count(*) FROM dropped").get != 0
+        self._look_again = now + _LOOK_S
+        self.sweeping = self._anything_to_sweep()
         connection.set_wal_hook(self._wal_grew)
 
     @property
@@ -48,25 +80,38 @@ class GroupWriter:
         """The write-ahead log is long enough to be moved into the database."""
         return self._wal_pages >= _CHECKPOINT_PAGES
 
-    def write(self, batches: Sequence[WriteBatch]) -> Mapping[int, Exception]:
+    @property
+    def sweep_urgent(self) -> bool:
+        """Sweeping now and then does not keep up."""
+        return self.history.is_far_too_much
+
+    def write(self, batches: Sequence[WriteBatch], now: float) -> Mapping[int, Exception]:
         """Make the batches durable in one transaction; errors by place of those that are not.
 
         A batch that fails takes along the later ones of its actor and no other; a failed COMMIT takes all.
+
+        Args:
+            now: wall clock, seconds.
         """
+        self._time = self.history.time(now)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             return dict.fromkeys(range(len(batches)), _failed(error))
         try:
-            self._apply(batches)
+            refused = self._apply(batches)
         except apsw.Error:
             self._roll_back()
             return self._write_apart(batches)
-        return self._commit(batches, {})
+        failed = self._commit(batches, refused)
+        if self._time >= self._look_again:
+            self._look_again = self._time + _LOOK_S
+            self.sweeping = self.sweeping or self._anything_to_sweep()
+        return failed
 
     def _write_apart(self, batches: Sequence[WriteBatch]) -> Mapping[int, Exception]:
         """Again with a savepoint for each batch, to find those that fail."""
-        failed: dict[int, Exception] = {}
+        failed: Failed = {}
         broken: dict[ActorId, int] = {}
         begin = True
         while begin:
@@ -82,11 +127,13 @@ class GroupWriter:
                     continue
                 try:
                     self._connection.execute("SAVEPOINT batch")
-                    self._apply([batch])
+                    refused = self._apply([batch])
+                    if refused:
+                        failed[place] = refused[0]
                     self._connection.execute("RELEASE batch")
                 except apsw.Error as error:
                     failed[place], broken[batch.actor] = _failed(error), place
-                    self._slots.clear()
+                    self._actors.clear()
                     if not self._connection.in_transaction:  # SQLite undid all of it, the good ones too
                         begin = True
                         break
@@ -102,114 +149,185 @@ class GroupWriter:
         return failed
 
     def _roll_back(self) -> None:
-        self._slots.clear()
+        self._actors.clear()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
     # What a batch does.
 
-    def _apply(self, batches: Sequence[WriteBatch]) -> None:
-        changes: Changes = {}
-        alarms: dict[int, float | None] = {}
-        for batch in batches:
+    def _apply(self, batches: Sequence[WriteBatch]) -> Failed:
+        """Everything but the restores that are refused; these by place."""
+        recorded, others = _Changes(), _Changes()
+        refused: Failed = {}
+        for place, batch in enumerate(batches):
+            changes = recorded if batch.history else others
+            if batch.restore_to is not None:
+                self._flush(recorded, others)
+                try:
+                    self._restore(batch.actor, batch.restore_to)
+                except InvalidBookmark as error:
+                    refused[place] = error
             if batch.delete_all:
-                self._flush(changes, alarms)
-                self._drop(batch)
-            if not batch.writes and batch.alarm is KEEP:
+                self._flush(recorded, others)
+                self._drop(batch, changes)
+            if _is_nothing(batch):
                 continue
-            if batch.delete_all and batch.alarm in {None, KEEP} and not any(batch.writes.values()):
-                continue
-            slot = self._slot(batch.actor)
+            held = self._actor(batch)
             for key, value in batch.writes.items():
-                changes[slot, key] = value
+                changes.keys[held.slot, key] = value
             if batch.alarm is not KEEP:
-                alarms[slot] = batch.alarm
-        self._flush(changes, alarms)
+                changes.alarms[held.number] = batch.alarm
+            if batch.restore_next is not None:
+                self._connection.execute(
+                    "UPDATE actors SET pending = ? WHERE number = ?", (batch.restore_next, held.number)
+                )
+        self._flush(recorded, others)
+        return refused
 
-    def _flush(self, changes: Changes, alarms: dict[int, float | None]) -> None:
-        execute = self._connection.execute
-        puts = tuple([_ROW % (s, len(k), k, v) for (s, k), v in changes.items() if v is not None])
+    def _flush(self, recorded: _Changes, others: _Changes) -> None:
+        if recorded.keys or recorded.alarms:
+            self.history.begin()
+            self._put(recorded)
+        if others.keys or others.alarms:
+            with self.history.paused():
+                self._put(others)
+
+    def _put(self, changes: _Changes) -> None:
+        execute, keys = self._connection.execute, changes.keys
+        puts = tuple([_ROW % (s, len(k), k, v) for (s, k), v in keys.items() if v is not None])
         if puts:
             execute(_PUT, (apsw.carray(puts),))
-        if len(puts) < len(changes):
-            deletes = tuple([_ROW % (s, len(k), k, b"") for (s, k), v in changes.items() if v is None])
+        if len(puts) < len(keys):
+            deletes = tuple([_ROW % (s, len(k), k, b"") for (s, k), v in keys.items() if v is None])
             execute(_DELETE, (apsw.carray(deletes),))
-        for slot, due in alarms.items():
+        for number, due in changes.alarms.items():
             if due is None:
-                execute("DELETE FROM alarms WHERE slot = ?", (slot,))
+                execute("DELETE FROM alarms WHERE actor = ?", (number,))
             else:
-                execute("INSERT OR REPLACE INTO alarms VALUES (?, ?)", (slot, due))
-        changes.clear()
-        alarms.clear()
+                execute("INSERT INTO alarms VALUES (?, ?) ON CONFLICT DO UPDATE SET due = excluded.due", (number, due))
+        keys.clear()
+        changes.alarms.clear()
 
-    def _slot(self, actor: ActorId) -> int:
-        """The actor's slot, made if it has none; its name is stored as soon as it is known."""
-        key = (actor.namespace, actor.raw)
-        held = self._slots.get(key) or self._find(actor)
+    def _actor(self, batch: WriteBatch) -> _Held:
+        """The actor's numbers, made if it has none; its name is stored as soon as it is known."""
+        actor, execute = batch.actor, self._connection.execute
+        held = self._find(actor)
         name = None if actor.name is None else actor.name.encode("utf-8", "surrogatepass")
         if held is None:
-            insert = "INSERT INTO actors (namespace, id, name) VALUES (?, ?, ?) RETURNING slot"
-            held = (self._connection.execute(insert, (*key, name)).get, name is not None)
-        elif name is not None and not held[1]:
-            self._connection.execute("UPDATE actors SET name = ? WHERE slot = ?", (name, held[0]))
-            held = (held[0], True)
-        if len(self._slots) >= _SLOTS:
-            del self._slots[next(iter(self._slots))]
-        self._slots[key] = held
-        return held[0]
+            since = 0 if batch.history else None
+            number: int = execute(_INSERT, (actor.namespace, actor.raw, name, since)).get
+            held = self._keep(actor, _Held(number, number, name is not None, False, batch.history))
+        if name is not None and not held.named:
+            execute("UPDATE actors SET name = ? WHERE number = ?", (name, held.number))
+            held.named = True
+        if held.empty:
+            execute("UPDATE actors SET empty = 0 WHERE number = ?", (held.number,))
+            held.empty = False
+        if held.recorded != batch.history:
+            self._turn_history(held, on=batch.history)
+        return held
 
-    def _find(self, actor: ActorId) -> tuple[int, bool] | None:
-        found: list[Any] = self._connection.execute(
-            "SELECT slot, name IS NOT NULL FROM actors WHERE namespace = ? AND id = ?",
-            (actor.namespace, actor.raw),
-        ).fetchall()
-        return (found[0][0], bool(found[0][1])) if found else None
+    def _find(self, actor: ActorId) -> _Held | None:
+        held = self._actors.get((actor.namespace, actor.raw))
+        if held is None:
+            rows: list[Any] = self._connection.execute(_FIND, (actor.namespace, actor.raw)).fetchall()
+            if rows:
+                number, slot, named, empty, recorded = rows[0]
+                held = self._keep(actor, _Held(number, slot, bool(named), bool(empty), bool(recorded)))
+        return held
 
-    def _drop(self, batch: WriteBatch) -> None:
-        """Forget every key of an actor: its slot is given up and emptied later."""
-        actor, execute = batch.actor, self._connection.execute
-        found = self._find(actor)
-        if found is None:
+    def _keep(self, actor: ActorId, held: _Held) -> _Held:
+        if len(self._actors) >= _ACTORS:
+            del self._actors[next(iter(self._actors))]
+        self._actors[actor.namespace, actor.raw] = held
+        return held
+
+    def _turn_history(self, held: _Held, *, on: bool) -> None:
+        """The setting of the class was changed: what was not recorded cannot be undone."""
+        self.history.begin()  # a point from before the change must not be taken for one after it
+        since = self.history.newest if on else None
+        self._connection.execute("UPDATE actors SET since = ? WHERE number = ?", (since, held.number))
+        held.recorded = on
+
+    def _drop(self, batch: WriteBatch, changes: _Changes) -> None:
+        """Forget every key of an actor: it goes to another slot, and the old one is kept for a restore."""
+        held, execute = self._find(batch.actor), self._connection.execute
+        if held is None or held.empty:
             return
-        slot = found[0]
-        due = execute("SELECT due FROM alarms WHERE slot = ?", (slot,)).get
-        execute("DELETE FROM alarms WHERE slot = ?", (slot,))
-        execute("DELETE FROM actors WHERE slot = ?", (slot,))
-        execute("INSERT INTO dropped VALUES (?)", (slot,))
-        self._slots.pop((actor.namespace, actor.raw), None)
+        if held.recorded != batch.history:
+            self._turn_history(held, on=batch.history)
+        row = self.history.note_slot(held.number, held.slot)
+        kept_from = row if batch.history else -row
+        execute("INSERT INTO dropped VALUES (?, ?, ?)", (kept_from, held.slot, held.number))
+        has_alarm = execute("SELECT count(*) FROM alarms WHERE actor = ?", (held.number,)).get == 1
+        if has_alarm and batch.alarm is None:
+            changes.alarms[held.number] = None
+        held.slot, held.empty = -row, batch.alarm is None or not has_alarm
+        execute("UPDATE actors SET slot = ?, empty = ? WHERE number = ?", (held.slot, held.empty, held.number))
         self.sweeping = True
-        if due is not None and batch.alarm is KEEP:
-            execute("INSERT INTO alarms VALUES (?, ?)", (self._slot(actor), due))
+
+    def _restore(self, actor: ActorId, point: int) -> None:
+        held = self._find(actor)
+        if held is None:
+            return  # nothing of it is left, nor of its history
+        del self._actors[actor.namespace, actor.raw]
+        try:
+            self.history.restore(held.number, point)
+        except InvalidBookmark:
+            self._connection.execute("UPDATE actors SET pending = NULL WHERE number = ?", (held.number,))
+            raise
 
     # Housekeeping.
 
     def sweep(self) -> None:
-        """Remove a piece of what `delete_all` left behind; `sweeping` says whether there is more."""
-        execute = self._connection.execute
-        slot = execute("SELECT slot FROM dropped LIMIT 1").get
-        if slot is None:
-            self.sweeping = False
-            return
+        """Remove a piece of what is too old or too much; `sweeping` says whether there is more."""
         try:
-            with self._connection:
-                execute(
-                    "DELETE FROM keys WHERE slot = ?1 AND key IN (SELECT key FROM keys WHERE slot = ?1 LIMIT ?2)",
-                    (slot, _SWEEP_KEYS),
-                )
-                if self._connection.changes() < _SWEEP_KEYS:
-                    execute("DELETE FROM dropped WHERE slot = ?", (slot,))
+            with self._connection, self.history.paused():
+                self.sweeping = self._sweep_dropped() or self.history.sweep()
         except apsw.Error:
             self.sweeping = False  # no space or a damaged page: the next start tries again
+
+    def _anything_to_sweep(self) -> bool:
+        least: int | None = self._connection.execute("SELECT min(since) FROM dropped").get
+        return self.history.is_too_much() or (least is not None and least <= self.history.oldest)
+
+    def _sweep_dropped(self) -> bool:
+        execute = self._connection.execute
+        oldest_dropped = "SELECT since, slot, actor FROM dropped WHERE since <= ? ORDER BY since LIMIT 1"
+        rows: list[Any] = execute(oldest_dropped, (self.history.oldest,)).fetchall()
+        for since, slot, actor in rows:
+            execute(
+                "DELETE FROM keys WHERE slot = ?1 AND key IN (SELECT key FROM keys WHERE slot = ?1 LIMIT ?2)",
+                (slot, _SWEEP_KEYS),
+            )
+            if self._connection.changes() < _SWEEP_KEYS:
+                execute("DELETE FROM dropped WHERE since = ?", (since,))
+                gone = "DELETE FROM actors WHERE number = ? AND slot = ? AND empty RETURNING namespace, id"
+                actors: list[Any] = execute(gone, (actor, -abs(since))).fetchall()
+                for namespace, raw in actors:
+                    self._actors.pop((namespace, raw), None)
+        return bool(rows)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the database, so that the log starts again from its beginning."""
         self._wal_pages = 0
+        with contextlib.suppress(apsw.Error):
+            self.sweeping = self.sweeping or self._anything_to_sweep()
         with contextlib.suppress(apsw.Error):  # nothing is lost, the log only stays long; the next commit asks again
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _wal_grew(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
+
+
+def _is_nothing(batch: WriteBatch) -> bool:
+    """Beside a `delete_all` there is nothing to do."""
+    if batch.restore_next is not None:
+        return False
+    if batch.delete_all and batch.alarm in {None, KEEP}:
+        return all(value is None for value in batch.writes.values())
+    return not batch.writes and batch.alarm is KEEP
 
 
 def _failed(error: apsw.Error) -> StorageFailed:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import attrs
 import trio
 
 from runtime.ids import ActorId
+from runtime.storage.bookmarks import Retention, bookmark_point, bookmark_text
 from runtime.storage.commit_queue import CommitQueue
-from runtime.storage.store import KEEP, Done, ReadHandle, WriteBatch
+from runtime.storage.memory_history import Held, MemoryHistory
+from runtime.storage.store import Done, ReadHandle, WriteBatch
 
 _GROUP_BYTES = 8 * 1024 * 1024
-
-
-@attrs.define(eq=False)
-class _Actor:
-    actor: ActorId
-    values: dict[bytes, bytes] = attrs.field(factory=dict)
-    alarm: float | None = None
+_RETENTION = Retention()
 
 
 class MemoryStore:
@@ -29,12 +24,22 @@ class MemoryStore:
     Args:
         delay: seconds (of the trio clock) that each commit takes, or a function giving them.
         lineage: the lineage id.
+        now: the times of the history, seconds; the trio clock when None.
+        retention: how much history is kept.
     """
 
-    def __init__(self, *, delay: float | Callable[[], float] = 0.0, lineage: str = "memory") -> None:
+    def __init__(
+        self,
+        *,
+        delay: float | Callable[[], float] = 0.0,
+        lineage: str = "memory",
+        now: Callable[[], float] | None = None,
+        retention: Retention = _RETENTION,
+    ) -> None:
         self.lineage = lineage
+        self._now = now or trio.current_time
         self._delay: Callable[[], float] = delay if callable(delay) else lambda: delay
-        self._durable: dict[ActorId, _Actor] = {}
+        self._history = MemoryHistory(retention)
         self._queue = CommitQueue()
         self._failures: list[tuple[Exception, ActorId | None]] = []
         self._scopes: list[trio.CancelScope] = []
@@ -44,6 +49,7 @@ class MemoryStore:
         queue = self._queue
         with trio.CancelScope() as serving, trio.CancelScope(shield=True) as finishing:
             self._scopes = [serving, finishing]
+            self._history.begin(self._now())
             task_status.started()
             try:
                 while True:
@@ -57,7 +63,7 @@ class MemoryStore:
 
     def open(self, actor: ActorId) -> ReadHandle:
         """A handle for reads of the durable keys."""
-        return _MemoryReads(self._durable, actor)
+        return _MemoryReads(self, self._history, actor)
 
     def submit(self, batch: WriteBatch, done: Done) -> None:
         """Take a batch; it becomes durable after the delay."""
@@ -65,11 +71,13 @@ class MemoryStore:
 
     def alarms(self) -> Sequence[tuple[ActorId, float]]:
         """Every durable alarm."""
-        return [(held.actor, held.alarm) for held in self._durable.values() if held.alarm is not None]
+        return [(held.actor, held.alarm) for held in self._history.actors.values() if held.alarm is not None]
 
     def list_ids(self, namespace: str) -> Sequence[ActorId]:
         """Every actor of a namespace that wrote something after its last `delete_all`, in the order of their bytes."""
-        ids = [held.actor for held in self._durable.values() if held.actor.namespace == namespace]
+        ids = [
+            held.actor for held in self._history.actors.values() if held.actor.namespace == namespace and not held.empty
+        ]
         return sorted(ids, key=lambda actor: actor.raw)
 
     @property
@@ -100,7 +108,9 @@ class MemoryStore:
             failed = self._failed(batches)
             for place, batch in enumerate(batches):
                 if place not in failed:
-                    self._apply(batch)
+                    refused = self._history.apply(batch, self._now())
+                    if refused is not None:
+                        failed[place] = refused
             queue.settle(failed)
 
     def _failed(self, batches: Sequence[WriteBatch]) -> dict[int, Exception]:
@@ -112,40 +122,25 @@ class MemoryStore:
             del self._failures[0]
         return failed
 
-    def _apply(self, batch: WriteBatch) -> None:
-        held = self._durable.get(batch.actor)
-        if batch.delete_all and held is not None:
-            held.values.clear()
-        if held is None and (batch.writes or batch.alarm is not KEEP):
-            held = self._durable[batch.actor] = _Actor(batch.actor)
-        if held is None:
-            return
-        if held.actor.name is None and batch.actor.name is not None:
-            held.actor = batch.actor
-        for key, value in batch.writes.items():
-            if value is None:
-                held.values.pop(key, None)
-            else:
-                held.values[key] = value
-        if batch.alarm is not KEEP:
-            held.alarm = batch.alarm
-        if batch.delete_all and not held.values and held.alarm is None:
-            del self._durable[batch.actor]
-
 
 class _MemoryReads:
     """Reads of one actor."""
 
-    def __init__(self, durable: dict[ActorId, _Actor], actor: ActorId) -> None:
-        self._durable = durable
+    def __init__(self, store: MemoryStore, history: MemoryHistory, actor: ActorId) -> None:
+        self._store = store
+        self._history = history
         self._actor = actor
 
+    @property
+    def _held(self) -> Held | None:
+        return self._history.actors.get(self._actor)
+
     def get(self, key: bytes) -> bytes | None:
-        held = self._durable.get(self._actor)
+        held = self._held
         return None if held is None else held.values.get(key)
 
     def list(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
-        held = self._durable.get(self._actor)
+        held = self._held
         if held is None:
             return []
         pairs = [(k, v) for k, v in held.values.items() if start <= k and (end is None or k < end)]
@@ -153,5 +148,28 @@ class _MemoryReads:
         return pairs[:limit]
 
     def alarm(self) -> float | None:
-        held = self._durable.get(self._actor)
+        held = self._held
         return None if held is None else held.alarm
+
+    def bookmark(self) -> str:
+        return bookmark_text(self._history.newest, self._store.lineage)
+
+    def bookmark_at(self, time_s: float) -> str:
+        point = self._history.at(time_s)
+        self._history.check(self._actor, point)
+        return bookmark_text(point, self._store.lineage)
+
+    def point(self, bookmark: str) -> int:
+        point = bookmark_point(bookmark, self._store.lineage)
+        self._history.check(self._actor, point)
+        return point
+
+    def restore_next(self) -> int | None:
+        held = self._held
+        return None if held is None else held.pending
+
+    def lineage(self) -> str:
+        held = self._held
+        if held is None or held.restored is None:
+            return self._store.lineage
+        return f"{self._store.lineage}.{held.restored:x}"

@@ -9,21 +9,25 @@ from typing import Any
 import apsw
 import trio
 
-from runtime.errors import StorageFailed
+from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.platform import Platform
+from runtime.storage.bookmarks import NO_HISTORY, Retention, bookmark_point, bookmark_text, check_point
 from runtime.storage.commit_queue import CommitQueue
-from runtime.storage.database_file import DatabaseFile, open_database
+from runtime.storage.database_file import DAMAGED, DatabaseFile, open_database
 from runtime.storage.group_writer import GroupWriter
-from runtime.storage.store import Done, ReadHandle, WriteBatch
+from runtime.storage.history import HistoryReader
+from runtime.storage.store import Done, ReadHandle, StoreUnusable, WriteBatch
 
 _GROUP_BYTES = 4 * 1024 * 1024
 _SWEEP_EVERY = 32  # groups, while there is always something to commit
+DEFAULT_RETENTION = Retention()
 
 _OF_ACTOR = "slot = (SELECT slot FROM actors WHERE namespace = ? AND id = ?)"
 _GET = f"SELECT value FROM keys WHERE {_OF_ACTOR} AND key = ?"  # noqa: S608 -- constants
 _LIST = f"SELECT key, value FROM keys WHERE {_OF_ACTOR} AND key >= ?"  # noqa: S608
-_ALARM = f"SELECT due FROM alarms WHERE {_OF_ACTOR}"  # noqa: S608
+_ALARM = "SELECT due FROM alarms WHERE actor = (SELECT number FROM actors WHERE namespace = ? AND id = ?)"
+_RESTORES = "SELECT since, restored, pending FROM actors WHERE namespace = ? AND id = ?"
 
 
 class SharedStore:
@@ -35,12 +39,21 @@ class SharedStore:
     Args:
         directory: the data directory; made if missing.
         platform: blocking calls and tokens.
+        retention: how much history is kept.
         group_bytes: a group takes no further batch beyond this.
     """
 
-    def __init__(self, directory: Path | str, *, platform: Platform, group_bytes: int = _GROUP_BYTES) -> None:
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        platform: Platform,
+        retention: Retention = DEFAULT_RETENTION,
+        group_bytes: int = _GROUP_BYTES,
+    ) -> None:
         self._directory = Path(directory)
         self._platform = platform
+        self._retention = retention
         self._group_bytes = group_bytes
         self._queue = CommitQueue()
         self._file: DatabaseFile | None = None
@@ -54,8 +67,8 @@ class SharedStore:
         blocking = self._platform.run_blocking
         file: DatabaseFile = await blocking(open_database, self._directory, self._platform.token_bytes)
         self._file = file
-        writer = GroupWriter(file.writer)
         try:
+            writer = await blocking(self._open_writer, file)
             task_status.started()
             groups = 0
             while True:
@@ -67,7 +80,7 @@ class SharedStore:
                     groups += 1
                 if writer.checkpoint_due:
                     await blocking(writer.checkpoint)
-                if writer.sweeping and (not self._queue or groups % _SWEEP_EVERY == 0):
+                if writer.sweeping and (not self._queue or writer.sweep_urgent or groups % _SWEEP_EVERY == 0):
                     await blocking(writer.sweep)
         finally:
             with trio.CancelScope(shield=True):
@@ -76,11 +89,17 @@ class SharedStore:
                 self._file = None
                 await blocking(file.close)
 
+    def _open_writer(self, file: DatabaseFile) -> GroupWriter:
+        try:
+            return GroupWriter(file.writer, self._retention, self._platform.now())
+        except apsw.Error as error:
+            raise StoreUnusable(f"cannot read {self._directory / 'heliograph.db'}: {error}. {DAMAGED}") from error
+
     async def _commit_group(self, writer: GroupWriter) -> None:
         batches = self._queue.take_group(self._group_bytes)
         with trio.CancelScope(shield=True):
             try:
-                failed = await self._platform.run_blocking(writer.write, batches)
+                failed = await self._platform.run_blocking(writer.write, batches, self._platform.now())
             except BaseException as error:
                 lost = StorageFailed(f"the writes were not stored: {error!r}")
                 self._queue.settle(dict.fromkeys(range(len(batches)), lost))
@@ -97,12 +116,12 @@ class SharedStore:
 
     def alarms(self) -> Sequence[tuple[ActorId, float]]:
         """Every pending alarm, the earliest first."""
-        rows = self.read("SELECT namespace, id, name, due FROM alarms JOIN actors USING (slot) ORDER BY due", ())
+        rows = self.read("SELECT namespace, id, name, due FROM alarms JOIN actors ON number = actor ORDER BY due", ())
         return [(_actor(namespace, raw, name), due) for namespace, raw, name, due in rows]
 
     def list_ids(self, namespace: str) -> Sequence[ActorId]:
         """Every actor of a namespace that wrote something after its last `delete_all`, in the order of their bytes."""
-        rows = self.read("SELECT id, name FROM actors WHERE namespace = ? ORDER BY id", (namespace,))
+        rows = self.read("SELECT id, name FROM actors WHERE namespace = ? AND NOT empty ORDER BY id", (namespace,))
         return [_actor(namespace, raw, name) for raw, name in rows]
 
     @property
@@ -125,6 +144,11 @@ class SharedStore:
             return self._opened.reader.execute(statement, bindings).fetchall()
         except apsw.Error as error:
             raise StorageFailed(f"{self._directory / 'heliograph.db'} cannot be read: {error}") from error
+
+    @property
+    def history(self) -> HistoryReader:
+        """The points that actors can be brought back to."""
+        return HistoryReader(self._opened.reader)
 
     @property
     def _opened(self) -> DatabaseFile:
@@ -155,6 +179,37 @@ class _SharedReads:
     def alarm(self) -> float | None:
         rows = self._store.read(_ALARM, self._key)
         return rows[0][0] if rows else None
+
+    def bookmark(self) -> str:
+        return bookmark_text(self._store.history.newest, self._store.lineage)
+
+    def bookmark_at(self, time_s: float) -> str:
+        point = self._store.history.at(time_s)
+        self._check(point)
+        return bookmark_text(point, self._store.lineage)
+
+    def point(self, bookmark: str) -> int:
+        point = bookmark_point(bookmark, self._store.lineage)
+        self._check(point)
+        return point
+
+    def _check(self, point: int) -> None:
+        history = self._store.history
+        check_point(point, oldest=history.oldest, newest=history.newest)
+        since = self._restores()[0]
+        if since is None or point < since:
+            raise InvalidBookmark(NO_HISTORY)
+
+    def restore_next(self) -> int | None:
+        return self._restores()[2]
+
+    def lineage(self) -> str:
+        restored = self._restores()[1]
+        return self._store.lineage if restored is None else f"{self._store.lineage}.{restored:x}"
+
+    def _restores(self) -> tuple[int | None, int | None, int | None]:
+        rows = self._store.read(_RESTORES, self._key)
+        return rows[0] if rows else (0, None, None)
 
 
 def _actor(namespace: str, raw: bytes, name: bytes | None) -> ActorId:

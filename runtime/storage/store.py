@@ -35,6 +35,9 @@ class WriteBatch:
         delete_all: remove every key first (the alarm only if `alarm` says so).
         writes: key (UTF-8 bytes) to value; None deletes.
         alarm: the new due time (wall clock, seconds), None to delete it, KEEP to leave it.
+        history: what it changes can be restored; without, nothing from before it can be.
+        restore_to: first bring keys and alarm back to this point of the history.
+        restore_next: remember this point for the next instance.
     """
 
     actor: ActorId
@@ -42,6 +45,9 @@ class WriteBatch:
     delete_all: bool = False
     writes: Mapping[bytes, bytes | None]
     alarm: float | Keep | None = KEEP
+    history: bool = True
+    restore_to: int | None = None
+    restore_next: int | None = None
 
     @property
     def size(self) -> int:
@@ -62,6 +68,28 @@ class ReadHandle(Protocol):
 
     def alarm(self) -> float | None:
         """The durable due time."""
+        ...
+
+    # The history of the store, as this actor may use it. A point of it is the end of a commit.
+
+    def bookmark(self) -> str:
+        """The newest point."""
+        ...
+
+    def bookmark_at(self, time_s: float) -> str:
+        """The newest point that is not after a time (wall clock, seconds). Raises: InvalidBookmark."""
+        ...
+
+    def point(self, bookmark: str) -> int:
+        """The point that a bookmark names, if this actor can be brought back there. Raises: InvalidBookmark."""
+        ...
+
+    def restore_next(self) -> int | None:
+        """The point that the next instance is to begin from."""
+        ...
+
+    def lineage(self) -> str:
+        """A text that changes with every restore, of the actor or of the whole store."""
         ...
 
 

@@ -1,0 +1,296 @@
+"""The history of the shared database: what was there before each change, in the order of the commits.
+
+The schema is in `database_file`. A point is the id of the last row of a commit; the newest row always stays, so that
+ids and with them points only grow. Everything here blocks, for a look-up or for a piece of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apsw
+import attrs
+
+from runtime.errors import InvalidBookmark
+from runtime.storage.bookmarks import NO_HISTORY, Retention, check_point
+
+_PIECE = 50_000  # rows of the history that one step of a restore looks at
+_SWEEP_ROWS = 20_000
+_SWEEP_BYTES = 8 << 20
+_FAR_BEYOND = 1.1  # of what is to be kept
+_ROW_BYTES = 20  # of a row beside key and value
+_ALARM, _SLOT = 0, 1  # values of `key`, see the schema
+
+# Triggers make it one statement for all keys of a commit. They exist on the connection that writes, and only there.
+_TRIGGERS = """
+CREATE TEMP TABLE pause (x);
+CREATE TEMP TABLE undo (key BLOB PRIMARY KEY, id INTEGER) WITHOUT ROWID;
+CREATE TEMP TRIGGER key_put AFTER INSERT ON main.keys WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
+    INSERT INTO history (owner, key) VALUES (NEW.slot, NEW.key); END;
+CREATE TEMP TRIGGER key_changed AFTER UPDATE ON main.keys WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
+    INSERT INTO history (owner, key, value) VALUES (OLD.slot, OLD.key, OLD.value); END;
+CREATE TEMP TRIGGER key_deleted AFTER DELETE ON main.keys WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
+    INSERT INTO history (owner, key, value) VALUES (OLD.slot, OLD.key, OLD.value); END;
+CREATE TEMP TRIGGER alarm_put AFTER INSERT ON main.alarms WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
+    INSERT INTO history (owner, key) VALUES (NEW.actor, 0); END;
+CREATE TEMP TRIGGER alarm_changed AFTER UPDATE ON main.alarms WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
+    INSERT INTO history (owner, key, value) VALUES (OLD.actor, 0, OLD.due); END;
+CREATE TEMP TRIGGER alarm_deleted AFTER DELETE ON main.alarms WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
+    INSERT INTO history (owner, key, value) VALUES (OLD.actor, 0, OLD.due); END;
+"""
+
+_FIRST_OF_ACTOR = "SELECT key, value, min(id) FROM history WHERE id > ? AND owner = ? AND key IN (0, 1) GROUP BY key"
+_SWEEP = "SELECT id, key IS NULL, value, ifnull(length(key), 0) + ifnull(length(value), 0) FROM history ORDER BY id"
+_WEIGH = "SELECT max(id), count(*), sum(ifnull(length(key), 0) + ifnull(length(value), 0)) FROM history WHERE id > ?"
+
+
+@attrs.frozen(kw_only=True)
+class Restored:
+    """What bringing an actor back changed.
+
+    Attributes:
+        undo: the point from before; bringing the actor back there undoes it.
+        put, removed: keys that have another value again, and keys that are gone, without those of a `delete_all`.
+        keys: the first hundred of both.
+        swapped: a `delete_all` was undone, so all keys may differ.
+        alarm: the due time before and after.
+    """
+
+    undo: int
+    put: int
+    removed: int
+    keys: tuple[bytes, ...]
+    swapped: bool
+    alarm: tuple[float | None, float | None]
+
+
+class HistoryReader:
+    """Where the history begins, where it ends, and where it was at a time."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def oldest(self) -> int:
+        """The oldest point that can be restored."""
+        least: int = self._connection.execute("SELECT min(id) FROM history").get
+        return least - 1 if least > 1 else 1
+
+    @property
+    def newest(self) -> int:
+        """The newest point."""
+        most: int = self._connection.execute("SELECT max(id) FROM history").get
+        return most
+
+    def at(self, time_s: float) -> int:
+        """The newest point that is not after a time.
+
+        Raises:
+            InvalidBookmark: the history begins later.
+        """
+        # Times never go backwards, so halving finds the first commit that is later.
+        low, following = self.oldest, self.newest + 1
+        high, before = following, False
+        while low < high:
+            middle = (low + high) // 2
+            row = self._time_from(middle, high)
+            if row is None:
+                high = middle
+            elif row[1] > time_s:
+                high, following = middle, row[0]
+            else:
+                low, before = row[0] + 1, True
+        if not before:
+            raise InvalidBookmark(f"{time_s!r} is too early: the history that is kept begins later")
+        return following - 1
+
+    def commit_of(self, row: int) -> tuple[int, float]:
+        """The point and the time of the commit that a row is in, or of the first that is kept whole after it."""
+        execute = self._connection.execute
+        found = self._time_from(row + 1, None)
+        point = self.newest if found is None else found[0] - 1
+        time_s: float | None = execute(
+            "SELECT value FROM history WHERE key IS NULL AND id <= ? ORDER BY id DESC LIMIT 1", (row,)
+        ).get
+        return point, float("-inf") if time_s is None else time_s
+
+    def _time_from(self, low: int, high: int | None) -> tuple[int, float] | None:
+        upper = "" if high is None else "AND id < ?"
+        bindings = (low,) if high is None else (low, high)
+        rows: list[Any] = self._connection.execute(
+            f"SELECT id, value FROM history WHERE id >= ? {upper} AND key IS NULL ORDER BY id LIMIT 1",  # noqa: S608
+            bindings,
+        ).fetchall()
+        return rows[0] if rows else None
+
+
+class HistoryWriter(HistoryReader):
+    """Adds to the history, brings actors back, and forgets what is too old or too much.
+
+    Args:
+        connection: the one that writes.
+        retention: what is kept.
+        now: wall clock, seconds; the beginning of a history that is new.
+    """
+
+    def __init__(self, connection: apsw.Connection, retention: Retention, now: float) -> None:
+        super().__init__(connection)
+        self._retention = retention
+        connection.execute(_TRIGGERS)
+        latest = "SELECT value FROM history WHERE key IS NULL ORDER BY id DESC LIMIT 1"
+        self._time: float = connection.execute(latest).get or now
+        if connection.execute("SELECT count(*) FROM (SELECT 1 FROM history LIMIT 1)").get == 0:
+            self.begin()
+        self._weighed: int = connection.execute("SELECT value FROM meta WHERE name = 'history weighed'").get or 0
+        self._bytes: int = connection.execute("SELECT value FROM meta WHERE name = 'history bytes'").get or 0
+        self._weigh()
+
+    def time(self, now: float) -> float:
+        """The time of the commit that begins: never before that of the last one."""
+        self._time = max(self._time, now)
+        return self._time
+
+    def begin(self) -> None:
+        """Begin what a commit records, or a part of it: every change of a key or an alarm from here on."""
+        self._connection.execute("INSERT INTO history (owner, value) VALUES (0, ?)", (self._time,))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing is recorded while the block runs."""
+        self._connection.execute("INSERT INTO pause VALUES (1)")
+        try:
+            yield
+        finally:
+            self._connection.execute("DELETE FROM pause")
+
+    def note_slot(self, actor: int, slot: int) -> int:
+        """Record that an actor's keys are in another slot from now on; the id of the row."""
+        self.begin()
+        statement = "INSERT INTO history (owner, key, value) VALUES (?, ?, ?) RETURNING id"
+        found: int = self._connection.execute(statement, (actor, _SLOT, slot)).get
+        return found
+
+    # Bringing an actor back.
+
+    def restore(self, actor: int, point: int) -> Restored:
+        """Undo what was changed after a point, the newest first; recorded like every change.
+
+        Raises:
+            InvalidBookmark: the history of the actor does not reach back so far.
+        """
+        execute = self._connection.execute
+        undo = self.newest
+        check_point(point, oldest=self.oldest, newest=undo)
+        held: list[Any] = execute("SELECT slot, since FROM actors WHERE number = ?", (actor,)).fetchall()
+        slot, since = held[0]
+        if since is None or point < since:
+            raise InvalidBookmark(NO_HISTORY)
+        changed: list[Any] = execute(_FIRST_OF_ACTOR, (point, actor)).fetchall()
+        first = {key: value for key, value, _ in changed}
+        before = first.get(_SLOT, slot)
+        if before != slot:
+            self._swap(actor, slot, before)
+        put, removed, keys = self._put_back(before, point, undo)
+        due: float | None = execute("SELECT due FROM alarms WHERE actor = ?", (actor,)).get
+        due_then = first.get(_ALARM, due)
+        if due_then != due:
+            self.begin()
+            execute("DELETE FROM alarms WHERE actor = ?", (actor,))
+            if due_then is not None:
+                execute("INSERT INTO alarms VALUES (?, ?)", (actor, due_then))
+        if self.newest == undo:
+            self.begin()  # a restore that changed nothing is one all the same
+        execute(
+            "UPDATE actors SET pending = NULL, restored = (SELECT max(id) FROM history), empty = ? IS NULL AND NOT "
+            "EXISTS (SELECT 1 FROM keys WHERE keys.slot = ?) WHERE number = ?",
+            (due_then, before, actor),
+        )
+        return Restored(undo=undo, put=put, removed=removed, keys=keys, swapped=before != slot, alarm=(due, due_then))
+
+    def _swap(self, actor: int, slot: int, before: int) -> None:
+        row = self.note_slot(actor, slot)
+        self._connection.execute("INSERT INTO dropped VALUES (?, ?, ?)", (row, slot, actor))
+        self._connection.execute("DELETE FROM dropped WHERE slot = ?", (before,))
+        self._connection.execute("UPDATE actors SET slot = ? WHERE number = ?", (before, actor))
+
+    def _put_back(self, slot: int, point: int, upto: int) -> tuple[int, int, tuple[bytes, ...]]:
+        """Give every key of a slot the value it had at a point, a piece of the history after the other."""
+        execute, changes = self._connection.execute, self._connection.changes
+        put, removed, keys = 0, 0, dict[bytes, None]()
+        while upto > point:
+            after = max(point, upto - _PIECE)
+            execute("DELETE FROM undo")
+            execute(
+                "INSERT OR IGNORE INTO undo SELECT key, id FROM history "
+                "WHERE id > ? AND id <= ? AND owner = ? AND typeof(key) = 'blob' ORDER BY id",
+                (after, upto, slot),
+            )
+            upto = after
+            if execute("SELECT count(*) FROM undo").get == 0:
+                continue
+            self.begin()
+            execute(
+                "INSERT INTO keys SELECT ?, undo.key, value FROM undo JOIN history USING (id) WHERE value IS NOT NULL "
+                "ON CONFLICT DO UPDATE SET value = excluded.value",
+                (slot,),
+            )
+            put += changes()
+            execute(
+                "DELETE FROM keys WHERE slot = ? AND key IN "
+                "(SELECT undo.key FROM undo JOIN history USING (id) WHERE value IS NULL)",
+                (slot,),
+            )
+            removed += changes()
+            if len(keys) < 100:
+                keys |= dict.fromkeys(key for (key,) in execute("SELECT key FROM undo LIMIT 100"))
+        execute("DELETE FROM undo")
+        return put, removed, tuple(keys)[:100]
+
+    # Forgetting.
+
+    def is_too_much(self) -> bool:
+        """There is something to sweep. To be asked now and then: it looks at what came since the last time."""
+        self._weigh()
+        if self._bytes > self._retention.total_bytes:
+            return True
+        times = self._time_from(0, None)
+        return times is not None and times[0] < self.newest and times[1] < self._time - self._retention.age_s
+
+    @property
+    def is_far_too_much(self) -> bool:
+        """Sweeping does not keep up."""
+        return self._bytes > self._retention.total_bytes * _FAR_BEYOND
+
+    def _weigh(self) -> None:
+        found: list[Any] = self._connection.execute(_WEIGH, (self._weighed,)).fetchall()
+        newest, count, size = found[0]
+        if newest is not None:
+            self._weighed = newest
+            self._bytes += size + count * _ROW_BYTES
+            self._remember()
+
+    def _remember(self) -> None:
+        self._connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('history weighed', ?), ('history bytes', ?)",
+            (self._weighed, self._bytes),
+        )
+
+    def sweep(self) -> bool:
+        """Remove a piece of the oldest history, in the transaction of the caller; whether there may be more."""
+        self._weigh()
+        excess = self._bytes - self._retention.total_bytes
+        early = self._time - self._retention.age_s
+        newest, cut, freed = self.newest, 0, 0
+        for row, is_time, value, size in self._connection.execute(f"{_SWEEP} LIMIT {_SWEEP_ROWS}"):
+            too_old = not is_time or value < early  # a row is as old as the time before it
+            if freed >= _SWEEP_BYTES or (freed >= excess and not too_old) or (row == newest and is_time):
+                break
+            cut, freed = row, freed + size + _ROW_BYTES
+        if cut == newest:
+            self.begin()
+        self._connection.execute("DELETE FROM history WHERE id <= ?", (cut,))
+        self._bytes -= freed
+        self._remember()
+        return cut > 0
