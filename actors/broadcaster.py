@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
+from actors.fanout import Fanout
 from actors.filters import Filter
-from actors.groups import SCAN_ENTRIES, Fanout, Group, GroupFrame, Groups, Page, TooManyGroups, position
+from actors.groups import SCAN_ENTRIES, Groups, Page, TooManyGroups
 from actors.log import RecentIds, SignalLog, StreamState
 from actors.protocol.cursor import Cursor, Last
 from actors.resume import SECRET_BYTES, Sessions
@@ -31,6 +33,8 @@ from runtime import Actor, ActorError, ActorId, AlarmInfo, Context, LimitExceede
 if TYPE_CHECKING:
     from actors.env import Env
 
+MOVED_AT_ONCE = 500  # quiet groups; more are moved in as many pieces, spread over `position_s`
+_DRAFTS_AT_ONCE = 128  # numbered and stored before others get a moment
 _BEHIND_S = 0.25  # a shard whose mailbox was full is told where the groups stand after this time
 
 
@@ -55,13 +59,18 @@ class SignalBroadcaster(Actor["Env"]):
             )
         self._log = SignalLog(ctx.storage, self._settings)
         self._ids = RecentIds(self._settings)
-        self._groups = Groups(ctx.storage, cursor=self.stream.head, most=self._settings.groups)
+        self._groups = Groups(ctx.storage, most=self._settings.groups)
         self._sessions = Sessions(self.stream.secret, self._settings.resume_s)
         self._shards: dict[str, ActorId] = {}
         self._behind: set[str] = set()
+        ctx.block_concurrency_while(self._load)
+
+    async def _load(self) -> None:
+        for _ in self._groups.load(self.stream.head):
+            await self.ctx.checkpoint()
         if len(self._groups):
             # What the last instance sent may have been dropped with it: let every shard compare.
-            ctx.start_soon(self._tell_positions)
+            self.ctx.start_soon(self._tell_positions)
 
     # Publishing.
 
@@ -71,7 +80,7 @@ class SignalBroadcaster(Actor["Env"]):
         Raises: LimitExceeded, over 1,000 signals or 8 MiB.
         """
         await self._ready(drafts)
-        return Published(self.stream.epoch, tuple(self._append(drafts)))
+        return Published(self.stream.epoch, tuple(await self._append(drafts)))
 
     async def ingest(self, source: str, after: str | None, upto: str, drafts: tuple[Draft, ...]) -> Ingested:
         """Take a source's batch, and its cursor with it, if the stored cursor of the source is `after`.
@@ -86,7 +95,7 @@ class SignalBroadcaster(Actor["Env"]):
         if stored != after:
             return Ingested(stored, accepted=False)
         self.ctx.storage.put(key, upto)
-        receipts = self._append(drafts)
+        receipts = await self._append(drafts)
         return Ingested(upto, accepted=True, duplicates=sum(receipt.dup for receipt in receipts))
 
     async def _ready(self, drafts: Sequence[Draft]) -> None:
@@ -96,12 +105,15 @@ class SignalBroadcaster(Actor["Env"]):
             for _ in self._ids.rebuild(self._log, self.stream, self._now_ms()):
                 await self.ctx.checkpoint()  # keeps the turn
 
-    def _append(self, drafts: Iterable[Draft]) -> list[Receipt]:
+    async def _append(self, drafts: Iterable[Draft]) -> list[Receipt]:
+        """Number, store and send; others of the server run in between, but no other event of this actor."""
         now_ms = max(self._now_ms(), self.stream.last_ts)
         head = self.stream.head
         receipts: list[Receipt] = []
         signals: list[Signal] = []
-        for draft in drafts:
+        for n, draft in enumerate(drafts, 1):
+            if n % _DRAFTS_AT_ONCE == 0:
+                await self.ctx.checkpoint()
             id_ = draft.id or self.ctx.token(12).hex()
             first = self._ids.find(id_, now_ms)
             if first is None:
@@ -111,9 +123,11 @@ class SignalBroadcaster(Actor["Env"]):
             receipts.append(Receipt(head if first is None else first, first is not None))
         if signals:
             self.stream = self._log.trim(self._log.append(self.stream, signals), now_ms)
-            fanout = Fanout(signals, head)
-            self._send((group, fanout.frames(group)) for group in self._groups)
-            self._wake_by(self.ctx.now() + self._settings.position_s)
+            fanout = Fanout()
+            for _ in fanout.publish(self._groups, signals):
+                await self.ctx.checkpoint()
+            self._send(fanout)
+            self._wake_by(self.ctx.now() + self._moving_s)
         return receipts
 
     # Subscribing.
@@ -146,7 +160,9 @@ class SignalBroadcaster(Actor["Env"]):
         group = self._groups.open(wanted.filter, state.head)
         if group.cursor < state.head:
             # Whoever joins at the head must not be ahead of the group.
-            self._send([(group, [position(group, state.head)])])
+            fanout = Fanout()
+            fanout.move([group], state.head)
+            self._send(fanout)
         self._groups.listen(group, shard)
 
         def at(offset: int, recovered: bool | None = None, lost: tuple[int, int] | None = None) -> Granted:
@@ -209,12 +225,22 @@ class SignalBroadcaster(Actor["Env"]):
     # Quiet groups and retention.
 
     async def alarm(self, info: AlarmInfo) -> None:
-        """Move the cursors of quiet groups to the head, and trim the log by age."""
+        """Move the cursors of some quiet groups to the head, and trim the log by age."""
         state = self.stream = self._log.trim(self.stream, self._now_ms())
-        self._send((group, [position(group, state.head)]) for group in self._groups if group.cursor < state.head)
+        fanout = Fanout()
+        fanout.move([group for group in self._groups.visit(MOVED_AT_ONCE) if group.cursor < state.head], state.head)
+        self._send(fanout)
+        now = self.ctx.now()
+        if any(group.cursor < state.head for group in self._groups):
+            self._wake_by(now + self._moving_s)
         if state.oldest < state.head:
             ends = self._log.oldest_ts(state) / 1000 + self._settings.retention_max_s
-            self._wake_by(max(ends, self.ctx.now() + self._settings.position_s))
+            self._wake_by(max(ends, now + self._settings.position_s))
+
+    @property
+    def _moving_s(self) -> float:
+        """Between two pieces of the groups, so that every group has its turn within `position_s`."""
+        return self._settings.position_s / max(1, math.ceil(len(self._groups) / MOVED_AT_ONCE))
 
     def _wake_by(self, due: float) -> None:
         pending = self.ctx.storage.get_alarm()
@@ -223,18 +249,15 @@ class SignalBroadcaster(Actor["Env"]):
 
     # Shards.
 
-    def _send(self, framed: Iterable[tuple[Group, Sequence[GroupFrame]]]) -> None:
-        """Send every shard its frames in one message; all of one publish leave in this turn."""
-        by_shard: dict[str, list[GroupFrame]] = {}
-        for group, frames in framed:
-            if frames:
-                for shard in group.shards:
-                    by_shard.setdefault(shard, []).extend(frames)
-        for shard, frames in by_shard.items():
+    def _send(self, fanout: Fanout) -> None:
+        """Send every shard its part in one message; all of one publication leave in this turn."""
+        for shard, deliveries in fanout.shards.items():
             try:
-                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(frames))
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(deliveries))
             except ActorError:
                 self._fell_behind(shard)
+        for shard in fanout.behind:
+            self._fell_behind(shard)
 
     def _fell_behind(self, shard: str) -> None:
         # The frames are in the log, and the shard reads them there once it knows that it missed some.
@@ -247,13 +270,18 @@ class SignalBroadcaster(Actor["Env"]):
         self._tell(behind)
 
     async def _tell_positions(self) -> None:
-        self._tell({shard for group in self._groups for shard in group.shards})
+        self._tell(None)
 
-    def _tell(self, shards: Iterable[str]) -> None:
-        for shard in sorted(shards):
-            positions = tuple((group.number, group.cursor) for group in self._groups if shard in group.shards)
+    def _tell(self, shards: set[str] | None) -> None:
+        """Tell these shards, or all, where their groups stand."""
+        positions: dict[str, list[int]] = {}
+        for group in self._groups:
+            for shard in group.shards:
+                if shards is None or shard in shards:
+                    positions.setdefault(shard, []).extend((group.number, group.cursor))
+        for shard, flat in sorted(positions.items()):
             try:
-                self.ctx.notify(self.env.shards.get(self._shard(shard)).compare, positions)
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).compare, tuple(flat[::2]), tuple(flat[1::2]))
             except ActorError:
                 self._fell_behind(shard)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import attrs
 
 from actors.admission import Admission, bearer, subprotocol
-from actors.groups import GroupFrame
+from actors.fanout import Delivery
 from actors.protocol.codes import CloseCode
 from actors.protocol.messages import PING, PONG, Err, Hello, Ok, Pub, Sub, SubOk, Unsub, Welcome
 from actors.protocol.server import Close, Remembered, Reply, ServerMachine, Step
@@ -61,7 +61,7 @@ class ConnectionManager(Actor["Env"]):
         for connection in self._connections.values():
             for sub in connection.machine.state.subs.values():
                 if sub.live:
-                    self._groups[sub.group].add(connection)
+                    self._groups.join(connection, sub.group)
             self._catch_up_soon(connection)
 
     # Connections.
@@ -359,18 +359,18 @@ class ConnectionManager(Actor["Env"]):
             group = self._groups[sub.group]
             if sub.cursor == group.cursor and not group.healing:
                 texts.append(connection.machine.joined(s))
-                group.add(connection)
+                self._groups.join(connection, sub.group)
         return texts
 
     # What the broadcaster says.
 
-    async def deliver(self, frames: tuple[GroupFrame, ...]) -> None:
+    async def deliver(self, deliveries: tuple[Delivery, ...]) -> None:
         """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
-        self._groups.take(frames)
+        self._groups.take(deliveries)
 
-    async def compare(self, positions: tuple[tuple[int, int], ...]) -> None:
+    async def compare(self, groups: tuple[int, ...], cursors: tuple[int, ...]) -> None:
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""
-        self._groups.compare(dict(positions))
+        self._groups.compare(groups, cursors)
 
     def _drop_all(self, connection: Connection) -> None:
         machine = connection.machine

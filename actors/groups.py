@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import attrs
 
 from actors.filters import Filter
+from actors.filters.index import FilterIndex
 from actors.log import SignalLog
-from actors.protocol.messages import encode_sig
 from actors.signals import Signal
-from runtime import PreparedMessage, Storage
+from runtime import Storage
 
 _PREFIX = "group/"
+_LOADED_AT_ONCE = 64  # rows: 1 to 2 ms
 FRAME_SIGNALS = 500
 FRAME_BYTES = 65_536
 SCAN_ENTRIES = 500  # log entries that one page or one look back reads: some 3 ms
@@ -23,16 +24,6 @@ PAGES_KEPT = 64  # at most 4 MiB
 
 class TooManyGroups(Exception):
     """No room for one more distinct filter."""
-
-
-@attrs.frozen
-class GroupFrame:
-    """One live frame of a group, the same bytes for every member; covers `after < offset <= upto`."""
-
-    group: int
-    after: int
-    upto: int
-    message: PreparedMessage
 
 
 @attrs.frozen
@@ -81,21 +72,35 @@ class Group:
 class Groups:
     """All groups of a stream. Their numbers are stored, so that clients never notice a restart of the broadcaster.
 
+    To be loaded before anything else.
+
     Args:
-        cursor: what every group's cursor starts at: the head of the log.
         most: how many distinct filters there may be.
     """
 
-    def __init__(self, storage: Storage, *, cursor: int, most: int) -> None:
+    def __init__(self, storage: Storage, *, most: int) -> None:
         self._storage = storage
         self._most = most
+        self._newest = 0
+        self._visited = 0
         self._by_number: dict[int, Group] = {}
         self._by_filter: dict[str, Group] = {}
         self._pages: OrderedDict[tuple[int, int], Page] = OrderedDict()
-        for key, row in storage.list(_Row, prefix=_PREFIX).items():
-            number = int(key.removeprefix(_PREFIX), 16)
-            self._keep(Group(number, Filter.from_canonical(row.filter), cursor, dict.fromkeys(row.shards)))
-        self._newest = max(self._by_number, default=0)
+        self._index: FilterIndex[Group] = FilterIndex()
+
+    def load(self, cursor: int) -> Iterator[int]:
+        """Read the stored groups, in pieces so that the caller can let others run; all get this cursor."""
+        after: str | None = None
+        while True:
+            rows = self._storage.list(_Row, prefix=_PREFIX, start_after=after, limit=_LOADED_AT_ONCE)
+            for key, row in rows.items():
+                self._newest = int(key.removeprefix(_PREFIX), 16)
+                filter_ = Filter.from_canonical(row.filter)
+                self._keep(Group(self._newest, filter_, cursor, dict.fromkeys(row.shards)))
+                after = key
+            if len(rows) < _LOADED_AT_ONCE:
+                return
+            yield len(self)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self._by_number.values())
@@ -106,6 +111,18 @@ class Groups:
     def get(self, number: int) -> Group | None:
         """The group of this number."""
         return self._by_number.get(number)
+
+    def candidates(self, signal: Signal) -> Iterable[Group]:
+        """Every group that the signal may be for; each is to be asked itself."""
+        return self._index.candidates(signal.type, signal.entity, lambda: signal.value)
+
+    def visit(self, most: int) -> list[Group]:
+        """The next groups in turn, at most so many; every one is visited before the first is again."""
+        later = [group for group in self if group.number > self._visited]
+        turn = [*later, *self][: min(most, len(self))] if len(later) < most else later[:most]
+        if turn:
+            self._visited = turn[-1].number
+        return turn
 
     def open(self, canonical: str, head: int) -> Group:
         """The group of a filter; a new one begins at `head`, and is kept once a shard listens.
@@ -137,6 +154,7 @@ class Groups:
             self._store(group)
             return
         del self._by_number[number], self._by_filter[group.filter.canonical]
+        self._index.remove(group)
         self._storage.delete(_key(number))
 
     def page(self, group: Group, log: SignalLog, asked: int, oldest: int) -> Page:
@@ -170,58 +188,12 @@ class Groups:
 
     def _keep(self, group: Group) -> None:
         self._by_number[group.number] = self._by_filter[group.filter.canonical] = group
+        self._index.add(group, group.filter.canonical)
 
     def _store(self, group: Group) -> None:
         # Unconfirmed: what is lost in a crash belongs to sockets that are lost with it.
         row = _Row(group.filter.canonical, tuple(group.shards))
         self._storage.put(_key(group.number), row, allow_unconfirmed=True)
-
-
-class Fanout:
-    """The frames of one publish: groups that match the same signals share their text."""
-
-    def __init__(self, signals: Sequence[Signal], head: int) -> None:
-        self._signals = signals
-        self._head = head
-        self._texts: dict[tuple[int, ...], list[tuple[int, bytes]]] = {}
-
-    def frames(self, group: Group) -> list[GroupFrame]:
-        """The group's frames for what was published, its cursor moved; none when nothing matches."""
-        matching = [signal for signal in self._signals if group.matches(signal)]
-        if not matching:
-            return []
-        key = tuple(signal.o for signal in matching)
-        pieces = self._texts.get(key)
-        if pieces is None:
-            pieces = self._texts[key] = list(self._pieces(matching))
-        frames: list[GroupFrame] = []
-        for upto, text in pieces:
-            frames.append(_frame(group, upto, text))
-            group.cursor = upto
-        return frames
-
-    def _pieces(self, matching: Sequence[Signal]) -> Iterator[tuple[int, bytes]]:
-        texts: list[bytes] = []
-        size = 0
-        for signal in matching:
-            if texts and (len(texts) >= FRAME_SIGNALS or size + len(signal.json) > FRAME_BYTES):
-                yield signal.o - 1, b",".join(texts)
-                texts, size = [], 0
-            texts.append(signal.json)
-            size += len(signal.json)
-        yield self._head, b",".join(texts)
-
-
-def position(group: Group, head: int) -> GroupFrame:
-    """The frame without signals that moves a quiet group's cursor to the head."""
-    frame = _frame(group, head, b"")
-    group.cursor = head
-    return frame
-
-
-def _frame(group: Group, upto: int, signals: bytes) -> GroupFrame:
-    text = encode_sig(g=group.number, a=group.cursor, b=upto, signals=(signals,))
-    return GroupFrame(group.number, group.cursor, upto, PreparedMessage.of(text))
 
 
 def _key(number: int) -> str:

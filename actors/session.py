@@ -1,4 +1,4 @@
-"""What a shard holds of one connection and of one group while it is in memory; all of it can be built again."""
+"""What a shard holds of a connection, a team and a group while it is in memory; all of it can be built again."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 
 import attrs
 
+from actors.protocol.messages import encode_sig
 from actors.protocol.server import ServerMachine
 from runtime import PreparedMessage, WebSocket
 
@@ -19,6 +20,7 @@ class Connection:
     Attributes:
         waiting: frames that came while an earlier one is carried out. busy: one is carried out now.
         catching_up: a task sends it pages. closed: nothing is sent to it any more.
+        groups: of its live subscriptions, with how many each has.
     """
 
     ws: WebSocket
@@ -27,6 +29,7 @@ class Connection:
     busy: bool = False
     catching_up: bool = False
     closed: bool = False
+    groups: dict[int, int] = attrs.Factory(dict)
 
     def remember(self) -> None:
         """Keep what the machine knows with the socket."""
@@ -50,13 +53,46 @@ class Connection:
 
 
 @attrs.define(eq=False)
+class Team:
+    """Connections of one shard with live subscriptions of the same groups: each flush writes them the same bytes.
+
+    Attributes:
+        groups: the groups' numbers, ascending; most teams have one. members: the connections.
+    """
+
+    groups: tuple[int, ...]
+    members: dict[Connection, None] = attrs.Factory(dict)
+    _chunks: tuple[tuple[WebSocket, ...], ...] | None = None
+
+    def add(self, connection: Connection) -> None:
+        """One more."""
+        self.members[connection] = None
+        self._chunks = None
+
+    def remove(self, connection: Connection) -> None:
+        """One less."""
+        del self.members[connection]
+        self._chunks = None
+
+    @property
+    def chunks(self) -> tuple[tuple[WebSocket, ...], ...]:
+        """Their sockets, at most 64 together."""
+        if self._chunks is None:
+            sockets = [member.ws for member in self.members]
+            self._chunks = tuple(
+                tuple(sockets[at : at + CHUNK_SOCKETS]) for at in range(0, len(sockets), CHUNK_SOCKETS)
+            )
+        return self._chunks
+
+
+@attrs.define(eq=False)
 class LocalGroup:
     """A filter group as one shard sees it.
 
     Attributes:
         cursor: the `upto` of the last frame taken from the broadcaster. flushed: of the last one given to the sockets.
         stored: what storage has of that. subscribers: subscriptions of this shard, live or not.
-        pending: frames that wait for the flush. healing: frames were missed and are being read from the log.
+        healing: frames were missed and are being read from the log. teams: who gets its frames.
     """
 
     number: int
@@ -65,42 +101,32 @@ class LocalGroup:
     stored: int | None = None
     subscribers: int = 0
     healing: bool = False
-    pending: list[bytes] = attrs.Factory(list)
-    _members: dict[Connection, int] = attrs.Factory(dict)
-    _chunks: tuple[tuple[WebSocket, ...], ...] | None = None
+    teams: dict[Team, None] = attrs.Factory(dict)
+    _pending: list[tuple[int, int, tuple[bytes, ...]]] = attrs.Factory(list)
 
     @classmethod
     def at(cls, number: int, cursor: int) -> LocalGroup:
         """A group without members that stands at this place."""
         return cls(number, cursor, cursor)
 
-    def add(self, connection: Connection) -> None:
-        """One more live subscription of a connection."""
-        self._members[connection] = self._members.get(connection, 0) + 1
-        self._chunks = None
-
-    def remove(self, connection: Connection) -> None:
-        """One live subscription less."""
-        left = self._members[connection] - 1
-        if left:
-            self._members[connection] = left
-        else:
-            del self._members[connection]
-            self._chunks = None
-
     @property
     def members(self) -> list[Connection]:
         """Connections with a live subscription."""
-        return list(self._members)
+        return [member for team in self.teams for member in team.members]
 
-    def take(self) -> tuple[PreparedMessage, tuple[tuple[WebSocket, ...], ...]]:
-        """Everything pending as one buffer, and the sockets it goes to, in chunks of at most 64."""
-        message = PreparedMessage(b"".join(self.pending))
-        self.pending.clear()
+    def extend(self, after: int, upto: int, signals: tuple[bytes, ...]) -> None:
+        """Add what becomes the next frame; its text is made when it is flushed."""
+        self.cursor = upto
+        self._pending.append((after, upto, signals))
+
+    def take(self) -> bytes:
+        """Everything pending as WebSocket frames, the same for every member; empty when there is nothing."""
         self.flushed = self.cursor
-        if self._chunks is None:
-            sockets = [member.ws for member in self._members]
-            self._chunks = tuple(
-                tuple(sockets[at : at + CHUNK_SOCKETS]) for at in range(0, len(sockets), CHUNK_SOCKETS)
-            )
-        return message, self._chunks
+        if not self._pending:
+            return b""
+        frames = [
+            PreparedMessage.of(encode_sig(g=self.number, a=after, b=upto, signals=signals)).frame
+            for after, upto, signals in self._pending
+        ]
+        self._pending.clear()
+        return frames[0] if len(frames) == 1 else b"".join(frames)
