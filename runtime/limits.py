@@ -10,6 +10,19 @@ VALUE_BYTES = 131_072
 KEYS_PER_CALL = 128
 WORKERD_ROW_BYTES = 8_388_642  # the largest blob that its SELECT may build
 
+# Storage of SQL classes (Durable Objects: limits page, SQLite-backed objects).
+ROW_BYTES = 2 * 1024 * 1024  # a key with its value; a text, blob or row of a table
+OBJECT_BYTES = 10 * 1024**3
+SQL_TEXT_BYTES = 100_000
+SQL_PARAMETERS = 100
+SQL_COLUMNS = 100
+SQL_LIKE_BYTES = 50
+SQL_FUNCTION_ARGUMENTS = 32
+SQL_COMPOUND_SELECTS = 5
+SQL_EXPRESSION_DEPTH = 100
+SQL_TRIGGER_DEPTH = 10
+OPEN_OBJECTS = 2_000  # ours: SQL objects in memory, of three open files each; the longest idle leaves first
+
 # Names and values between actors.
 NAME_BYTES = 1_024  # Durable Objects: `ctx.id.name` is dropped beyond this
 RPC_BYTES = 32 * 1024 * 1024  # Durable Objects: serialized arguments or return values
@@ -53,13 +66,33 @@ IDLE_CONNECTION_S = 75.0
 
 @attrs.frozen(kw_only=True)
 class StorageLimits:
-    """What one storage call may carry; `production` is Durable Objects' documented set."""
+    """What one storage call may carry; the defaults are Durable Objects' documented set.
+
+    Attributes:
+        key_bytes, value_bytes, keys_per_call: of classes without SQL.
+        row_bytes: of SQL classes: a key with its value, a row of a table.
+        object_bytes: of SQL classes: the database of one object.
+        function_arguments: of SQL classes: what one SQL function may be given.
+    """
 
     key_bytes: int = KEY_BYTES
     value_bytes: int = VALUE_BYTES
     keys_per_call: int = KEYS_PER_CALL
+    row_bytes: int = ROW_BYTES
+    object_bytes: int = OBJECT_BYTES
+    function_arguments: int = SQL_FUNCTION_ARGUMENTS
 
     @classmethod
     def workerd(cls) -> StorageLimits:
         """What Cloudflare's local runtime enforces: only the size of a row."""
-        return cls(key_bytes=WORKERD_ROW_BYTES, value_bytes=WORKERD_ROW_BYTES, keys_per_call=WORKERD_ROW_BYTES)
+        return cls(
+            key_bytes=WORKERD_ROW_BYTES,
+            value_bytes=WORKERD_ROW_BYTES,
+            keys_per_call=WORKERD_ROW_BYTES,
+            row_bytes=WORKERD_ROW_BYTES,
+            function_arguments=127,
+        )
+
+    def of_sql_classes(self) -> StorageLimits:
+        """The same for a SQL class, where a key and its value share the bound of a row."""
+        return attrs.evolve(self, key_bytes=self.row_bytes, value_bytes=self.row_bytes)

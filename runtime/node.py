@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -20,6 +21,8 @@ from runtime.limits import StorageLimits
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.router import Router
 from runtime.platform import Platform
+from runtime.storage.backend import Backend, SharedBackend
+from runtime.storage.objects import ObjectStore
 from runtime.storage.store import Store
 from runtime.timers import Timers
 
@@ -33,6 +36,7 @@ class Node:
 
     Attributes:
         env: the app's env, its namespaces bound; stubs made from it may be called by any task.
+        objects: the databases of SQL classes, if the app has any.
     """
 
     app: App
@@ -40,6 +44,7 @@ class Node:
     router: Router
     routes: Routes
     store: Store
+    objects: ObjectStore | None
     timers: Timers
     platform: Platform
     log: structlog.stdlib.BoundLogger
@@ -60,26 +65,47 @@ async def open_node(
     live_actors: int = limits.LIVE_ACTORS,
     idle_s: float = limits.IDLE_S,
     storage_limits: StorageLimits = PRODUCTION,
+    objects: Path | None = None,
+    open_objects: int = limits.OPEN_OBJECTS,
 ) -> AsyncGenerator[Node, None]:
     """Run an app's actors while the block runs.
 
     At the end running events get 10 s to finish, every instance ends, and what was sealed is committed.
+
+    Args:
+        store: keys and alarms of all actors but those of SQL classes.
+        live_actors, idle_s: how many instances may be in memory, and how long without events.
+        storage_limits: of keys, values and rows.
+        objects: the folder of the databases of SQL classes; needed when the app has such classes.
+        open_objects: how many of those may be in memory.
+
+    Raises:
+        ValueError: the app has SQL classes, and no folder is given.
     """
+    classes = app.classes()
+    backends: dict[str, Backend] = {"shared": SharedBackend(store, storage_limits)}
+    folder: ObjectStore | None = None
+    if any(cls.storage == "sql" for cls in classes.values()):
+        if objects is None:
+            raise ValueError("the app has SQL classes; open_node needs a folder for their databases (objects=…)")
+        folder = ObjectStore(objects, index=store, platform=platform, limits=storage_limits)
+        backends["sql"] = folder
     async with trio.open_nursery() as world:
         await world.start(store.run)
         timers = Timers()
         world.start_soon(timers.run)
-        async with trio.open_nursery() as actors:
+        async with _running(folder), trio.open_nursery() as actors:
             router = Router(
-                app.classes(),
+                classes,
                 platform=platform,
                 store=store,
+                backends=backends,
                 timers=timers,
                 start_soon=actors.start_soon,
                 log=log,
                 live_actors=live_actors,
+                open_objects=open_objects,
                 idle_s=idle_s,
-                storage_limits=storage_limits,
             )
             router.env = app.make_env(lambda key: Namespace(key, router, store, platform.token_bytes), settings)
             routes = Routes(app, router.env)
@@ -93,6 +119,7 @@ async def open_node(
                     router=router,
                     routes=routes,
                     store=store,
+                    objects=folder,
                     timers=timers,
                     platform=platform,
                     log=log,
@@ -103,3 +130,15 @@ async def open_node(
                 router.stop()
                 actors.cancel_scope.cancel()
         world.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _running(folder: ObjectStore | None) -> AsyncGenerator[None, None]:
+    """Its end comes before the store's: what it submits there as it ends is still committed."""
+    if folder is None:
+        yield
+        return
+    async with trio.open_nursery() as nursery:
+        await nursery.start(folder.run)
+        yield
+        nursery.cancel_scope.cancel()

@@ -6,10 +6,12 @@ run, where the server listens, and the write that never waits. Tests replace thi
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
@@ -23,6 +25,18 @@ class RunBlocking(Protocol):
 
     async def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Any:
         """Run `fn(*args)`."""
+        ...
+
+
+class SyncFile(Protocol):
+    """Makes what was written to files last, without stalling the loop.
+
+    Raises:
+        OSError: it may not last.
+    """
+
+    async def __call__(self, *paths: Path) -> None:
+        """Return when all of them would survive a power cut."""
         ...
 
 
@@ -55,6 +69,7 @@ class Platform:
         random: jitter; never ids or secrets.
         token_bytes: ids, epochs, tokens, keys.
         run_blocking: runs a blocking call off the loop.
+        sync_file: makes what was written to files last.
         listen: opens listeners.
         write_now: the write that never waits.
     """
@@ -63,6 +78,7 @@ class Platform:
     random: random.Random
     token_bytes: Callable[[int], bytes]
     run_blocking: RunBlocking
+    sync_file: SyncFile
     listen: Listen
     write_now: WriteNow
 
@@ -74,9 +90,23 @@ def real_platform() -> Platform:
         random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
         token_bytes=secrets.token_bytes,
         run_blocking=_run_in_thread,
+        sync_file=_sync_files,
         listen=open_listeners,
         write_now=_write_now,
     )
+
+
+async def _sync_files(*paths: Path) -> None:
+    await trio.to_thread.run_sync(_fdatasync, paths)
+
+
+def _fdatasync(paths: Sequence[Path]) -> None:
+    for path in paths:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 async def _run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:

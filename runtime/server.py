@@ -42,7 +42,9 @@ async def serve(
                 return
 
         listeners = await platform.listen(config.host, config.port)
-        async with open_node(app, settings=settings, store=store, platform=platform, log=log) as node:
+        async with open_node(
+            app, settings=settings, store=store, platform=platform, log=log, objects=config.data / "objects"
+        ) as node:
             await serve_node(
                 node,
                 listeners,

@@ -7,11 +7,9 @@ section, failed constructor. A handler's exception does not.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import attrs
 import outcome
-import structlog
 import trio
 
 from runtime import limits
@@ -21,55 +19,14 @@ from runtime.actor.critical_section import CriticalSection, SectionJob
 from runtime.actor.frame import Frame, Held, current_frame, release_all
 from runtime.actor.input_gate import Arrival, InputGate, Job, Result, Waiter, plain_wait
 from runtime.actor.output_gate import OutputGate
-from runtime.actor.sockets import SocketTable
+from runtime.actor.services import Owner, Services
 from runtime.errors import ActorReset
 from runtime.ids import ActorId
-from runtime.platform import Platform
 from runtime.storage.storage import Storage
-from runtime.storage.store import KEEP, Store, WriteBatch
-from runtime.timers import Timer, Timers
+from runtime.storage.store import KEEP, Keep, WriteBatch
+from runtime.timers import Timer
 
 T = TypeVar("T")
-
-
-@attrs.frozen(kw_only=True)
-class Services:
-    """What every actor of a server shares.
-
-    Attributes:
-        start_soon: starts a task in the server's nursery of actors.
-        alarm_changed: tells the alarm index about a durable change.
-    """
-
-    platform: Platform
-    store: Store
-    timers: Timers
-    start_soon: Callable[..., None]
-    alarm_changed: Callable[[ActorId, float | None], None]
-    storage_limits: limits.StorageLimits
-    log: structlog.stdlib.BoundLogger
-
-
-class Owner(Protocol):
-    """What keeps a cell: the actor's container."""
-
-    sockets: SocketTable
-
-    def cell_idle(self) -> None:
-        """Nothing runs and nothing is pending."""
-        ...
-
-    def cell_busy(self) -> None:
-        """An idle cell got something to do."""
-        ...
-
-    def cell_broken(self) -> None:
-        """The instance was destroyed."""
-        ...
-
-    def cell_settled(self) -> None:
-        """The sealed batches of a destroyed instance have ended."""
-        ...
 
 
 class Incarnation:
@@ -99,11 +56,12 @@ class Cell:
         self.incarnation = Incarnation()
         self.gate = InputGate(self.start_job)
         self.output = OutputGate()
+        backend = services.backends[actor_class.storage]
+        self._submit = backend.submit
         self.storage = Storage(
-            actor_id,
-            services.store.open(actor_id),
+            backend.attach(actor_id),
             self,
-            limits=services.storage_limits,
+            limits=backend.limits,
             has_alarm_handler=actor_class.alarm is not Actor.alarm,
             now=services.platform.now,
             lineage=services.store.lineage,
@@ -162,7 +120,7 @@ class Cell:
         result: Result
         try:
             if self.actor is None:
-                self._construct_now()
+                await self._construct_now()
                 await self._run_constructor_sections(frame)
             run = job.run(self.actor)
             result = outcome.Value(await (run if job.timeout_s is None else self._cut_off(run, job)))
@@ -182,9 +140,14 @@ class Cell:
                 timer.cancel()
         raise TimeoutError(f"{job.label} took longer than {job.timeout_s:g} s and was cut off")
 
-    def _construct_now(self) -> None:
+    async def _construct_now(self) -> None:
         # An error here breaks the instance: every waiting event fails with it, and the next one tries again.
         try:
+            alarm = await self.storage.prepare()
+            if self.broken is not None:
+                raise Aborted
+            if not isinstance(alarm, Keep):
+                self.services.alarm_changed(self.id, alarm)
             self.actor = self._construct(self)
         except Exception as error:
             self.break_(reset_copy(error))
@@ -375,7 +338,7 @@ class Cell:
         if batch is not None:
             self._uncommitted += 1
             self.busy(1)
-            self.services.store.submit(batch, lambda error: self._committed(batch, error))
+            self._submit(batch, lambda error: self._committed(batch, error))
 
     def _committed(self, batch: WriteBatch, error: Exception | None) -> None:
         self._uncommitted -= 1
@@ -412,6 +375,8 @@ class Cell:
     async def run_alarm(self, info: AlarmInfo) -> None:
         """Run the alarm handler; at success the alarm is deleted in the same batch as the handler's last writes."""
         assert self.actor is not None
+        if not self.storage.alarm_is_due(info.scheduled_time):
+            return  # moved or deleted since; the index hears of it when that is durable
         self.storage.begin_alarm()
         try:
             await self.actor.alarm(info)
@@ -498,4 +463,5 @@ class Cell:
             release_all(frame.references)
         release_all(self.references)
         self.references.clear()
+        self.storage.close()
         self._durable_waiters.clear()

@@ -10,8 +10,9 @@ import outcome
 
 from runtime import limits
 from runtime.actor.actor import Actor
-from runtime.actor.cell import Cell, Services
+from runtime.actor.cell import Cell
 from runtime.actor.input_gate import Job
+from runtime.actor.services import Services
 from runtime.actor.sockets import SocketTable
 from runtime.errors import Overloaded
 from runtime.ids import ActorId
@@ -74,6 +75,11 @@ class Container:
         self._keeper = keeper
         self._settling: Cell | None = None
         self._waiting: deque[Job] = deque()
+
+    @property
+    def has_file(self) -> bool:
+        """Its storage is a database file of its own."""
+        return self.actor_class.storage == "sql"
 
     @property
     def empty(self) -> bool:

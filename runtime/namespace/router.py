@@ -11,16 +11,17 @@ import trio
 
 from runtime import limits
 from runtime.actor.actor import Actor, rpc_methods, rpc_properties
-from runtime.actor.cell import Cell, Services
+from runtime.actor.cell import Cell
 from runtime.actor.context import Context
 from runtime.actor.input_gate import Job
+from runtime.actor.services import Services
 from runtime.errors import ActorError, ActorReset, Overloaded, UnknownNamespace
 from runtime.ids import ActorId
-from runtime.limits import StorageLimits
 from runtime.namespace.alarms import AlarmScheduler
 from runtime.namespace.container import Container
 from runtime.namespace.turn_watch import TurnWatch
 from runtime.platform import Platform
+from runtime.storage.backend import Backend
 from runtime.storage.store import Store
 from runtime.timers import Timer, Timers
 
@@ -34,9 +35,10 @@ class Router:
     Args:
         classes: namespace key to actor class.
         start_soon: starts a task in the server's nursery of actors.
+        backends: where the storage of each kind of class lives.
         live_actors: how many instances may be in memory; the longest idle leaves first.
+        open_objects: how many of those may be of SQL classes.
         idle_s: how long an instance without events stays in memory.
-        storage_limits: of keys and values.
     """
 
     def __init__(
@@ -45,12 +47,13 @@ class Router:
         *,
         platform: Platform,
         store: Store,
+        backends: Mapping[str, Backend],
         timers: Timers,
         start_soon: Callable[..., None],
         log: structlog.stdlib.BoundLogger,
         live_actors: int = limits.LIVE_ACTORS,
+        open_objects: int = limits.OPEN_OBJECTS,
         idle_s: float = limits.IDLE_S,
-        storage_limits: StorageLimits,
     ) -> None:
         self.log = log
         self.env: Any = None
@@ -61,7 +64,7 @@ class Router:
             timers=timers,
             start_soon=start_soon,
             alarm_changed=self.alarms.changed,
-            storage_limits=storage_limits,
+            backends=backends,
             log=log,
         )
         self.containers: dict[ActorId, Container] = {}
@@ -70,8 +73,11 @@ class Router:
         self._properties = {cls: rpc_properties(cls) for cls in self._classes.values()}
         self._live_actors = live_actors
         self._idle_s = idle_s
+        self._open_objects = open_objects
         self._live = 0
+        self._objects = 0  # of those: of SQL classes
         self._idle: OrderedDict[Container, float] = OrderedDict()
+        self._idle_objects: OrderedDict[Container, None] = OrderedDict()
         self._sweep: Timer | None = None
         self._idle_events: dict[Container, trio.Event] = {}
         self._turn_watch = TurnWatch(timers, lambda: [held.cell for held in self.containers.values()], log)
@@ -122,11 +128,22 @@ class Router:
             if not self._idle:
                 raise Overloaded(f"{self._live:,} actors are busy in memory; at most {self._live_actors:,}")
             next(iter(self._idle)).evict()
+        if container.has_file:
+            if self._objects >= self._open_objects:
+                if not self._idle_objects:
+                    raise Overloaded(
+                        f"{self._objects:,} actors with databases of their own are busy; at most "
+                        f"{self._open_objects:,} (limits.OPEN_OBJECTS)"
+                    )
+                next(iter(self._idle_objects)).evict()
+            self._objects += 1
         self._live += 1
 
     def now_idle(self, container: Container) -> None:
         """Start its time to eviction."""
         self._idle[container] = trio.current_time()
+        if container.has_file:
+            self._idle_objects[container] = None
         if self._sweep is None:
             self._sweep = self.services.timers.call_after(self._idle_s, self._evict_idle)
         event = self._idle_events.pop(container, None)
@@ -136,16 +153,22 @@ class Router:
     def now_busy(self, container: Container) -> None:
         """It is not idle any more."""
         self._turn_watch.busy()
-        self._idle.pop(container, None)
+        self._forget_idle(container)
 
     def now_ended(self, container: Container) -> None:
         """Its cell was evicted or destroyed."""
         self._live -= 1
-        self._idle.pop(container, None)
+        self._objects -= container.has_file
+        self._forget_idle(container)
         self.now_gone(container)
         event = self._idle_events.pop(container, None)
         if event is not None:
             event.set()
+
+    def _forget_idle(self, container: Container) -> None:
+        self._idle.pop(container, None)
+        if container.has_file:
+            self._idle_objects.pop(container, None)
 
     def now_gone(self, container: Container) -> None:
         """Forget it when it has nothing left."""

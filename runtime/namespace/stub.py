@@ -18,7 +18,7 @@ from runtime.actor.breaking import copy_error
 from runtime.actor.cell import Incarnation
 from runtime.actor.frame import Frame
 from runtime.actor.input_gate import Job, Result
-from runtime.errors import UnknownMethod
+from runtime.errors import StorageFailed, UnknownMethod
 from runtime.ids import ActorId
 from runtime.namespace.call import Call, calling_frame
 from runtime.namespace.container import Container
@@ -103,7 +103,8 @@ class Stub:
         if name != "fetch":  # a request carries a live socket, and is a frozen value otherwise: it passes as it is
             (args, kwargs), lent = carry_arguments(args, kwargs, frame, self._calls)
         call = Call(frame, f"{self._id!r}.{name}", self._calls.log, lent)
-        job = self._job(name, args, kwargs, call._answer, caller=frame, read=read)
+        answer = _fetched(call) if name == "fetch" else call._answer
+        job = self._job(name, args, kwargs, answer, caller=frame, read=read)
 
         def send() -> None:
             try:
@@ -170,3 +171,16 @@ class Stub:
                 raise remote_copy(error, label) from None
 
         return Job(name, run, done, taken=lambda: calls.container(self._id).release_call(), caller=caller)
+
+
+def _fetched(call: Call) -> Callable[[Result], None]:
+    """Durable Objects: that a commit failed looks to `fetch` as if the target's own code had raised it."""
+
+    def answer(result: Result) -> None:
+        if isinstance(result, outcome.Error) and isinstance(result.error, StorageFailed):
+            error = copy_error(result.error)
+            error.remote = True  # type: ignore[attr-defined]
+            result = outcome.Error(error)
+        call._answer(result)
+
+    return answer

@@ -44,6 +44,12 @@ def check_value(key: str, data: bytes, limits: StorageLimits) -> None:
             limit=limits.value_bytes,
             actual=len(data),
         )
+    if len(data) + 4 * len(key) > limits.row_bytes and (together := len(data) + len(_bytes(key))) > limits.row_bytes:
+        raise LimitExceeded(
+            f"value of {key!r:.60} with its key is {together:,} bytes; at most {limits.row_bytes:,} (limits.ROW_BYTES)",
+            limit=limits.row_bytes,
+            actual=together,
+        )
 
 
 def key_text(data: bytes) -> str:

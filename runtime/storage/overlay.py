@@ -53,6 +53,17 @@ class Overlay:
         self._marks = 0
 
     @property
+    def database(self) -> None:
+        """There is no SQL."""
+
+    async def prepare(self) -> Keep:
+        """Nothing to open."""
+        return KEEP
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    @property
     def is_open(self) -> bool:
         """A batch was begun and is not sealed."""
         return self._open is not None
@@ -131,12 +142,14 @@ class Overlay:
             self._undo.append((key, writes.get(key, _UNWRITTEN)))
         writes[key] = value
 
-    def clear(self) -> None:
-        """Delete every key. It cannot be undone, so no mark may be set."""
+    def clear(self, *, keep_alarm: bool) -> None:
+        """Delete every key, and the alarm. It cannot be undone, so no mark may be set."""
         assert self._open is not None
         assert not self._marks
         self._open.delete_all = True
         self._open.writes.clear()
+        if not keep_alarm:
+            self._open.alarm = None
 
     def set_alarm(self, time: float | None) -> None:
         """Set or delete the alarm."""

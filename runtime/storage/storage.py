@@ -8,52 +8,34 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, overload
 
 from runtime import codec
-from runtime.ids import ActorId
 from runtime.limits import StorageLimits
+from runtime.storage.backend import Keyspace
+from runtime.storage.gate import StorageGate
 from runtime.storage.keys import check_list_limit, check_value, key_bytes, key_range, key_text, keys_bytes
-from runtime.storage.overlay import Overlay
-from runtime.storage.store import ReadHandle, WriteBatch
+from runtime.storage.sql import NO_SQL, Sql
+from runtime.storage.store import Keep, WriteBatch
+from runtime.storage.sync_kv import NO_KV, SyncKv
 from runtime.storage.transaction import Transaction
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 
-class StorageGate(Protocol):
-    """What storage needs from the live instance that it belongs to."""
-
-    def check(self) -> None:
-        """Raises when the instance is broken: its storage is no longer accessible."""
-        ...
-
-    def wrote(self, *, confirmed: bool) -> None:
-        """A write is about to join the open batch; not confirmed: effects need not wait for it."""
-        ...
-
-    async def sync(self) -> None:
-        """A real wait until everything written so far is durable."""
-        ...
-
-    async def critical_section(self, fn: Callable[[], Awaitable[T]], /) -> T:
-        """Runs `fn` with every other event kept out; an exception inside destroys the instance."""
-        ...
-
-
 class Storage:
     """The durable keys and the alarm of one actor.
 
-    Keys are text up to 2,048 bytes of UTF-8, values anything that `runtime.codec` encodes, up to 131,072 bytes.
-    A call takes at most 128 keys. Key order is the order of the UTF-8 bytes.
+    Keys are text up to 2,048 bytes of UTF-8, values anything that `runtime.codec` encodes, up to 131,072 bytes; in SQL
+    classes a key and its value together up to 2 MiB. A call takes at most 128 keys. Key order is the order of the
+    UTF-8 bytes.
     """
 
     def __init__(
         self,
-        actor_id: ActorId,
-        handle: ReadHandle,
+        keys: Keyspace,
         gate: StorageGate,
         *,
         limits: StorageLimits,
@@ -62,7 +44,7 @@ class Storage:
         lineage: str,
     ) -> None:
         self.lineage = lineage
-        self._overlay = Overlay(actor_id, handle)
+        self._overlay = keys
         self._gate = gate
         self._limits = limits
         self._has_alarm_handler = has_alarm_handler
@@ -70,6 +52,32 @@ class Storage:
         self._alarm_hidden = False  # the handler runs and has set no alarm anew
         self._transactions: builtins.list[Transaction] = []
         self._snapshots: dict[bytes, Any] = {}
+        self._sql = None if keys.database is None else Sql(keys.database, gate.check, self._begin_confirmed)
+        self._kv = None if keys.database is None else SyncKv(self)
+
+    # ── SQL classes ──
+
+    @property
+    def sql(self) -> Sql:
+        """SQL on the actor's own database.
+
+        Raises:
+            RuntimeError: the class has no `storage = "sql"`.
+        """
+        if self._sql is None:
+            raise RuntimeError(NO_SQL)
+        return self._sql
+
+    @property
+    def kv(self) -> SyncKv:
+        """The synchronous keys of Durable Objects: the same keys, with a live iterator.
+
+        Raises:
+            RuntimeError: the class has no `storage = "sql"`.
+        """
+        if self._kv is None:
+            raise RuntimeError(NO_KV)
+        return self._kv
 
     # ── reads ──
 
@@ -182,6 +190,10 @@ class Storage:
         pairs = self._overlay.list(low, high, limit, reverse)
         return {key_text(key): codec.decode(data, type) for key, data in pairs}
 
+    def _pairs(self, low: bytes, high: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
+        self._gate.check()
+        return self._overlay.list(low, high, limit, reverse)
+
     # ── writes ──
 
     def put(self, key: str, value: object, *, allow_unconfirmed: bool = False) -> None:
@@ -226,7 +238,7 @@ class Storage:
         return self._delete(keys_bytes(keys, self._limits), confirmed=not allow_unconfirmed)
 
     def delete_all(self) -> None:
-        """Remove every key and the alarm, in the open batch.
+        """Remove every key, every table and the alarm, in the open batch.
 
         Raises:
             RuntimeError: inside a transaction.
@@ -235,10 +247,8 @@ class Storage:
         if self._transactions:
             raise RuntimeError("Cannot call delete_all() within a transaction")
         self._begin(confirmed=True)
-        self._overlay.clear()
+        self._overlay.clear(keep_alarm=self._alarm_hidden)
         self._snapshots.clear()
-        if not self._alarm_hidden:
-            self._overlay.set_alarm(None)
 
     async def sync(self) -> None:
         """Wait until everything written so far is durable; other events may come in between.
@@ -370,6 +380,26 @@ class Storage:
 
     # ── for the actor's cell ──
 
+    async def prepare(self) -> float | Keep | None:
+        """Open what has to be opened, before the instance is constructed.
+
+        Returns:
+            The alarm, when the index of alarms did not know it; else KEEP.
+
+        Raises:
+            StorageFailed: it cannot be opened.
+        """
+        return await self._overlay.prepare()
+
+    def alarm_is_due(self, scheduled_time: float) -> bool:
+        """Whether an alarm that was scheduled for this time is still set, and not for later."""
+        due = self._overlay.alarm()
+        return due is not None and due <= scheduled_time
+
+    def close(self) -> None:
+        """The instance has ended."""
+        self._overlay.close()
+
     def take_batch(self) -> WriteBatch | None:
         """Seal the open batch: for the cell, at each real wait. None when nothing was written or a transaction runs.
 
@@ -424,6 +454,9 @@ class Storage:
             self._transactions[-1].confirmed_writes |= confirmed
         else:
             self._gate.wrote(confirmed=confirmed)
+
+    def _begin_confirmed(self) -> None:
+        self._begin(confirmed=True)
 
     def _write(self, key: bytes, data: bytes | None) -> None:
         self._overlay.put(key, data)

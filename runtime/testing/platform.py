@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import trio
 
 from runtime.platform import Platform
+from runtime.testing.disk import VirtualDisk
 from runtime.testing.streams import MemoryNetwork, write_now
 
 EPOCH_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z: where virtual wall clocks start
 
 
-def virtual_platform(seed: int = 0, network: MemoryNetwork | None = None) -> Platform:
+def virtual_platform(seed: int = 0, network: MemoryNetwork | None = None, disk: VirtualDisk | None = None) -> Platform:
     """A platform whose wall clock is the trio clock (use it under `trio.testing.MockClock`).
 
-    Blocking calls run inline, the network is in memory, and the same seed gives the same ids, tokens and jitter.
-    Call it inside `trio.run`.
+    Blocking calls run inline, syncs go through the disk if one is given, the network is in memory, and the same seed
+    gives the same ids, tokens and jitter. Call it inside `trio.run`.
     """
     ids = random.Random(f"{seed}/ids")  # noqa: S311 -- reproducible on purpose
     started = trio.current_time()
@@ -27,9 +29,14 @@ def virtual_platform(seed: int = 0, network: MemoryNetwork | None = None) -> Pla
         random=random.Random(f"{seed}/jitter"),  # noqa: S311
         token_bytes=ids.randbytes,
         run_blocking=_run_inline,
+        sync_file=_sync_nothing if disk is None else disk.sync_file,
         listen=(network or MemoryNetwork()).listen,
         write_now=write_now,
     )
+
+
+async def _sync_nothing(*_: Path) -> None:
+    await trio.lowlevel.checkpoint()
 
 
 async def _run_inline(fn: Callable[..., Any], /, *args: Any) -> Any:

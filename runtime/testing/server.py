@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import structlog
@@ -22,6 +24,7 @@ from runtime.namespace.stub import Stub
 from runtime.node import PRODUCTION, Node, open_node
 from runtime.storage.memory import MemoryStore
 from runtime.storage.store import Store
+from runtime.testing.disk import VirtualDisk
 from runtime.testing.http import read_response, write_request
 from runtime.testing.platform import virtual_platform
 from runtime.testing.streams import MemoryNetwork
@@ -36,6 +39,7 @@ class RunningServer:
     Attributes:
         env: the app's env; stubs made from it can be called from the test.
         network: connect to it as `("127.0.0.1", 8787)`.
+        disk: where the databases of SQL classes are.
     """
 
     def __init__(
@@ -47,10 +51,12 @@ class RunningServer:
         config: TransportConfig,
         idle_s: float,
         storage_limits: StorageLimits,
+        objects: Path,
     ) -> None:
         self.network = MemoryNetwork()
         self.store = store
-        self.platform = virtual_platform(seed, self.network)
+        self.disk = VirtualDisk(objects)
+        self.platform = virtual_platform(seed, self.network, self.disk)
         self._app = app
         self._settings = settings
         self._config = config
@@ -190,6 +196,9 @@ class RunningServer:
         self.cut_connections()
         self.node.router.stop()
         crash()
+        if self.node.objects is not None:
+            self.node.objects.abandon()
+            self.disk.crash()
         self._scope.cancel()
         await self._stopped.wait()
 
@@ -210,6 +219,7 @@ class RunningServer:
                     log=log,
                     idle_s=self._idle_s,
                     storage_limits=self._storage_limits,
+                    objects=self.disk.folder,
                 ) as node:
                     self._node = node
                     await serve_node(
@@ -245,21 +255,23 @@ async def start_server(
         idle_s: time to eviction.
         storage_limits: of keys and values; `StorageLimits.workerd()` for what Cloudflare's local runtime allows.
     """
-    server = RunningServer(
-        app,
-        app.settings() if settings is None else settings,
-        seed,
-        store if store is not None else MemoryStore(),
-        config if config is not None else TransportConfig(),
-        idle_s,
-        storage_limits,
-    )
-    async with trio.open_nursery() as nursery:
-        await server.start(nursery)
-        try:
-            yield server
-        finally:
-            if server._node is not None:
-                with trio.CancelScope(shield=True):
-                    await server.stop()
-        nursery.cancel_scope.cancel()
+    with tempfile.TemporaryDirectory(prefix="heliograph-") as folder:
+        server = RunningServer(
+            app,
+            app.settings() if settings is None else settings,
+            seed,
+            store if store is not None else MemoryStore(),
+            config if config is not None else TransportConfig(),
+            idle_s,
+            storage_limits,
+            Path(folder),
+        )
+        async with trio.open_nursery() as nursery:
+            await server.start(nursery)
+            try:
+                yield server
+            finally:
+                if server._node is not None:
+                    with trio.CancelScope(shield=True):
+                        await server.stop()
+            nursery.cancel_scope.cancel()

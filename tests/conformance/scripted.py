@@ -37,6 +37,7 @@ class Counter(RpcTarget):
 class ScriptedNoAlarm(Actor["Env"]):
     """Does what its program in the scenario says."""
 
+    storage = "sql"
     auto_close_reply = False  # as recorded; the documented behaviour is the default
     backlog_bytes = 64 * 1024 * 1024  # there is no bound there
 
@@ -169,6 +170,8 @@ class Scripted(ScriptedNoAlarm):
 
 class ScriptedKv(Scripted):
     """Of a class without SQL."""
+
+    storage = "shared"
 
 
 class Driver(Actor["Env"]):

@@ -9,11 +9,28 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from runtime import ActorError, InvalidId, LimitExceeded
+from runtime import ActorError, InvalidId, LimitExceeded, SqlError, StorageFailed
 
 _PUT_TEXT = (
     "put() may only be called with a single key-value pair and optional options as put(key, value, options) "
     "or with multiple key-value pairs and optional options as put(entries, options)"
+)
+_MIGRATE = (
+    "change `new_classes` to `new_sqlite_classes` within the 'migrations' field in your wrangler.jsonc or "
+    "wrangler.toml file. If using workerd directly,{}set `enableSql = true` in your workerd config for the class. Note "
+    "that this change cannot be made after the class is already deployed to production."
+)
+_NO_SQL = "SQL is not enabled for this Durable Object class. To enable it, " + _MIGRATE.format("")
+_NO_KV = (
+    "The storage.kv (synchronous KV) API is only available for SQLite-backed Durable Objects, but this object's "
+    "namespace is not declared to use SQLite. You can use the older, asyncronous interface via methods of `storage` "
+    "itself (e.g. `storage.get()`). Alternatively, to enable SQLite, " + _MIGRATE.format(" ")
+)
+_NO_TRANSACTION = (
+    "To execute a transaction, please use the state.storage.transaction() or state.storage.transactionSync() APIs "
+    "instead of the SQL BEGIN TRANSACTION or SAVEPOINT statements. The JavaScript API is safer because it will "
+    "automatically roll back on exceptions, and because it interacts correctly with Durable Objects' automatic atomic "
+    "write coalescing."
 )
 # (our class, pattern of our text, recorded name, recorded text with the pattern's groups)
 _TABLE: list[tuple[type[BaseException], str, str, str]] = [
@@ -44,6 +61,16 @@ _TABLE: list[tuple[type[BaseException], str, str, str]] = [
         r"Cannot call delete_all\(\) within a transaction",
         "Error",
         "Cannot call deleteAll() within a transaction",
+    ),
+    # SQL classes.
+    (RuntimeError, r"SQL is not enabled for this actor class; .*", "Error", _NO_SQL),
+    (RuntimeError, r"The storage\.kv API is only available for SQL classes\. .*", "Error", _NO_KV),
+    (SqlError, r"To run a transaction use ctx\.storage\.transaction\(\) .*", "Error", _NO_TRANSACTION),
+    (
+        StorageFailed,
+        r"the writes were not stored: cannot commit transaction - .*",
+        "Error",
+        "internal error; reference = <id>",
     ),
     # Alarms.
     (

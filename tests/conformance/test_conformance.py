@@ -15,25 +15,7 @@ MEANT = accepted(HERE / "differences.md")
 SCENARIOS = sorted(path.stem for path in (HERE / "scenarios").glob("*.json"))
 
 # What a scenario needs that the runtime does not have yet; it fails until then, and has to leave this list after.
-SQL = "SQL classes"
 MISSING = {
-    "delete-all": SQL,
-    "output-gate-commit-fails": SQL,
-    "output-gate-fetch-response": SQL,
-    "output-gate-holds-call": SQL,
-    "output-gate-holds-websocket": SQL,
-    "sql-cursor-lifetime": SQL,
-    "sql-database-size": SQL,
-    "sql-disabled-class": SQL,
-    "sql-kv-tables-hidden": SQL,
-    "sql-open-returning-cursor-breaks-commit": SQL,
-    "sql-types": SQL,
-    "sql-writes-run-eagerly": SQL,
-    "txn-outer-storage-joins": SQL,
-    "write-mixed-kinds-atomic": SQL,
-    "sync-kv": "ctx.storage.kv",
-    "sync-kv-iterator": "ctx.storage.kv",
-    "txn-sync-then-abort": "ctx.storage.kv",
     "bookmarks": "point-in-time recovery",
     "facets": "ctx.facets",
 }

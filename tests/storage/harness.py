@@ -14,7 +14,9 @@ import trio
 
 from runtime.ids import ActorId, id_from_name
 from runtime.limits import StorageLimits
+from runtime.storage.bookmarks import Retention
 from runtime.storage.memory import MemoryStore
+from runtime.storage.overlay import Overlay
 from runtime.storage.shared import SharedStore
 from runtime.storage.storage import Storage
 from runtime.storage.store import KEEP, Store, WriteBatch
@@ -32,6 +34,7 @@ class Disk:
     boots: Any = attrs.field(factory=itertools.count)
     memory: MemoryStore | None = None
     data: Path | None = None
+    retention: Retention = attrs.field(factory=Retention)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Store]:
@@ -43,11 +46,11 @@ class Disk:
 
     def _store(self) -> Store:
         if self.kind == "memory":
-            self.memory = self.memory or MemoryStore()
+            self.memory = self.memory or MemoryStore(retention=self.retention)
             return self.memory
         if self.data is None:
             self.data = self.folder / f"boot{next(self.boots)}"
-        return SharedStore(self.data, platform=virtual_platform())
+        return SharedStore(self.data, platform=virtual_platform(), retention=self.retention)
 
     def crash(self) -> None:
         """Cut the power now; leave the running store afterwards and open another."""
@@ -112,7 +115,12 @@ def open_storage(store: Store, actor: ActorId, *, alarm: bool = True, lax: bool 
     gate = Gate(store)
     limits = StorageLimits(keys_per_call=1_000_000) if lax else StorageLimits()
     gate.storage = Storage(
-        actor, store.open(actor), gate, limits=limits, has_alarm_handler=alarm, now=lambda: NOW, lineage=store.lineage
+        Overlay(actor, store.open(actor)),
+        gate,
+        limits=limits,
+        has_alarm_handler=alarm,
+        now=lambda: NOW,
+        lineage=store.lineage,
     )
     return gate.storage, gate
 
@@ -128,8 +136,9 @@ def batch(
     *,
     delete_all: bool = False,
     alarm: Any = KEEP,
+    **more: Any,
 ) -> WriteBatch:
-    return WriteBatch(actor=who, sequence=sequence, writes=writes or {}, delete_all=delete_all, alarm=alarm)
+    return WriteBatch(actor=who, sequence=sequence, writes=writes or {}, delete_all=delete_all, alarm=alarm, **more)
 
 
 async def commit(store: Store, *batches: WriteBatch) -> list[Exception | None]:

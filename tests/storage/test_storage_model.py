@@ -100,6 +100,7 @@ class Machine:
                 case ("crash",):
                     self.disk.crash()
                     self.now = copy.deepcopy(self.durable)
+                    self.sealed = copy.deepcopy(self.durable)
                     return True
                 case ("restart",):
                     self.gate.seal()

@@ -1,0 +1,57 @@
+"""What live actors have around them: the services of the server, and the container that keeps each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import attrs
+import structlog
+
+from runtime.actor.sockets import SocketTable
+from runtime.ids import ActorId
+from runtime.platform import Platform
+from runtime.storage.backend import Backend
+from runtime.storage.store import Store
+from runtime.timers import Timers
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """What every actor of a server shares.
+
+    Attributes:
+        backends: where the storage of each kind of class lives, by `Actor.storage`.
+        start_soon: starts a task in the server's nursery of actors.
+        alarm_changed: tells the alarm index about a durable change.
+    """
+
+    platform: Platform
+    store: Store
+    backends: Mapping[str, Backend]
+    timers: Timers
+    start_soon: Callable[..., None]
+    alarm_changed: Callable[[ActorId, float | None], None]
+    log: structlog.stdlib.BoundLogger
+
+
+class Owner(Protocol):
+    """What keeps a cell: the actor's container."""
+
+    sockets: SocketTable
+
+    def cell_idle(self) -> None:
+        """Nothing runs and nothing is pending."""
+        ...
+
+    def cell_busy(self) -> None:
+        """An idle cell got something to do."""
+        ...
+
+    def cell_broken(self) -> None:
+        """The instance was destroyed."""
+        ...
+
+    def cell_settled(self) -> None:
+        """The sealed batches of a destroyed instance have ended."""
+        ...

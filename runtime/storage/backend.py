@@ -1,0 +1,133 @@
+"""The seam between an actor's storage and where it lives: one `Keyspace` per live instance, one `Backend` per kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from runtime.ids import ActorId
+from runtime.limits import StorageLimits
+from runtime.storage.overlay import Overlay
+from runtime.storage.store import Done, Keep, Store, WriteBatch
+
+if TYPE_CHECKING:
+    from runtime.storage.object_keys import ObjectKeys
+
+
+class Keyspace(Protocol):
+    """Keys and alarm of one live instance, in bytes, with one open batch.
+
+    Every write joins the open batch, which `seal` closes. `mark` and `undo` take a part of it back.
+    """
+
+    @property
+    def database(self) -> ObjectKeys | None:
+        """What SQL statements run on; None where there is no SQL."""
+        ...
+
+    async def prepare(self) -> float | Keep | None:
+        """Make it usable, once, before the instance is constructed.
+
+        Returns:
+            The alarm, when the index of alarms did not know it; else KEEP.
+
+        Raises:
+            StorageFailed: it cannot be opened.
+        """
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """A batch was begun and is not sealed."""
+        ...
+
+    @property
+    def last_sealed(self) -> int:
+        """The number of the newest sealed batch; 0 before the first."""
+        ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """The newest value of a key."""
+        ...
+
+    def list(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
+        """The newest pairs with `start <= key < end` in byte order (descending if reverse), at most `limit`."""
+        ...
+
+    def alarm(self) -> float | None:
+        """The newest due time."""
+        ...
+
+    def begin(self) -> None:
+        """Open a batch unless one is open. A batch that was begun is sealed even when it ends up empty."""
+        ...
+
+    def put(self, key: bytes, value: bytes | None) -> None:
+        """Set a key; None deletes."""
+        ...
+
+    def clear(self, *, keep_alarm: bool) -> None:
+        """Delete everything. It cannot be undone, so no mark may be set."""
+        ...
+
+    def set_alarm(self, time: float | None) -> None:
+        """Set or delete the alarm."""
+        ...
+
+    def mark(self) -> int:
+        """Set a mark to undo to; each is taken back by `undo` or `keep`, the newest first."""
+        ...
+
+    def keep(self) -> None:
+        """Take the newest mark back; what was written since belongs to the mark before it, if any."""
+        ...
+
+    def undo(self, mark: int) -> None:
+        """Take the newest mark back, and everything written since."""
+        ...
+
+    def seal(self) -> WriteBatch | None:
+        """Close the open batch and give it a number; None when there is none. It goes to `Backend.submit`."""
+        ...
+
+    def committed(self, sequence: int) -> None:
+        """Every batch up to this number is durable."""
+        ...
+
+    def drop_open(self) -> None:
+        """Forget the open batch and all marks; sealed batches still count."""
+        ...
+
+    def close(self) -> None:
+        """The instance has ended; what is sealed still becomes durable."""
+        ...
+
+
+class Backend(Protocol):
+    """Where the storage of one kind of actor classes lives."""
+
+    @property
+    def limits(self) -> StorageLimits:
+        """What one storage call may carry."""
+        ...
+
+    def attach(self, actor: ActorId) -> Keyspace:
+        """The keys of a new instance; loads nothing."""
+        ...
+
+    def submit(self, batch: WriteBatch, done: Done) -> None:
+        """Take a sealed batch; never waits. `done` is called as `Store.submit` says."""
+        ...
+
+
+class SharedBackend:
+    """Classes without SQL: all actors in the one store of the server."""
+
+    def __init__(self, store: Store, limits: StorageLimits) -> None:
+        self.limits = limits
+        self.submit = store.submit
+        self._store = store
+
+    def attach(self, actor: ActorId) -> Keyspace:
+        """The keys of a new instance: what it has written, laid over what is durable."""
+        return Overlay(actor, self._store.open(actor))

@@ -1,0 +1,328 @@
+"""The objects of SQL classes: a database file each, opened and closed in threads, made durable by group syncs.
+
+A batch is committed on the loop and durable when its log is synced. The index, which is the store of the server,
+knows which objects there are and when their alarms are due; a batch that changes that is durable when the index has it
+too. What a crash leaves in between is found at the next start by the logs that were left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import attrs
+import trio
+
+from runtime.errors import StorageFailed
+from runtime.ids import ActorId
+from runtime.limits import StorageLimits
+from runtime.platform import Platform
+from runtime.storage.backend import Keyspace
+from runtime.storage.object_file import (
+    ObjectFile,
+    begin_use,
+    end_use,
+    logs_left_behind,
+    object_path,
+    open_object,
+    was_in_use,
+)
+from runtime.storage.object_keys import REGISTERED, ObjectKeys
+from runtime.storage.store import KEEP, Done, Keep, Store, WriteBatch
+
+_SYNC_TASKS = 8
+_SYNC_GROUP = 16  # files that one thread syncs one after another, at most
+_CHECKPOINT_PAGES = 1_000  # of 4 KiB
+_CLOSE_S = 30.0
+
+
+@attrs.define(eq=False)
+class _Submitted:
+    """A batch until it is durable: in the log of the object, and in the index if that has to know it."""
+
+    done: Done
+    synced: bool = False
+    indexed: bool = True
+    error: Exception | None = None
+
+
+@attrs.define(eq=False)
+class _Object:
+    """An object whose file is open, is being opened, or is being closed.
+
+    Attributes:
+        failed: the batches from one on are lost. syncing: a sync task has it. working: a thread opens, checkpoints or
+        closes it. released: its instance has ended. checkpointed: the length of the log at the last checkpoint.
+    """
+
+    keys: ObjectKeys
+    closed: trio.Event = attrs.field(factory=trio.Event)
+    file: ObjectFile | None = None
+    submitted: deque[_Submitted] = attrs.field(factory=deque)
+    failed: Exception | None = None
+    syncing: bool = False
+    working: bool = False
+    released: bool = False
+    checkpointed: int = 0
+
+
+class ObjectStore:
+    """The `Backend` of SQL classes on a folder of database files.
+
+    Args:
+        directory: of the files; made when the first object is opened.
+        index: the store of the server; it must run as long as this does.
+        platform: blocking calls and syncs.
+        limits: of rows and databases.
+        checkpoint_pages: a log that has grown by so many pages is moved into its database.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        index: Store,
+        platform: Platform,
+        limits: StorageLimits,
+        checkpoint_pages: int = _CHECKPOINT_PAGES,
+    ) -> None:
+        self.limits = limits.of_sql_classes()
+        self._directory = directory
+        self._index = index
+        self._platform = platform
+        self._checkpoint_pages = checkpoint_pages
+        self._objects: dict[ActorId, _Object] = {}
+        self._dirty: dict[_Object, None] = {}
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._unusable: dict[ActorId, StorageFailed] = {}
+        self._in_use = False
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look at what a crash left behind, call `task_status.started()`, and sync until cancelled; then close all.
+
+        At the end no instance may be alive; what was submitted becomes durable.
+        """
+        await self._repair_index()
+        stopping = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._work, stopping)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                stopping.set()
+
+    async def _work(self, stopping: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.CancelScope(shield=True):
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for _ in range(_SYNC_TASKS):
+                    nursery.start_soon(self._sync_dirty)
+                task_status.started()
+                await stopping.wait()
+                await self._close_all()
+                nursery.cancel_scope.cancel()
+        self._nursery = None
+
+    def attach(self, actor: ActorId) -> Keyspace:
+        """The keys of a new instance; `prepare` opens its file."""
+        return ObjectKeys(actor, self)
+
+    def submit(self, batch: WriteBatch, done: Done) -> None:
+        """Take a batch that was committed, or could not be."""
+        held = self._objects[batch.actor]
+        entry = _Submitted(done, error=held.keys.failure)
+        if entry.error is None and (batch.writes or batch.alarm is not KEEP):
+            entry.indexed = False
+            self._index.submit(batch, lambda error: self._indexed(held, entry, error))
+        held.submitted.append(entry)
+        if not held.syncing:
+            self._to_be_synced(held)
+
+    # Files (`object_keys.Files`).
+
+    async def acquire(self, keys: ObjectKeys) -> tuple[ObjectFile, bool, float | Keep | None]:
+        """Open an object's file, after an earlier instance has closed it."""
+        actor = keys.actor
+        while (earlier := self._objects.get(actor)) is not None:
+            await earlier.closed.wait()
+        if actor in self._unusable:
+            raise self._unusable[actor]
+        held = self._objects[actor] = _Object(keys, working=True)
+        try:
+            if not self._in_use:
+                await self._platform.run_blocking(begin_use, self._directory)
+                self._in_use = True
+            path = object_path(self._directory, actor)
+            held.file = file = await self._platform.run_blocking(open_object, path, self.limits)
+            registered, repaired = self._compare(actor, file.alarm, _whatever_happens)
+        except BaseException:
+            del self._objects[actor]
+            held.closed.set()
+            raise
+        held.working = False
+        self._close_if_done(held)
+        return file, registered, repaired
+
+    def release(self, keys: ObjectKeys) -> None:
+        """Close an object's file as soon as what was submitted is durable."""
+        held = self._objects.get(keys.actor)
+        if held is not None and held.keys is keys:
+            held.released = True
+            self._close_if_done(held)
+
+    def abandon(self) -> None:
+        """Leave every file as it is, as a process that is killed does; `run` ends. For tests and simulations."""
+        for held in list(self._objects.values()):
+            if held.file is not None:
+                held.file.close(keep_log=True)
+            held.closed.set()
+        self._objects.clear()
+        self._dirty.clear()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+            self._nursery = None
+
+    def _close_if_done(self, held: _Object) -> None:
+        busy = held.working or held.syncing or held.submitted
+        if held.released and held.file is not None and not busy and self._nursery is not None:
+            held.working = True
+            self._nursery.start_soon(self._close, held, held.file)
+
+    async def _close(self, held: _Object, file: ObjectFile) -> None:
+        actor = held.keys.actor
+        try:
+            holds = await self._platform.run_blocking(file.close)
+        except StorageFailed as error:
+            self._unusable[actor] = error
+        else:
+            if not holds and self._index.open(actor).get(REGISTERED) is not None:
+                gone = WriteBatch(actor=actor, sequence=0, delete_all=True, writes={}, alarm=None)
+                self._index.submit(gone, _whatever_happens)
+        del self._objects[actor]
+        held.closed.set()
+
+    async def _close_all(self) -> None:
+        for held in list(self._objects.values()):
+            self.release(held.keys)
+        with trio.move_on_after(_CLOSE_S):
+            while self._objects:
+                await next(iter(self._objects.values())).closed.wait()
+        if self._objects:  # the index does not answer: the next start looks at the logs
+            self.abandon()
+        elif self._in_use:
+            await self._platform.run_blocking(end_use, self._directory)
+
+    # Durability.
+
+    def _to_be_synced(self, held: _Object) -> None:
+        self._dirty[held] = None
+        self._arrived.unpark()
+
+    async def _sync_dirty(self) -> None:
+        while True:
+            while not self._dirty:
+                await self._arrived.park()
+            size = min(_SYNC_GROUP, -(-len(self._dirty) // _SYNC_TASKS))
+            group = [(held, tuple(held.submitted)) for held in islice(self._dirty, size)]
+            for held, _ in group:
+                del self._dirty[held]
+                held.syncing = True
+            await self._sync(group)
+
+    async def _sync(self, group: Sequence[tuple[_Object, Sequence[_Submitted]]]) -> None:
+        files = [held.file for held, _ in group if held.file is not None and held.file.unsynced]
+        for file in files:
+            file.unsynced = False
+        failure: StorageFailed | None = None
+        try:
+            if files:
+                await self._platform.sync_file(*(file.log for file in files))
+            else:
+                await trio.lowlevel.checkpoint()
+        except OSError as error:
+            failure = StorageFailed(f"the writes may not be stored: the disk did not take them: {error}")
+        for held, entries in group:
+            held.syncing = False
+            for entry in entries:
+                entry.synced = True
+                entry.error = entry.error or failure
+            if held.submitted and not held.submitted[-1].synced:
+                self._to_be_synced(held)
+            self._settle(held)
+
+    def _indexed(self, held: _Object, entry: _Submitted, error: Exception | None) -> None:
+        entry.indexed = True
+        entry.error = entry.error or error
+        self._settle(held)
+
+    def _settle(self, held: _Object) -> None:
+        """Report what is durable or lost, in order; what was built on a lost batch is lost."""
+        while held.submitted and held.submitted[0].synced and held.submitted[0].indexed:
+            entry = held.submitted.popleft()
+            held.failed = held.failed or entry.error
+            entry.done(held.failed)
+        self._checkpoint_if_due(held)
+        self._close_if_done(held)
+
+    def _checkpoint_if_due(self, held: _Object) -> None:
+        file = held.file
+        if file is None or held.working or self._nursery is None:
+            return
+        if file.log_pages < held.checkpointed:
+            held.checkpointed = 0  # the log began anew
+        if file.log_pages - held.checkpointed >= self._checkpoint_pages:
+            held.working = True
+            held.checkpointed = file.log_pages
+            self._nursery.start_soon(self._checkpoint, held, file)
+
+    async def _checkpoint(self, held: _Object, file: ObjectFile) -> None:
+        await self._platform.run_blocking(file.checkpoint)
+        held.working = False
+        self._close_if_done(held)
+
+    # The index.
+
+    def _compare(
+        self, actor: ActorId, alarm: float | None, done: Done, *, register: bool = False
+    ) -> tuple[bool, float | Keep | None]:
+        """Whether the index knows the object; and its alarm, if the index had to be told, which ends with `done`."""
+        reads = self._index.open(actor)
+        known = [key for key, _ in reads.list(b"", None, 2, False)]
+        if known not in ([], [REGISTERED]):
+            raise StorageFailed(
+                f'{actor!r} has keys in the shared database, stored when its class had no storage = "sql"; '
+                "a class cannot change that once it has stored something: take the setting back"
+            )
+        if reads.alarm() == alarm and (known or not register):
+            return bool(known), KEEP
+        batch = WriteBatch(actor=actor, sequence=0, writes={REGISTERED: b""}, alarm=alarm)
+        self._index.submit(batch, done)
+        return True, alarm
+
+    async def _repair_index(self) -> None:
+        """Tell the index what it missed when the server ended without a word."""
+        blocking = self._platform.run_blocking
+        if not await blocking(was_in_use, self._directory):
+            return
+        self._in_use = True
+        for actor in await blocking(logs_left_behind, self._directory):
+            with contextlib.suppress(StorageFailed):  # whoever uses the object will see it
+                file: ObjectFile = await blocking(open_object, object_path(self._directory, actor), self.limits)
+                holds: bool = await blocking(file.close)
+                named = ActorId(actor.namespace, actor.raw, file.name)
+                await self._tell(named, file.alarm, register=holds)
+
+    async def _tell(self, actor: ActorId, alarm: float | None, *, register: bool) -> None:
+        told = trio.Event()
+        _, repaired = self._compare(actor, alarm, lambda _: told.set(), register=register)
+        if repaired is not KEEP:
+            await told.wait()
+
+
+def _whatever_happens(_: Exception | None) -> None:
+    """A repair of the index that fails is tried again when the object is opened, or the server starts."""
