@@ -39,7 +39,6 @@ class ConnectionManager(Actor["Env"]):
 
     attachment_bytes: ClassVar[int] = 65_536
     message_bytes: ClassVar[int] = MESSAGE_BYTES_MAX  # limits.msg_bytes is checked here
-    slow_code: ClassVar[int] = CloseCode.SLOW_CONSUMER
 
     def __init__(self, ctx: Context, env: Env) -> None:
         super().__init__(ctx, env)
@@ -83,6 +82,7 @@ class ConnectionManager(Actor["Env"]):
         if counted and (wait_s := self._admission.too_many_handshakes(request.peer, now)):
             return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
         self.ctx.accept_web_socket(ws)
+        ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
         state = Remembered(accepted_at=now, user=user, peer=request.peer, counted=counted)
         connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
         connection.remember()

@@ -47,7 +47,7 @@ class Outbound(Protocol):
         """Drop the connection at once, without a close frame."""
         ...
 
-    def configure(self, *, backlog_bytes: int, slow_code: int) -> None:
+    def configure(self, *, backlog_bytes: int, slow_code: int, stall_s: float) -> None:
         """Set what a slow reader may make the server hold, and the code it is closed with."""
         ...
 
@@ -133,6 +133,14 @@ class WebSocket:
         self._close_sent = True
         self.ready_state = CLOSING
         table.emit(lambda: self._outbound.close(code, reason))
+
+    def limit_backlog(self, nbytes: int, seconds: float, slow_code: int) -> None:
+        """Set what this socket may leave unread, for how long without progress, and the code it is closed with.
+
+        Without it the actor class's `backlog_bytes` and `slow_code`, and 5 s.
+        """
+        self._accepted_by()
+        self._outbound.configure(backlog_bytes=nbytes, slow_code=slow_code, stall_s=seconds)
 
     def serialize_attachment(self, value: Any) -> None:
         """Keep a value with the socket; it survives eviction and is lost with the connection.
@@ -352,7 +360,7 @@ class SocketTable:
         ws._table = self
         ws.ready_state = OPEN
         ws.message_bytes = message_bytes
-        ws._outbound.configure(backlog_bytes=backlog_bytes, slow_code=slow_code)
+        ws._outbound.configure(backlog_bytes=backlog_bytes, slow_code=slow_code, stall_s=limits.SOCKET_BACKLOG_S)
 
     def list(self, tag: str | None) -> list[WebSocket]:
         """All sockets, newest first; those with a tag, oldest first (as Durable Objects list them)."""

@@ -117,9 +117,10 @@ class FrameStream:
             self._clear()
             self._start_writer().cancel()  # the task that closes the stream
 
-    def configure(self, *, backlog_bytes: int, slow_code: int) -> None:
-        """Set what a slow reader may make the server hold, and the code it is closed with."""
+    def configure(self, *, backlog_bytes: int, slow_code: int, stall_s: float) -> None:
+        """Set what a slow reader may make the server hold, for how long, and the code it is closed with."""
         self._limit = backlog_bytes
+        self._stall_s = stall_s
         self._slow_code = slow_code
 
     # The connection's side.

@@ -181,6 +181,27 @@ async def test_a_slow_client_is_closed_at_its_limit_and_resumes_without_loss(
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(("backlog_bytes", "closed"), [(100_000, True), (1_000_000, False)])
+async def test_the_configured_backlog_decides_when_a_slow_client_is_closed(
+    autojump_clock: Any, follower: Any, backlog_bytes: int, closed: bool
+) -> None:
+    settings = Settings(sources_enabled=False, shards=1, limits=Limits(backlog_bytes=backlog_bytes))
+    async with start_server(app, settings=settings) as server, trio.open_nursery() as nursery:
+        slow = follower(server, 1)
+        slow.subscribe("all", Filter.parse({}), "now")
+        await nursery.start(slow.run)
+        await trio.sleep(1)
+        slow.reading = trio.Event()
+        for _ in range(6):
+            await World(server).stream.publish((Draft.of("big.one", "e", "x" * 60_000),))
+        await trio.sleep(1)
+        slow.reading.set()
+        await trio.sleep(60)
+        assert bool(slow.codes) is closed
+        assert slow.offsets["all"] == list(range(1, 7))
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_retention_removed_is_told(autojump_clock: Any, peer: Any, follower: Any) -> None:
     keep = StreamSettings(retention_signals=10, retention_s=0)
     async with start_server(app, settings=Settings(sources_enabled=False, stream=keep)) as server:

@@ -220,7 +220,7 @@ async def test_a_cut_before_the_handshake_ends_the_connection_without_an_answer(
 
 async def test_an_actor_sets_bound_and_code(autojump_clock, make_wire):
     wire = make_wire(10)
-    wire.out.configure(backlog_bytes=20, slow_code=1013)
+    wire.out.configure(backlog_bytes=20, slow_code=1013, stall_s=5)
     wire.out.push(bytes(10))
     wire.out.push(bytes(21))
     assert await wire.received() == (bytes(10) + encode_close(1013, SLOW_REASON), "open")
