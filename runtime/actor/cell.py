@@ -112,6 +112,7 @@ class Cell:
             while job is not None and self.broken is None:
                 job = await self._run_one(frame, job)
         self._frames.pop(frame, None)
+        current_frame.set(None)  # it knows the task, whose context knows it: only the cyclic collector would find them
         self.busy(-1)
 
     async def _run_one(self, frame: Frame, job: Job) -> Job | None:
