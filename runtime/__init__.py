@@ -8,6 +8,7 @@ from runtime.app import App
 from runtime.errors import (
     ActorError,
     ActorReset,
+    InvalidBookmark,
     InvalidId,
     LimitExceeded,
     Overloaded,
@@ -34,6 +35,7 @@ __all__ = [
     "AlarmInfo",
     "App",
     "Context",
+    "InvalidBookmark",
     "InvalidId",
     "LimitExceeded",
     "Namespace",

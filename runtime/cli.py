@@ -1,4 +1,4 @@
-"""The command `heliograph`: `serve` here, further commands from the entry points `heliograph.commands`."""
+"""The command `heliograph`: `serve` here, others from `runtime.commands` and the entry points `heliograph.commands`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ import attrs
 import click
 import trio
 
+from runtime.commands.backup import backup
+from runtime.commands.inspect import inspect
+from runtime.commands.options import UnusableError
+from runtime.commands.restore import restore
 from runtime.config import ConfigError, ServerConfig, check_exposure, load_config
 from runtime.log import configure_logging
 from runtime.storage.store import StoreUnusable
@@ -31,12 +35,6 @@ COMMANDS = "heliograph.commands"
 DEFAULT_APP = "actors.app:app"
 DEFAULT_CONFIG = Path("heliograph.toml")
 DEFAULT_PORT = attrs.fields(ServerConfig).port.default
-
-
-class _UnusableError(click.ClickException):
-    """What was asked for cannot be done, as with a wrong option."""
-
-    exit_code = 2
 
 
 class _Commands(click.Group):
@@ -90,6 +88,10 @@ def main() -> None:
     """A Durable Objects runtime on Trio, and a live signal service on top of it."""
 
 
+for command in (backup, inspect, restore):
+    main.add_command(command)
+
+
 @main.command()
 @click.argument("app", default=DEFAULT_APP, metavar="[APP]")
 @click.option(
@@ -141,7 +143,7 @@ def serve(
             settings = _switch(settings, "test_routes", on=True, option="--test-routes", app=app)
         check_exposure(config, settings)
     except ConfigError as error:
-        raise _UnusableError(str(error)) from error
+        raise UnusableError(str(error)) from error
     configure_logging(config.log_level, config.log_format)
     _run(loaded, config, settings, hints=app == DEFAULT_APP)
 

@@ -35,6 +35,8 @@ class ServerConfig:
         host: the address to listen on; beyond this machine only with authentication (see `check_exposure`).
         port: the TCP port; 0 picks a free one.
         data: the folder of everything durable, made if missing; relative to the working directory.
+        history_days: how long what was changed can be restored; 0 keeps nothing of it.
+        history_bytes: how much of that is kept at most, the newest.
         allowed_hosts: names the `Host` header may have, beside `host` and the loopback names.
         allowed_origins: origins (`https://example.org`) a browser may connect from, beside the server's own.
         connections: open at the same time; beyond that a client gets 503.
@@ -46,6 +48,8 @@ class ServerConfig:
     host: str = "127.0.0.1"
     port: int = attrs.field(default=8787, validator=[attrs.validators.ge(0), attrs.validators.le(65_535)])
     data: Path = Path("data")
+    history_days: float = attrs.field(default=30.0, validator=[attrs.validators.ge(0), attrs.validators.le(3_650)])
+    history_bytes: int = attrs.field(default=1 << 30, validator=attrs.validators.ge(0))
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     connections: int = attrs.field(default=50_000, validator=attrs.validators.ge(1))

@@ -14,6 +14,7 @@ from runtime.config import ServerConfig
 from runtime.frontend import serve_node
 from runtime.node import open_node
 from runtime.platform import Platform
+from runtime.storage.bookmarks import Retention
 from runtime.storage.shared import SharedStore
 from runtime.tcp import TcpListener
 from runtime.transport.config import TransportConfig
@@ -33,7 +34,8 @@ async def serve(
         OSError: the address cannot be used. Others: the data directory cannot be opened (see `SharedStore`).
     """
     log = structlog.stdlib.get_logger("heliograph")
-    store = SharedStore(config.data, platform=platform)
+    retention = Retention(age_s=config.history_days * 86_400, total_bytes=config.history_bytes)
+    store = SharedStore(config.data, platform=platform, retention=retention)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
         async def stop() -> None:

@@ -59,7 +59,7 @@ class Cell:
         backend = services.backends[actor_class.storage]
         self._submit = backend.submit
         self.storage = Storage(
-            backend.attach(actor_id),
+            backend.attach(actor_id, history=actor_class.history),
             self,
             limits=backend.limits,
             has_alarm_handler=actor_class.alarm is not Actor.alarm,

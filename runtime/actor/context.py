@@ -120,8 +120,8 @@ class Context:
 
     @property
     def lineage(self) -> str:
-        """A random id of the data directory that changes when an older copy of it is restored."""
-        return self._cell.services.store.lineage
+        """A random text that changes with every restore, of this actor or of the whole data directory."""
+        return self._cell.storage.lineage
 
     @property
     def random(self) -> random.Random:

@@ -102,6 +102,24 @@ class Keyspace(Protocol):
         """The instance has ended; what is sealed still becomes durable."""
         ...
 
+    # The history of what was durable.
+
+    def bookmark(self) -> str:
+        """The newest point of it."""
+        ...
+
+    def bookmark_at(self, time_s: float) -> str:
+        """The newest point that is not after a time. Raises: InvalidBookmark."""
+        ...
+
+    def restore_next(self, bookmark: str) -> None:
+        """The next instance begins there; joins the open batch. Raises: InvalidBookmark, and nothing is changed."""
+        ...
+
+    def restored(self) -> int | None:
+        """A number that is another one after every restore; None before the first."""
+        ...
+
 
 class Backend(Protocol):
     """Where the storage of one kind of actor classes lives."""
@@ -111,8 +129,12 @@ class Backend(Protocol):
         """What one storage call may carry."""
         ...
 
-    def attach(self, actor: ActorId) -> Keyspace:
-        """The keys of a new instance; loads nothing."""
+    def attach(self, actor: ActorId, *, history: bool) -> Keyspace:
+        """The keys of a new instance; loads nothing.
+
+        Args:
+            history: what it writes can be undone by a restore.
+        """
         ...
 
     def submit(self, batch: WriteBatch, done: Done) -> None:
@@ -128,6 +150,6 @@ class SharedBackend:
         self.submit = store.submit
         self._store = store
 
-    def attach(self, actor: ActorId) -> Keyspace:
+    def attach(self, actor: ActorId, *, history: bool) -> Keyspace:
         """The keys of a new instance: what it has written, laid over what is durable."""
-        return Overlay(actor, self._store.open(actor))
+        return Overlay(actor, self._store.open(actor), self.submit, history=history)

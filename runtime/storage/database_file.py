@@ -25,6 +25,9 @@ from runtime.storage.store import StoreUnusable
 
 FORMAT = 2
 """The version of the schema below, kept in the database."""
+DATABASE = "heliograph.db"
+LINEAGE = "lineage"
+RESTORING = "restoring"  # exists while a copy is put in place of the data
 
 DAMAGED = (
     "If the file is damaged, put a backup in its place (heliograph restore --from); "
@@ -119,12 +122,16 @@ def open_database(
     load_checksums()
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        lock = _lock(directory / "lock")
+        lock = lock_directory(directory)
     except OSError as error:
         raise StoreUnusable(f"cannot use the data directory {directory}: {error}") from error
-    path = directory / "heliograph.db"
+    path = directory / DATABASE
     connections: list[apsw.Connection] = []
     try:
+        if (directory / RESTORING).exists():
+            raise StoreUnusable(
+                f"{directory} is incomplete: heliograph restore --from was cut short there; do it again"
+            )
         created = not path.exists()
         if created:
             _create(path, version)
@@ -135,7 +142,7 @@ def open_database(
         reader = _connect(path)
         connections.append(reader)
         reader.pragma("query_only", True)
-        return DatabaseFile(writer, reader, _lineage(directory / "lineage", token_bytes, fresh=created), lock)
+        return DatabaseFile(writer, reader, _lineage(directory / LINEAGE, token_bytes, fresh=created), lock)
     except (apsw.Error, OSError, StoreUnusable) as error:
         for connection in connections:
             connection.close()
@@ -145,8 +152,16 @@ def open_database(
         raise StoreUnusable(f"cannot open {path}: {error}. {DAMAGED}") from error
 
 
-def _lock(path: Path) -> int:
-    """Take the directory for this process; the kernel lets go of it when the process ends, however it ends."""
+def lock_directory(directory: Path) -> int:
+    """Take the directory for this process; the kernel lets go of it when the process ends, however it ends.
+
+    Returns:
+        A descriptor; closing it gives the directory back.
+
+    Raises:
+        StoreUnusable: another process has it. OSError: the file `lock` cannot be opened.
+    """
+    path = directory / "lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,12 +169,46 @@ def _lock(path: Path) -> int:
         pid = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(descriptor)
         raise StoreUnusable(
-            f"the data directory {path.parent} is in use by the server with process id {pid}; "
-            "stop that one, or give this one another directory (--data)"
+            f"the data directory {directory} is in use by the server with process id {pid}; "
+            "stop that one, or use another directory (--data)"
         ) from None
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def open_read_only(directory: Path) -> tuple[apsw.Connection, str]:
+    """The database of a data directory, whether a server has it or not, and its lineage. Blocks.
+
+    Nothing is written, locked or upgraded. A server that runs is not disturbed; while a statement runs, its
+    write-ahead log grows.
+
+    Raises:
+        StoreUnusable: there is none, it is damaged, or it has another format.
+    """
+    load_checksums()
+    path = directory / DATABASE
+    if not path.exists():
+        raise StoreUnusable(f"no data in {directory}: there is no {DATABASE}; say where it is (--data)")
+    try:
+        flags = apsw.SQLITE_OPEN_READONLY
+        connection = apsw.Connection(str(path), flags=flags, vfs=CHECKSUM_VFS)
+        try:
+            connection.set_busy_timeout(1_000)
+            found = connection.execute("SELECT value FROM meta WHERE name = 'format'").get
+        except apsw.Error:
+            connection.close()
+            raise
+        if found != FORMAT:
+            connection.close()
+            raise StoreUnusable(
+                f"{path} has format {found}, and this version reads format {FORMAT}; "
+                "heliograph serve brings an older one up to date"
+            )
+        lineage = directory / LINEAGE
+        return connection, lineage.read_text("ascii").strip() if lineage.exists() else ""
+    except (apsw.Error, OSError) as error:
+        raise StoreUnusable(f"cannot read {path}: {error}. {DAMAGED}") from error
 
 
 def _create(path: Path, version: int) -> None:
@@ -175,9 +224,9 @@ def _create(path: Path, version: int) -> None:
         connection.execute("INSERT INTO meta VALUES ('format', ?)", (version,))
     finally:
         connection.close()
-    _sync(draft)
+    sync_path(draft)
     draft.rename(path)
-    _sync(path.parent)
+    sync_path(path.parent)
 
 
 def _connect(path: Path) -> apsw.Connection:
@@ -228,13 +277,14 @@ def _lineage(path: Path, token_bytes: Callable[[int], bytes], *, fresh: bool) ->
     lineage = token_bytes(16).hex()
     draft = path.with_suffix(".new")
     draft.write_text(lineage + "\n", "ascii")
-    _sync(draft)
+    sync_path(draft)
     draft.rename(path)
-    _sync(path.parent)
+    sync_path(path.parent)
     return lineage
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """Make the content of a file, or the entries of a directory, last."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

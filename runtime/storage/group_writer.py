@@ -16,7 +16,7 @@ import attrs
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.storage.bookmarks import Retention
-from runtime.storage.history import HistoryWriter
+from runtime.storage.history import HistoryWriter, Restored
 from runtime.storage.store import KEEP, WriteBatch
 
 _ACTORS = 100_000  # remembered; others cost a look-up
@@ -108,6 +108,28 @@ class GroupWriter:
             self._look_again = self._time + _LOOK_S
             self.sweeping = self.sweeping or self._anything_to_sweep()
         return failed
+
+    def restore(self, actor: ActorId, point: int, now: float, *, keep: bool) -> Restored | None:
+        """Bring an actor back at once, in a transaction of its own; None when nothing of it was ever stored.
+
+        Args:
+            keep: commit it; else only say what it would change.
+
+        Raises:
+            InvalidBookmark: the history of the actor does not reach back so far.
+        """
+        self._time = self.history.time(now)
+        held = self._find(actor)
+        if held is None:
+            return None
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            restored = self.history.restore(held.number, point)
+            if keep:
+                self._connection.execute("COMMIT")
+            return restored
+        finally:
+            self._roll_back()
 
     def _write_apart(self, batches: Sequence[WriteBatch]) -> Mapping[int, Exception]:
         """Again with a savepoint for each batch, to find those that fail."""

@@ -168,8 +168,6 @@ class _MemoryReads:
         held = self._held
         return None if held is None else held.pending
 
-    def lineage(self) -> str:
+    def restored(self) -> int | None:
         held = self._held
-        if held is None or held.restored is None:
-            return self._store.lineage
-        return f"{self._store.lineage}.{held.restored:x}"
+        return None if held is None else held.restored

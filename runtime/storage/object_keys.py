@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import apsw
 
-from runtime.errors import SqlError, StorageFailed
+from runtime.errors import InvalidBookmark, SqlError, StorageFailed
 from runtime.ids import ActorId
 from runtime.storage.object_file import ALARM, KEYS, METADATA, NAME, ObjectFile
 from runtime.storage.sql_guard import Guard, sql_error
@@ -16,6 +16,7 @@ from runtime.storage.store import KEEP, Keep, WriteBatch
 REGISTERED = b"\0sql"
 """The key in the index that an object with a file of its own has."""
 
+_NO_HISTORY = "This Durable Object's storage back-end does not implement point-in-time recovery."
 _LIST = "SELECT key, value FROM _cf_KV WHERE key >= ?"
 _SIZE = (
     "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
@@ -241,6 +242,24 @@ class ObjectKeys:
             self._has_keys, self._has_metadata = self._state
             self._alarm_change = KEEP
         self._roll_back()
+
+    # The history: none is kept of SQL classes.
+
+    def bookmark(self) -> str:
+        """Refused. Raises: InvalidBookmark."""
+        raise InvalidBookmark(_NO_HISTORY)
+
+    def bookmark_at(self, time_s: float) -> str:
+        """Refused. Raises: InvalidBookmark."""
+        raise InvalidBookmark(_NO_HISTORY)
+
+    def restore_next(self, bookmark: str) -> None:
+        """Refused. Raises: InvalidBookmark."""
+        raise InvalidBookmark(_NO_HISTORY)
+
+    def restored(self) -> int | None:
+        """Never."""
+        return None
 
     def close(self) -> None:
         """Hand the file back."""

@@ -128,7 +128,7 @@ class ObjectStore:
                 nursery.cancel_scope.cancel()
         self._nursery = None
 
-    def attach(self, actor: ActorId) -> Keyspace:
+    def attach(self, actor: ActorId, *, history: bool) -> Keyspace:
         """The keys of a new instance; `prepare` opens its file."""
         return ObjectKeys(actor, self)
 

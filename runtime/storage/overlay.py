@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
+import trio
 
 from runtime.ids import ActorId
-from runtime.storage.store import KEEP, Keep, ReadHandle, WriteBatch
+from runtime.storage.store import KEEP, Done, Keep, ReadHandle, WriteBatch
 
 _UNWRITTEN = object()
 
@@ -18,6 +19,7 @@ class _OpenBatch:
     delete_all: bool = False
     writes: dict[bytes, bytes | None] = attrs.field(factory=dict)
     alarm: float | Keep | None = KEEP
+    restore_next: int | None = None
 
 
 class Overlay:
@@ -32,17 +34,23 @@ class Overlay:
         "_alarm",
         "_cleared",
         "_handle",
+        "_history",
         "_last",
         "_marks",
         "_open",
         "_sealed",
+        "_submit",
         "_unconfirmed",
         "_undo",
     )
 
-    def __init__(self, actor: ActorId, handle: ReadHandle) -> None:
+    def __init__(
+        self, actor: ActorId, handle: ReadHandle, submit: Callable[[WriteBatch, Done], None], *, history: bool = True
+    ) -> None:
         self._actor = actor
         self._handle = handle
+        self._submit = submit
+        self._history = history
         self._open: _OpenBatch | None = None
         self._last = 0  # number of the newest sealed batch
         self._sealed: dict[bytes, tuple[int, bytes | None]] = {}
@@ -56,9 +64,24 @@ class Overlay:
     def database(self) -> None:
         """There is no SQL."""
 
-    async def prepare(self) -> Keep:
-        """Nothing to open."""
-        return KEEP
+    async def prepare(self) -> float | Keep | None:
+        """Bring the actor back to a bookmark if an earlier instance asked for it. Raises: InvalidBookmark."""
+        point = self._handle.restore_next()
+        if point is None:
+            return KEEP
+        ended = trio.Event()
+        errors: list[Exception] = []
+
+        def done(error: Exception | None) -> None:
+            errors.extend([] if error is None else [error])
+            ended.set()
+
+        self._submit(WriteBatch(actor=self._actor, sequence=0, writes={}, restore_to=point), done)
+        with trio.CancelScope(shield=True):
+            await ended.wait()
+        if errors:
+            raise errors[0]
+        return self._handle.alarm()
 
     def close(self) -> None:
         """Nothing to close."""
@@ -183,6 +206,27 @@ class Overlay:
             else:
                 batch.writes[key] = before  # type: ignore[assignment]
 
+    # The history.
+
+    def bookmark(self) -> str:
+        """The newest point of the history."""
+        return self._handle.bookmark()
+
+    def bookmark_at(self, time_s: float) -> str:
+        """The newest point that is not after a time. Raises: InvalidBookmark."""
+        return self._handle.bookmark_at(time_s)
+
+    def restore_next(self, bookmark: str) -> None:
+        """The next instance begins there; joins the open batch. Raises: InvalidBookmark, and nothing is changed."""
+        point = self._handle.point(bookmark)
+        self.begin()
+        assert self._open is not None
+        self._open.restore_next = point
+
+    def restored(self) -> int | None:
+        """Where the history stood after the last restore."""
+        return self._handle.restored()
+
     # The life of a batch.
 
     def seal(self) -> WriteBatch | None:
@@ -206,6 +250,8 @@ class Overlay:
             delete_all=opened.delete_all,
             writes=opened.writes,
             alarm=opened.alarm,
+            history=self._history,
+            restore_next=opened.restore_next,
         )
         self._unconfirmed.append(batch)
         return batch

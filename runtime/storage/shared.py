@@ -203,9 +203,8 @@ class _SharedReads:
     def restore_next(self) -> int | None:
         return self._restores()[2]
 
-    def lineage(self) -> str:
-        restored = self._restores()[1]
-        return self._store.lineage if restored is None else f"{self._store.lineage}.{restored:x}"
+    def restored(self) -> int | None:
+        return self._restores()[1]
 
     def _restores(self) -> tuple[int | None, int | None, int | None]:
         rows = self._store.read(_RESTORES, self._key)

@@ -43,7 +43,7 @@ class Storage:
         now: Callable[[], float],
         lineage: str,
     ) -> None:
-        self.lineage = lineage
+        self._lineage = lineage
         self._overlay = keys
         self._gate = gate
         self._limits = limits
@@ -290,6 +290,53 @@ class Storage:
         if self.get_alarm() is not None:
             self._begin(confirmed=True)
             self._overlay.set_alarm(None)
+
+    # ── point-in-time recovery ──
+
+    @property
+    def lineage(self) -> str:
+        """A text that changes with every restore, of this actor or of the whole data directory."""
+        restored = self._overlay.restored()
+        return self._lineage if restored is None else f"{self._lineage}.{restored:x}"
+
+    async def get_current_bookmark(self) -> str:
+        """A bookmark of now, once everything written so far is durable; other events may come in between.
+
+        Bookmarks compare as texts in the order of the commits. (Durable Objects: `getCurrentBookmark`.)
+        """
+        await self.sync()
+        return self._overlay.bookmark()
+
+    async def get_bookmark_for_time(self, time_s: float) -> str:
+        """A bookmark of the newest commit that is not after a time (Durable Objects: `getBookmarkForTime`).
+
+        Args:
+            time_s: wall clock, seconds since the Unix epoch; at most 30 days ago as a rule (server.history_days).
+
+        Raises:
+            InvalidBookmark: the history that is kept begins later.
+        """
+        self._gate.check()
+        return self._overlay.bookmark_at(time_s)
+
+    async def on_next_session_restore_bookmark(self, bookmark: str) -> str:
+        """Let the next instance begin with the keys and the alarm of then; `ctx.abort()` ends this one.
+
+        What is written until then is undone, too. (Durable Objects: `onNextSessionRestoreBookmark`.)
+
+        Returns:
+            A bookmark of now, which leads back again.
+
+        Raises:
+            InvalidBookmark: the bookmark is unknown, too old, or of other data.
+            RuntimeError: inside a transaction.
+        """
+        self._gate.check()
+        if self._transactions:
+            raise RuntimeError("Cannot call on_next_session_restore_bookmark() within a transaction")
+        self._begin(confirmed=True)
+        self._overlay.restore_next(bookmark)
+        return await self.get_current_bookmark()
 
     # ── transactions ──
 

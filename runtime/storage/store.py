@@ -88,8 +88,8 @@ class ReadHandle(Protocol):
         """The point that the next instance is to begin from."""
         ...
 
-    def lineage(self) -> str:
-        """A text that changes with every restore, of the actor or of the whole store."""
+    def restored(self) -> int | None:
+        """Where the history stood after the last restore of this actor."""
         ...
 
 

@@ -47,16 +47,16 @@ class RunningServer:
         app: App,
         settings: Any,
         seed: int,
-        store: Store,
+        store: Store | None,
         config: TransportConfig,
         idle_s: float,
         storage_limits: StorageLimits,
         objects: Path,
     ) -> None:
         self.network = MemoryNetwork()
-        self.store = store
         self.disk = VirtualDisk(objects)
         self.platform = virtual_platform(seed, self.network, self.disk)
+        self.store: Store = store if store is not None else MemoryStore(now=self.platform.now)
         self._app = app
         self._settings = settings
         self._config = config
@@ -260,7 +260,7 @@ async def start_server(
             app,
             app.settings() if settings is None else settings,
             seed,
-            store if store is not None else MemoryStore(),
+            store,
             config if config is not None else TransportConfig(),
             idle_s,
             storage_limits,

@@ -115,7 +115,7 @@ def open_storage(store: Store, actor: ActorId, *, alarm: bool = True, lax: bool 
     gate = Gate(store)
     limits = StorageLimits(keys_per_call=1_000_000) if lax else StorageLimits()
     gate.storage = Storage(
-        Overlay(actor, store.open(actor)),
+        Overlay(actor, store.open(actor), store.submit),
         gate,
         limits=limits,
         has_alarm_handler=alarm,

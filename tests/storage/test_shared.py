@@ -17,6 +17,7 @@ import trio
 
 from runtime.errors import StorageFailed
 from runtime.platform import Platform, real_platform
+from runtime.storage.bookmarks import Retention
 from runtime.storage.database_file import FORMAT, open_database
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import StoreUnusable
@@ -24,6 +25,7 @@ from runtime.testing.platform import virtual_platform
 from tests.storage.harness import Disk, actor, batch, commit
 
 A, B = actor("a"), actor("b")
+NONE = Retention(age_s=0, total_bytes=0)
 
 
 @asynccontextmanager
@@ -157,7 +159,7 @@ async def test_a_flipped_byte_is_refused_and_not_served(tmp_path: Path) -> None:
         await commit(store, *(batch(A, n, {b"key %d" % n: b"value" * 200}) for n in range(1, 200)))
     path = tmp_path / "heliograph.db"
     data = bytearray(path.read_bytes())
-    place = data.index(b"key 150") + 100
+    place = data.index(b"key 150value") + 100
     data[place] ^= 0x01
     path.write_bytes(data)
     async with running(tmp_path) as store:
@@ -239,7 +241,7 @@ async def test_a_new_actor_of_a_failed_group_is_made_again(tmp_path: Path) -> No
 
 
 async def test_what_delete_all_left_behind_is_swept_when_there_is_nothing_to_commit(tmp_path: Path) -> None:
-    async with running(tmp_path) as store:
+    async with running(tmp_path, retention=NONE) as store:
         await commit(store, *(batch(A, n, {b"%d/%d" % (n, m): b"v" for m in range(100)}) for n in range(1, 41)))
         await commit(store, batch(A, 41, {b"k": b"v"}, delete_all=True))
         assert store.open(A).list(b"", None, None, False) == [(b"k", b"v")]
@@ -249,6 +251,7 @@ async def test_what_delete_all_left_behind_is_swept_when_there_is_nothing_to_com
 
 
 async def test_a_sweep_that_a_crash_cut_short_goes_on_at_the_next_start(shared_disk: Disk) -> None:
+    shared_disk.retention = NONE
     async with shared_disk.running() as store:
         await commit(store, batch(A, 1, {b"%d" % n: b"v" for n in range(3_000)}))
         await commit(store, batch(A, 2, delete_all=True, alarm=None))

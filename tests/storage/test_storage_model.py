@@ -105,6 +105,7 @@ class Machine:
                 case ("restart",):
                     self.gate.seal()
                     self.durable = copy.deepcopy(self.now)
+                    self.sealed = copy.deepcopy(self.now)
                     return True
                 case ("abort",):
                     self.storage.drop_open()

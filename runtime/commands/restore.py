@@ -1,0 +1,120 @@
+"""`heliograph restore`: bring one actor back to a bookmark or a time, or put a whole copy in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from runtime.commands.options import (
+    UnusableError,
+    data_option,
+    find_id,
+    read_time,
+    shown,
+    shown_id,
+    shown_time,
+)
+from runtime.errors import InvalidBookmark
+from runtime.ids import ActorId
+from runtime.platform import real_platform
+from runtime.storage.bookmarks import Retention, bookmark_point, bookmark_text
+from runtime.storage.data_copy import put_in_place
+from runtime.storage.data_reader import read_data
+from runtime.storage.database_file import DATABASE, DatabaseFile, open_database
+from runtime.storage.group_writer import GroupWriter
+from runtime.storage.history import Restored
+from runtime.storage.keys import key_text
+from runtime.storage.store import StoreUnusable
+
+_KEYS = 20  # that are named
+_KEEP = Retention(age_s=float("inf"), total_bytes=1 << 62)  # a restore forgets nothing
+
+
+@click.command("restore")
+@click.argument("namespace", required=False)
+@click.argument("name", required=False)
+@click.option("--id", "text", metavar="HEX", help="The actor's id instead of its name.")
+@click.option("--to", "target", metavar="BOOKMARK|TIME", help="A bookmark, or a time such as 2026-01-31T12:00:00Z.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, and change nothing.")
+@click.option(
+    "--from",
+    "copy",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Put this folder, made by heliograph backup, in place of all data.",
+)
+@data_option
+def restore(
+    namespace: str | None,
+    name: str | None,
+    text: str | None,
+    target: str | None,
+    dry_run: bool,
+    copy: Path | None,
+    data: Path,
+) -> None:
+    """Bring the actor NAME of NAMESPACE back to how it was, or put a whole copy in place (--from).
+
+    No server may run on the data. A restore of an actor is recorded like any other change, and can be undone.
+    """
+    try:
+        if copy is not None:
+            if any(value is not None for value in (namespace, name, text, target)) or dry_run:
+                raise UnusableError("--from replaces all data; it goes with --data only")
+            _put(data, copy)
+        elif namespace is None or target is None:
+            raise UnusableError("say which actor (NAMESPACE NAME) and where to (--to), or give a copy (--from)")
+        else:
+            _bring_back(data, find_id(namespace, name, text), target, dry_run=dry_run)
+    except (StoreUnusable, InvalidBookmark) as error:
+        raise UnusableError(str(error)) from error
+
+
+def _put(data: Path, copy: Path) -> None:
+    replaced = put_in_place(data, copy)
+    click.echo(f"{copy} is in place in {data}")
+    if replaced is not None:
+        click.echo(f"what was there is in {replaced}; remove it when it is not needed any more")
+
+
+def _bring_back(data: Path, actor: ActorId, target: str, *, dry_run: bool) -> None:
+    if not (data / DATABASE).exists():
+        raise UnusableError(f"no data in {data}: there is no {DATABASE}; say where it is (--data)")
+    platform = real_platform()
+    file = open_database(data, platform.token_bytes)
+    try:
+        with read_data(data) as reader:
+            stored = reader.actor(actor)
+        if stored is not None and stored.has_file:
+            raise UnusableError(f"what {actor!r} stores is in a database of its own, of which no history is kept here")
+        writer = GroupWriter(file.writer, _KEEP, platform.now())
+        point = _point(writer, file, target)
+        restored = writer.restore(actor, point, platform.now(), keep=not dry_run)
+        if restored is None:
+            raise UnusableError(f"{data} has nothing of {actor!r}; heliograph inspect lists what it has")
+        _tell(actor, file.lineage, restored, point, dry_run=dry_run)
+    finally:
+        file.close()
+
+
+def _point(writer: GroupWriter, file: DatabaseFile, target: str) -> int:
+    time_s = read_time(target)
+    return bookmark_point(target, file.lineage) if time_s is None else writer.history.at(time_s)
+
+
+def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_run: bool) -> None:
+    verb = "would bring" if dry_run else "brought"
+    which = f"--id {actor}" if actor.name is None else shown_id(actor)
+    click.echo(f"{verb} {shown(actor.namespace)} {shown_id(actor)} back to {bookmark_text(point, lineage)}")
+    if restored.swapped:
+        click.echo("  everything that a delete_all took is there again, and what came after it is gone")
+    click.echo(f"  {restored.put:,} keys have an earlier value, {restored.removed:,} are gone")
+    for key in restored.keys[:_KEYS]:
+        click.echo(f"    {shown(key_text(key))}")
+    if restored.put + restored.removed > _KEYS:
+        click.echo("    …")
+    before, after = restored.alarm
+    click.echo(f"  alarm: {shown_time(before)}" + ("" if before == after else f", now {shown_time(after)}"))
+    if not dry_run:
+        undo = bookmark_text(restored.undo, lineage)
+        click.echo(f"undo: heliograph restore {shown(actor.namespace)} {which} --to {undo}")
