@@ -138,8 +138,8 @@ class ConnectionManager(Actor["Env"]):
         now = self.ctx.now()
         following: float | None = None
         for connection in self._connections.values():
-            if connection.closed:
-                continue
+            if connection.closed or connection.busy:
+                continue  # what it waits for, perhaps the answer to its hello, is ours
             due, close = connection.machine.deadline(connection.ws.last_received, self._heartbeat.silent_s)
             if due <= now:
                 connection.close(close.code, close.reason)
