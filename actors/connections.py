@@ -138,9 +138,11 @@ class ConnectionManager(Actor["Env"]):
         now = self.ctx.now()
         following: float | None = None
         for connection in self._connections.values():
-            if connection.closed or connection.busy:
-                continue  # what it waits for, perhaps the answer to its hello, is ours
+            if connection.closed:
+                continue
             due, close = connection.machine.deadline(connection.ws.last_received, self._heartbeat.silent_s)
+            if connection.busy:
+                due = now + 1  # it waits for us, perhaps for the answer to its hello
             if due <= now:
                 connection.close(close.code, close.reason)
             else:
