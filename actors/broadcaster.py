@@ -27,6 +27,7 @@ from actors.stream import (
     Published,
     Receipt,
     Wanted,
+    shard_name,
 )
 from runtime import Actor, ActorError, ActorId, AlarmInfo, Context, LimitExceeded, durable
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 MOVED_AT_ONCE = 500  # quiet groups; more are moved in as many pieces, spread over `position_s`
 _DRAFTS_AT_ONCE = 128  # numbered and stored before others get a moment
+_RESTORED = "restored"  # kept until every shard has heard of it
+_FORGET_AGAIN_S = 1.0
 _BEHIND_S = 0.25  # a shard whose mailbox was full is told where the groups stand after this time
 
 
@@ -50,7 +53,9 @@ class SignalBroadcaster(Actor["Env"]):
         super().__init__(ctx, env)
         self._settings = env.settings.stream
         if self.stream.lineage != ctx.lineage:
-            # A new log, or an older copy of one: offsets after its head may have been seen with other contents.
+            # A new log, or one that was brought back: offsets after its head may have been seen with other contents.
+            if self.stream.epoch:
+                ctx.storage.put(_RESTORED, True)
             self.stream = attrs.evolve(
                 self.stream,
                 epoch=base64.urlsafe_b64encode(ctx.token(9)).decode(),
@@ -63,12 +68,15 @@ class SignalBroadcaster(Actor["Env"]):
         self._sessions = Sessions(self.stream.secret, self._settings.resume_s)
         self._shards: dict[str, ActorId] = {}
         self._behind: set[str] = set()
+        self._restored = ctx.storage.get(_RESTORED, bool, False)
         ctx.block_concurrency_while(self._load)
 
     async def _load(self) -> None:
         for _ in self._groups.load(self.stream.head):
             await self.ctx.checkpoint()
-        if len(self._groups):
+        if self._restored:
+            self.ctx.start_soon(self._tell_restored)
+        elif len(self._groups):
             # What the last instance sent may have been dropped with it: let every shard compare.
             self.ctx.start_soon(self._tell_positions)
 
@@ -251,6 +259,8 @@ class SignalBroadcaster(Actor["Env"]):
 
     def _send(self, fanout: Fanout) -> None:
         """Send every shard its part in one message; all of one publication leave in this turn."""
+        if self._restored:
+            return  # to clients that know another log; whoever comes from now on is told where its group stands
         for shard, deliveries in fanout.shards.items():
             try:
                 self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(deliveries))
@@ -269,11 +279,26 @@ class SignalBroadcaster(Actor["Env"]):
         behind, self._behind = self._behind, set()
         self._tell(behind)
 
+    async def _tell_restored(self) -> None:
+        """Let every shard forget its clients, who know another log: they come back and hear of the new epoch."""
+        for number in range(self.env.settings.shards):
+            while True:
+                try:
+                    await self.env.shards.get_by_name(shard_name(number)).forget()
+                    break
+                except ActorError:
+                    await self.ctx.sleep(_FORGET_AGAIN_S)
+        self.ctx.storage.delete(_RESTORED)
+        self._restored = False
+        self._tell(None)
+
     async def _tell_positions(self) -> None:
         self._tell(None)
 
     def _tell(self, shards: set[str] | None) -> None:
         """Tell these shards, or all, where their groups stand."""
+        if self._restored:
+            return
         positions: dict[str, list[int]] = {}
         for group in self._groups:
             for shard in group.shards:

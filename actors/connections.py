@@ -374,6 +374,14 @@ class ConnectionManager(Actor["Env"]):
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""
         self._groups.compare(groups, cursors)
 
+    async def forget(self) -> None:
+        """The stream was brought back to an earlier state: no cursor and no group of a client means anything there."""
+        for connection in self._connections.values():
+            if not connection.closed:
+                connection.close(CloseCode.INSUFFICIENT_STATE, "the stream was restored; subscribe again")
+            self._drop_all(connection)
+        self._connections.clear()
+
     def _drop_all(self, connection: Connection) -> None:
         machine = connection.machine
         subs, machine.state = machine.state.subs, attrs.evolve(machine.state, subs={})

@@ -16,7 +16,7 @@ from actors.env import Env
 from actors.protocol import ijson
 from actors.protocol.codes import BAD_MESSAGE, DRAINING, RATE_LIMITED, TOO_LARGE, UNAUTHENTICATED, ErrorCode
 from actors.signals import Draft, InvalidSignal
-from actors.stream import STREAM
+from actors.stream import STREAM, shard_name
 from runtime import ActorError, Overloaded, Request, Response
 
 POST_SIGNALS = 100  # signals of one request
@@ -57,7 +57,7 @@ def only(*methods: str) -> Callable[[Route], Route]:
 @only("GET")
 async def stream(request: Request, env: Env) -> Response:
     """The WebSocket: requests go round the shards."""
-    return await env.shards.get_by_name(f"shard-{request.number % env.settings.shards}").fetch(request)
+    return await env.shards.get_by_name(shard_name(request.number % env.settings.shards)).fetch(request)
 
 
 @only("GET")

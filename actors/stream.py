@@ -12,6 +12,11 @@ PUBLISH_SIGNALS = 1_000
 PUBLISH_BYTES = 8 * 1024 * 1024
 
 
+def shard_name(number: int) -> str:
+    """The name of a connection manager, counted from 0."""
+    return f"shard-{number}"
+
+
 @attrs.frozen
 class Receipt:
     """Where a published signal is; `dup`: its id was seen before, and this is the first one's offset."""
