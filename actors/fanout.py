@@ -54,8 +54,8 @@ class Fanout:
             masks: dict[Group, int] = {}
             for n, signal in enumerate(piece):
                 bit = 1 << n
-                for group in groups.candidates(signal):
-                    if group.matches(signal):
+                for group in groups.matching(signal):
+                    if group is not None:
                         masks[group] = masks.get(group, 0) | bit
                     steps += 1
                     if steps % STEPS == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import attrs
 
@@ -14,6 +14,8 @@ from actors.signals import Signal
 from runtime import Storage
 
 _PREFIX = "group/"
+_NAMED = 4_096  # pairs of a type and an entity that are remembered
+_NAMED_GROUPS = 250_000  # for all of them together: 2 MiB
 _LOADED_AT_ONCE = 64  # rows: 1 to 2 ms
 FRAME_SIGNALS = 500
 FRAME_BYTES = 65_536
@@ -62,11 +64,20 @@ class Group:
     cursor: int
     shards: dict[str, None] = attrs.Factory(dict)
 
-    def matches(self, signal: Signal) -> bool:
-        """Whether a signal is for this group; its JSON is only parsed when the filter looks into it."""
-        if not self.filter.has_where:
-            return self.filter.matches_names(signal.type, signal.entity)
-        return self.filter.matches_names(signal.type, signal.entity) and self.filter.matches(signal.value)
+
+@attrs.define(eq=False)
+class _Named:
+    """Groups whose `types` and `entities` let a signal of some names pass.
+
+    Attributes:
+        certain: those without a `where`. asked: those whose `where` decides.
+    """
+
+    certain: list[Group] = attrs.Factory(list)
+    asked: list[Group] = attrs.Factory(list)
+
+    def __len__(self) -> int:
+        return len(self.certain) + len(self.asked)
 
 
 class Groups:
@@ -87,6 +98,8 @@ class Groups:
         self._by_filter: dict[str, Group] = {}
         self._pages: OrderedDict[tuple[int, int], Page] = OrderedDict()
         self._index: FilterIndex[Group] = FilterIndex()
+        self._named: dict[tuple[str, str], _Named] = {}
+        self._named_groups = 0
 
     def load(self, cursor: int) -> Iterator[int]:
         """Read the stored groups, in pieces so that the caller can let others run; all get this cursor."""
@@ -112,9 +125,37 @@ class Groups:
         """The group of this number."""
         return self._by_number.get(number)
 
-    def candidates(self, signal: Signal) -> Iterable[Group]:
-        """Every group that the signal may be for; each is to be asked itself."""
-        return self._index.candidates(signal.type, signal.entity, lambda: signal.value)
+    def matching(self, signal: Signal) -> Iterator[Group | None]:
+        """Every group that the signal is for; None for each that had to be asked and is not."""
+        named = self._named.get((signal.type, signal.entity))
+        if named is None:
+            named = _Named()
+            for group in self._index.by_names(signal.type, signal.entity):
+                if not group.filter.matches_names(signal.type, signal.entity):
+                    yield None
+                elif group.filter.has_where:
+                    named.asked.append(group)
+                else:
+                    named.certain.append(group)
+            self._remember(signal, named)
+        yield from named.certain
+        for group in named.asked:
+            yield group if group.filter.matches_where(signal.value) else None
+        if self._index.has_values:
+            for group in self._index.by_values(signal.value):
+                yield group if group.filter.matches(signal.value) else None
+
+    def _remember(self, signal: Signal, named: _Named) -> None:
+        """Names repeat, and while the groups stay the same so does what the names decide."""
+        self._named_groups += len(named)
+        if self._named_groups > _NAMED_GROUPS or len(self._named) >= _NAMED:
+            self._forget_named()
+            self._named_groups = len(named)
+        self._named[signal.type, signal.entity] = named
+
+    def _forget_named(self) -> None:
+        self._named.clear()
+        self._named_groups = 0
 
     def visit(self, most: int) -> list[Group]:
         """The next groups in turn, at most so many; every one is visited before the first is again."""
@@ -155,6 +196,7 @@ class Groups:
             return
         del self._by_number[number], self._by_filter[group.filter.canonical]
         self._index.remove(group)
+        self._forget_named()
         self._storage.delete(_key(number))
 
     def page(self, group: Group, log: SignalLog, asked: int, oldest: int) -> Page:
@@ -189,6 +231,7 @@ class Groups:
     def _keep(self, group: Group) -> None:
         self._by_number[group.number] = self._by_filter[group.filter.canonical] = group
         self._index.add(group, group.filter.canonical)
+        self._forget_named()
 
     def _store(self, group: Group) -> None:
         # Unconfirmed: what is lost in a crash belongs to sockets that are lost with it.

@@ -15,6 +15,7 @@ from runtime import Storage
 
 _PREFIX = "log/"
 _CHUNK = 64  # entries read at once: at most some 4 MiB of the largest ones
+_READ_BYTES = 524_288  # of signals that were read and stay parsed in memory
 TRIM_ENTRIES_MAX = 2_048  # one publish or alarm removes at most this many
 
 
@@ -58,6 +59,8 @@ class SignalLog:
         self._storage = storage
         self._settings = settings
         self._oldest: tuple[int, int] = (0, 0)  # offset and time of the oldest entry, read once
+        self._read: dict[int, Entry] = {}  # many groups that catch up read the same entries, one group after another
+        self._read_bytes = 0
 
     def append(self, state: StreamState, signals: Sequence[Signal]) -> StreamState:
         """Store signals numbered from `state.head + 1` on."""
@@ -69,16 +72,33 @@ class SignalLog:
         return attrs.evolve(state, head=last.o, size_bytes=size, last_ts=last.ts)
 
     def entries(self, after: int, upto: int) -> Iterator[Entry]:
-        """Stored signals with `after < offset <= upto`, ascending."""
+        """Stored signals with `after < offset <= upto`, ascending; what was read last is still at hand."""
         while after < upto:
-            found = self._storage.list(
-                bytes, start_after=_key(after), end=_key(upto + 1), limit=min(_CHUNK, upto - after)
-            )
-            if not found:
+            entry = self._read.get(after + 1)
+            if entry is not None:
+                after += 1
+                yield entry
+                continue
+            chunk = self._chunk(after, upto)
+            if not chunk:
                 return
-            for key, text in found.items():
-                after = _offset(key)
-                yield Entry(after, text, json.loads(text))
+            self._keep(chunk)
+            for entry in chunk:
+                after = entry.offset
+                yield entry
+
+    def _chunk(self, after: int, upto: int) -> list[Entry]:
+        limit = min(_CHUNK, upto - after)
+        found = self._storage.list(bytes, start_after=_key(after), end=_key(upto + 1), limit=limit)
+        return [Entry(_offset(key), text, json.loads(text)) for key, text in found.items()]
+
+    def _keep(self, chunk: Sequence[Entry]) -> None:
+        for entry in chunk:
+            if entry.offset not in self._read:
+                self._read[entry.offset] = entry
+                self._read_bytes += len(entry.text)
+        while self._read_bytes > _READ_BYTES:
+            self._read_bytes -= len(self._read.pop(next(iter(self._read))).text)
 
     def entries_back(self, upto: int, after: int = 0) -> Iterator[Entry]:
         """Stored signals with `after < offset <= upto`, newest first."""
@@ -106,7 +126,7 @@ class SignalLog:
         size, cut_ts = state.size_bytes, state.cut_ts
         if not self._expired(state.oldest, self.oldest_ts(state), size, state, now_ms):
             return state
-        for entry in self.entries(state.oldest - 1, min(state.head - 1, state.oldest + TRIM_ENTRIES_MAX - 1)):
+        for entry in self._oldest_entries(state):
             ts = int(entry.value["ts"])
             why = self._expired(entry.offset, ts, size, state, now_ms)
             if not why:
@@ -118,6 +138,12 @@ class SignalLog:
         for key in removed:
             self._storage.delete(key)
         return attrs.evolve(state, oldest=state.oldest + len(removed), size_bytes=size, cut_ts=cut_ts)
+
+    def _oldest_entries(self, state: StreamState) -> Iterator[Entry]:
+        after, upto = state.oldest - 1, min(state.head - 1, state.oldest + TRIM_ENTRIES_MAX - 1)
+        while after < upto and (chunk := self._chunk(after, upto)):
+            yield from chunk
+            after = chunk[-1].offset
 
     def _expired(self, offset: int, ts: int, size: int, state: StreamState, now_ms: int) -> str:
         limits = self._settings

@@ -90,6 +90,8 @@ class Filter:
 
     def matches(self, signal: Mapping[str, Any]) -> bool:
         """Whether the signal (its parsed JSON) passes."""
-        return self.matches_names(signal["type"], signal["entity"]) and (
-            self._where_test is None or self._where_test(signal)
-        )
+        return self.matches_names(signal["type"], signal["entity"]) and self.matches_where(signal)
+
+    def matches_where(self, signal: Mapping[str, Any]) -> bool:
+        """Whether `where` lets the signal (its parsed JSON) pass; the names are not looked at."""
+        return self._where_test is None or self._where_test(signal)

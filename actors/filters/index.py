@@ -9,7 +9,7 @@ by its entity. A filter without such keys is a candidate for every signal.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -108,22 +108,26 @@ class FilterIndex(Generic[T]):
             if key.field in self._paths and not field.equal:
                 del self._paths[key.field]
 
-    def candidates(self, type: str, entity: str, value: Callable[[], Mapping[str, Any]]) -> Iterable[T]:  # noqa: A002
-        """Every item whose filter the signal passes, and others.
-
-        Args:
-            type, entity: the signal's. value: reads its parsed JSON; only called when some filter stands under a path.
-        """
+    def by_names(self, type: str, entity: str) -> dict[T, None]:  # noqa: A002 - the protocol's word
+        """Every item that these names may let pass, but for those that `by_values` finds."""
         found = dict(self._always)
         self._names[_TYPE].find_name(type, found)
         self._names[_ENTITY].find_name(entity, found)
-        if self._paths:
-            signal = value()
-            for field in self._paths.values():
-                assert field.read is not None
-                at = field.read(signal)
-                if at is not MISSING and not isinstance(at, list | dict):
-                    field.find(_comparable(at), found)
+        return found
+
+    @property
+    def has_values(self) -> bool:
+        """Some item is only found by a value: `by_values` is to be asked."""
+        return bool(self._paths)
+
+    def by_values(self, signal: Mapping[str, Any]) -> dict[T, None]:
+        """Every item that stands under a value of the signal (its parsed JSON)."""
+        found: dict[T, None] = {}
+        for field in self._paths.values():
+            assert field.read is not None
+            at = field.read(signal)
+            if at is not MISSING and not isinstance(at, list | dict):
+                field.find(_comparable(at), found)
         return found
 
     def _field(self, name: str) -> _Field[T]:

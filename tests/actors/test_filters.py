@@ -273,7 +273,8 @@ signals = st.builds(
 
 
 def candidates(index, signal):
-    return list(index.candidates(signal["type"], signal["entity"], lambda: signal))
+    by_values = index.by_values(signal) if index.has_values else {}
+    return [*index.by_names(signal["type"], signal["entity"]), *by_values]
 
 
 @given(st.lists(filters, max_size=12), st.sets(st.integers(0, 11)), st.lists(signals, min_size=1, max_size=4))
