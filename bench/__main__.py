@@ -9,16 +9,33 @@ from pathlib import Path
 
 import click
 
-from bench import call, connect, fairness, fanout, latency, memory, scale, service, storage, storm, stuck, wake
+from bench import (
+    call,
+    connect,
+    durable,
+    fairness,
+    fanout,
+    filters,
+    latency,
+    memory,
+    scale,
+    service,
+    soak,
+    storage,
+    storm,
+    stuck,
+    wake,
+)
 from bench.machine import machine_facts, pick_cores
 from bench.measure import BenchError, Measure, Sample, Setting, in_turn, judge
 from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, read_report, write_report
 
 FOLDER = Path(__file__).parent
-MEASURES = {
-    module.MEASURE.name: module.MEASURE
-    for module in (fanout, latency, stuck, service, connect, memory, call, storage, wake, storm, scale, fairness)
-}
+_MODULES = (
+    *(fanout, latency, stuck, service, connect, memory, call, storage, wake, storm, scale, fairness),
+    *(filters, durable, soak),
+)
+MEASURES = {module.MEASURE.name: module.MEASURE for module in _MODULES}
 
 
 def run_measure(measure: Measure, setting: Setting, repeat: int) -> Outcome:

@@ -21,6 +21,7 @@ from bench.measure import BenchError, Setting
 READY_S = 30.0
 STOP_S = 15.0
 ROOT = Path(__file__).parents[1]
+DATA = "data"
 
 
 @attrs.frozen(kw_only=True)
@@ -80,26 +81,46 @@ SIGNALS = Dialect(
 
 @attrs.frozen(kw_only=True)
 class Server:
-    """A server that can be started on a free port and says `listening on http://HOST:PORT` on stdout."""
+    """A server that can be started on a free port and says `listening on http://HOST:PORT` on stdout.
+
+    Attributes:
+        command: how to start it; gets an empty folder.
+        dialect: how the load speaks to it.
+        folder: where that folder is made, instead of in the build folder.
+    """
 
     command: Callable[[Setting, Path], Sequence[str]]
     dialect: Dialect
+    folder: Path | None = None
 
 
 def _limit(mode: str) -> Server:
     return Server(command=lambda setting, _data: [str(compile_program("limit", setting.build)), mode], dialect=RAW)
 
 
-def _product(*flags: str) -> Server:
+def _product(*flags: str, config: str = "", folder: Path | None = None) -> Server:
     def command(_setting: Setting, data: Path) -> Sequence[str]:
-        return [sys.executable, "-m", "runtime", "serve", "--port", "0", "--data", str(data / "data"), *flags]
+        file = data / "heliograph.toml"
+        file.write_text(config)
+        places = ["--config", str(file), "--data", str(data / DATA)]
+        return [sys.executable, "-m", "runtime", "serve", "--port", "0", *places, *flags]
 
-    return Server(command=command, dialect=SIGNALS)
+    return Server(command=command, dialect=SIGNALS, folder=folder)
+
+
+_SMALL_LOG = """
+[stream]
+retention_signals = 50_000
+retention_s = 0
+dedup_signals = 50_000
+"""
 
 
 SERVERS = {
     "product": _product("--no-sources"),
     "product_ingest": _product(),
+    "product_small_log": _product("--no-sources", config=_SMALL_LOG),
+    "product_volatile": _product("--no-sources", folder=Path("/dev/shm")),
     "c_send": _limit("send"),
     "c_coalesce": _limit("coalesce"),
     "trio_naive": Server(command=lambda _setting, _data: [sys.executable, "-m", "bench.trio_naive"], dialect=RAW),
@@ -108,11 +129,16 @@ SERVERS = {
 
 @attrs.frozen(kw_only=True)
 class Running:
-    """A server that listens."""
+    """A server that listens.
+
+    Attributes:
+        data: the product's data directory.
+    """
 
     pid: int
     port: int
     dialect: Dialect
+    data: Path
 
 
 @contextlib.contextmanager
@@ -124,7 +150,7 @@ def running(name: str, setting: Setting) -> Generator[Running]:
     """
     server = SERVERS[name]
     setting.build.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=setting.build, prefix="run-") as folder:
+    with tempfile.TemporaryDirectory(dir=server.folder or setting.build, prefix="run-") as folder:
         data = Path(folder)
         log = data / "log.txt"
         with log.open("wb") as log_file:
@@ -137,7 +163,8 @@ def running(name: str, setting: Setting) -> Generator[Running]:
                 preexec_fn=lambda: os.sched_setaffinity(0, {setting.server_core}),
             )
         try:
-            yield Running(pid=process.pid, port=_ready_port(name, process, log), dialect=server.dialect)
+            port = _ready_port(name, process, log)
+            yield Running(pid=process.pid, port=port, dialect=server.dialect, data=data / DATA)
             if process.poll() is not None:
                 raise BenchError(f"{name} ended by itself with status {process.returncode}\n{_tail(log)}")
         finally:

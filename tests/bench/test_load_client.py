@@ -73,7 +73,7 @@ class Stream:
 async def load_on(stream, setting, load):
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve_websocket, stream.handle, "127.0.0.1", 0, None))
-        running_server = Running(pid=os.getpid(), port=server.port, dialect=SIGNALS)
+        running_server = Running(pid=os.getpid(), port=server.port, dialect=SIGNALS, data=setting.build)
         result = await trio.to_thread.run_sync(run_load, load, running_server, setting)  # noqa: TID251
         nursery.cancel_scope.cancel()
     return result
