@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import structlog
 import trio
@@ -26,9 +26,13 @@ from runtime.storage.memory import MemoryStore
 from runtime.storage.store import Store
 from runtime.testing.disk import VirtualDisk
 from runtime.testing.http import read_response, write_request
+from runtime.testing.inside import run_alarm, run_in
 from runtime.testing.platform import virtual_platform
 from runtime.testing.streams import MemoryNetwork
 from runtime.transport.config import TransportConfig
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 HOST, PORT = "127.0.0.1", 8787
 
@@ -111,9 +115,39 @@ class RunningServer:
         """Destroy an actor's instance; harmless when it is not in memory."""
         self.node.router.abort(cast("Stub", stub).id, reason)
 
-    def run_alarm(self, stub: Any) -> bool:
-        """Run an actor's pending alarm now (Durable Objects: `runDurableObjectAlarm`); False when it has none."""
-        return self.node.router.alarms.run_now(cast("Stub", stub).id)
+    async def run_alarm(self, stub: Any) -> bool:
+        """Run an actor's pending alarm now and wait until it ran (Durable Objects: `runDurableObjectAlarm`).
+
+        Returns:
+            False when none is pending, or when it runs already.
+
+        Raises:
+            Exception: what the handler raised. The alarm then stays set for its own time, and this run counts as none
+                of its retries; to see those let the time come.
+        """
+        return await run_alarm(self.node.router, cast("Stub", stub).id)
+
+    async def run_in(self, stub: A, fn: Callable[[A], Awaitable[T] | T]) -> T:
+        """Run a function inside an actor as an event with its turn (Durable Objects: `runInDurableObject`).
+
+        It constructs the actor when it is not in memory. What the function writes is durable when this returns.
+
+        Args:
+            fn: plain or async; gets the instance itself, with its `ctx`, and may see and change everything.
+
+        Returns:
+            What the function returned, not copied.
+
+        Raises:
+            Exception: what the function raised, or what destroyed the instance.
+        """
+        value: T = await run_in(self.node.router, cast("Stub", stub).id, fn)
+        return value
+
+    def list_ids(self, namespace: Namespace[Any]) -> list[ActorId]:
+        """Every actor of a namespace that has stored something or is in memory, in the order of the ids' bytes."""
+        found = dict.fromkeys([*self.live_ids(namespace), *namespace.list_ids()])
+        return sorted(found, key=lambda actor_id: actor_id.raw)
 
     def why_awake(self, stub: Any) -> list[str]:
         """What keeps an actor in memory; empty when nothing does."""

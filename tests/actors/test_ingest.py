@@ -142,7 +142,7 @@ async def test_a_source_that_is_not_configured_any_more_rests(autojump_clock: An
         await trio.sleep(10)
         assert await head(server) == seen
         assert json.loads((await server.request("GET", "/v1/sources")).body) == {"sources": []}
-        assert not server.run_alarm(server.env.ingests.get_by_name("c"))
+        assert not await server.run_alarm(server.env.ingests.get_by_name("c"))
 
 
 async def test_the_host_source_publishes_this_machine(autojump_clock: Any) -> None:
