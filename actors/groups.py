@@ -160,7 +160,7 @@ class Groups:
     def visit(self, most: int) -> list[Group]:
         """The next groups in turn, at most so many; every one is visited before the first is again."""
         later = [group for group in self if group.number > self._visited]
-        turn = [*later, *self][: min(most, len(self))] if len(later) < most else later[:most]
+        turn = (later or list(self))[:most]
         if turn:
             self._visited = turn[-1].number
         return turn

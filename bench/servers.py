@@ -109,6 +109,8 @@ def _product(*flags: str, config: str = "", folder: Path | None = None) -> Serve
 
 
 _SMALL_LOG = """
+[server]
+history_bytes = 67_108_864
 [stream]
 retention_signals = 50_000
 retention_s = 0
