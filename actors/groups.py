@@ -16,7 +16,7 @@ from runtime import Storage
 _PREFIX = "group/"
 _NAMED = 4_096  # pairs of a type and an entity that are remembered
 _NAMED_GROUPS = 250_000  # for all of them together: 2 MiB
-_LOADED_AT_ONCE = 64  # rows: 1 to 2 ms
+_LOADED_AT_ONCE = 32  # rows: 1 to 2 ms
 FRAME_SIGNALS = 500
 FRAME_BYTES = 65_536
 SCAN_ENTRIES = 500  # log entries that one page or one look back reads: some 3 ms
