@@ -30,9 +30,13 @@ def data_option(function: F) -> F:
     return click.option(
         "--data",
         type=click.Path(path_type=Path, file_okay=False),
-        callback=lambda _, __, value: value or _configured(),
+        callback=_given_or_configured,
         help=f"Folder of everything durable.  [default: server.data in {_CONFIG}, if there is one, else ./data]",
     )(function)
+
+
+def _given_or_configured(_: click.Context, __: click.Parameter, value: Path | None) -> Path:
+    return value or _configured()
 
 
 def _configured() -> Path:

@@ -141,7 +141,7 @@ class DataReader:
 
 
 @contextmanager
-def read_data(directory: Path) -> Iterator[DataReader]:
+def read_data(directory: Path) -> Generator[DataReader, None, None]:
     """Look at a data directory without changing or locking it. Blocks.
 
     Raises:

@@ -156,6 +156,7 @@ class GroupWriter:
                 except apsw.Error as error:
                     failed[place], broken[batch.actor] = _failed(error), place
                     self._actors.clear()
+                    self.history.ended()
                     if not self._connection.in_transaction:  # SQLite undid all of it, the good ones too
                         begin = True
                         break
@@ -165,6 +166,7 @@ class GroupWriter:
     def _commit(self, batches: Sequence[WriteBatch], failed: Mapping[int, Exception]) -> Mapping[int, Exception]:
         try:
             self._connection.execute("COMMIT")
+            self.history.ended()
         except apsw.Error as error:
             self._roll_back()
             return {place: failed.get(place, _failed(error)) for place in range(len(batches))}
@@ -172,6 +174,7 @@ class GroupWriter:
 
     def _roll_back(self) -> None:
         self._actors.clear()
+        self.history.ended()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 

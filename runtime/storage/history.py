@@ -22,6 +22,7 @@ _SWEEP_BYTES = 8 << 20
 _FAR_BEYOND = 1.1  # of what is to be kept
 _ROW_BYTES = 20  # of a row beside key and value
 _ALARM, _SLOT = 0, 1  # values of `key`, see the schema
+_COMMIT, _PIECE_OF_COMMIT = 0, 1  # values of `owner` beside a time: a search for a time never has far to go
 
 # Triggers make it one statement for all keys of a commit. They exist on the connection that writes, and only there.
 _TRIGGERS = """
@@ -109,8 +110,10 @@ class HistoryReader:
     def commit_of(self, row: int) -> tuple[int, float]:
         """The point and the time of the commit that a row is in, or of the first that is kept whole after it."""
         execute = self._connection.execute
-        found = self._time_from(row + 1, None)
-        point = self.newest if found is None else found[0] - 1
+        following: int | None = execute(
+            "SELECT id FROM history WHERE id > ? AND key IS NULL AND owner = 0 ORDER BY id LIMIT 1", (row,)
+        ).get
+        point = self.newest if following is None else following - 1
         time_s: float | None = execute(
             "SELECT value FROM history WHERE key IS NULL AND id <= ? ORDER BY id DESC LIMIT 1", (row,)
         ).get
@@ -138,11 +141,13 @@ class HistoryWriter(HistoryReader):
     def __init__(self, connection: apsw.Connection, retention: Retention, now: float) -> None:
         super().__init__(connection)
         self._retention = retention
+        self._begun = False
         connection.execute(_TRIGGERS)
         latest = "SELECT value FROM history WHERE key IS NULL ORDER BY id DESC LIMIT 1"
         self._time: float = connection.execute(latest).get or now
         if connection.execute("SELECT count(*) FROM (SELECT 1 FROM history LIMIT 1)").get == 0:
             self.begin()
+            self.ended()
         self._weighed: int = connection.execute("SELECT value FROM meta WHERE name = 'history weighed'").get or 0
         self._bytes: int = connection.execute("SELECT value FROM meta WHERE name = 'history bytes'").get or 0
         self._weigh()
@@ -153,11 +158,20 @@ class HistoryWriter(HistoryReader):
         return self._time
 
     def begin(self) -> None:
-        """Begin what a commit records, or a part of it: every change of a key or an alarm from here on."""
-        self._connection.execute("INSERT INTO history (owner, value) VALUES (0, ?)", (self._time,))
+        """Begin what a commit records, every change of a key or an alarm from here on; does nothing when it has."""
+        if not self._begun:
+            self._write_time(_COMMIT)
+
+    def ended(self) -> None:
+        """The transaction, or the part of it that has begun, was committed or rolled back."""
+        self._begun = False
+
+    def _write_time(self, owner: int) -> None:
+        self._connection.execute("INSERT INTO history (owner, value) VALUES (?, ?)", (owner, self._time))
+        self._begun = True
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def paused(self) -> Generator[None, None, None]:
         """Nothing is recorded while the block runs."""
         self._connection.execute("INSERT INTO pause VALUES (1)")
         try:
@@ -230,7 +244,7 @@ class HistoryWriter(HistoryReader):
             upto = after
             if execute("SELECT count(*) FROM undo").get == 0:
                 continue
-            self.begin()
+            self._write_time(_PIECE_OF_COMMIT if self._begun else _COMMIT)
             execute(
                 "INSERT INTO keys SELECT ?, undo.key, value FROM undo JOIN history USING (id) WHERE value IS NOT NULL "
                 "ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -289,7 +303,8 @@ class HistoryWriter(HistoryReader):
                 break
             cut, freed = row, freed + size + _ROW_BYTES
         if cut == newest:
-            self.begin()
+            self._write_time(_COMMIT)
+            self.ended()
         self._connection.execute("DELETE FROM history WHERE id <= ?", (cut,))
         self._bytes -= freed
         self._remember()

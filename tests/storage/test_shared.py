@@ -18,6 +18,7 @@ import trio
 from runtime.errors import StorageFailed
 from runtime.platform import Platform, real_platform
 from runtime.storage.bookmarks import Retention
+from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.database_file import FORMAT, open_database
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import StoreUnusable
@@ -97,6 +98,39 @@ async def test_an_older_format_is_upgraded_step_by_step(tmp_path: Path) -> None:
     assert file.reader.execute("SELECT count(*) FROM keys").get == 1
     file.close()
     assert steps == [1, 2]
+
+
+FORMAT_1 = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE actors (slot INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, id BLOB NOT NULL, name BLOB,
+    UNIQUE (namespace, id));
+CREATE TABLE keys (slot INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (slot, key)) WITHOUT ROWID;
+CREATE TABLE alarms (slot INTEGER PRIMARY KEY, due REAL NOT NULL);
+CREATE TABLE dropped (slot INTEGER PRIMARY KEY);
+INSERT INTO meta VALUES ('format', 1);
+INSERT INTO actors VALUES (3, 'rooms', ?, x'61');
+INSERT INTO keys VALUES (1, x'00', x'00'), (3, x'6b', x'76');
+INSERT INTO alarms VALUES (3, 5.0);
+INSERT INTO dropped VALUES (1);
+"""
+
+
+async def test_data_of_the_first_format_is_read_and_gets_a_history(tmp_path: Path) -> None:
+    load_checksums()
+    old = apsw.Connection(str(tmp_path / "heliograph.db"), vfs=CHECKSUM_VFS)
+    reserve_checksums(old)
+    old.pragma("journal_mode", "wal")
+    old.execute(FORMAT_1, (A.raw,))
+    old.close()
+    async with running(tmp_path) as store:
+        assert (store.list_ids("rooms"), store.alarms()) == ([A], [(A, 5.0)])
+        bookmark = store.open(A).bookmark()
+        await commit(store, batch(A, 1, {b"k": b"w"}, delete_all=True, alarm=None), batch(B, 1, {b"k": b"b"}))
+        point = store.open(A).point(bookmark)
+        await commit(store, batch(A, 2, restore_to=point))
+        assert (store.open(A).get(b"k"), store.open(A).alarm()) == (b"v", 5.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert store.read("SELECT count(*) FROM keys WHERE slot = 1", ()) == [(0,)]
 
 
 async def test_a_failed_upgrade_changes_nothing(tmp_path: Path) -> None:

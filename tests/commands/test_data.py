@@ -1,0 +1,274 @@
+"""`heliograph inspect`, `restore` and `backup`: on data at rest, and beside a server that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from click.testing import CliRunner
+
+from runtime import codec
+from runtime.cli import main
+from runtime.ids import id_from_name, id_from_string
+from runtime.storage.shared import SharedStore
+from runtime.storage.store import WriteBatch
+from runtime.testing.platform import EPOCH_S, virtual_platform
+
+A = id_from_name("rooms", "a")
+BOOKMARK = re.compile(r"[0-9a-f]{16}-[0-9a-f]{32}")
+
+
+def heliograph(*args: object) -> Any:
+    return CliRunner().invoke(main, [*map(str, args)], env={"COLUMNS": "80"})
+
+
+def said(*args: object) -> str:
+    result = heliograph(*args)
+    assert result.exit_code == 0, result.output
+    return str(result.stdout)
+
+
+def refusal(*args: object) -> str:
+    result = heliograph(*args)
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    return str(result.stderr)
+
+
+def encoded(**values: Any) -> dict[bytes, bytes | None]:
+    return {key.encode(): None if value is None else codec.encode(value) for key, value in values.items()}
+
+
+STEPS: list[dict[str, Any]] = [
+    {"writes": encoded(title="one", count=1), "alarm": EPOCH_S + 100},
+    {"writes": encoded(title="two", count=None, extra=[1, {"x": b"\xff"}])},
+    {"writes": encoded(only="this"), "delete_all": True, "alarm": None},
+]
+
+
+async def fill(folder: Path, seed: int = 0) -> None:
+    store = SharedStore(folder, platform=virtual_platform(seed))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        for step in STEPS:
+            await trio.sleep(10)
+            done = trio.Event()
+            store.submit(WriteBatch(**{"actor": A, "sequence": 1, **step}), lambda _, done=done: done.set())  # type: ignore[misc]
+            await done.wait()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    trio.run(fill, tmp_path / "data", clock=trio.testing.MockClock(autojump_threshold=0))
+    return tmp_path / "data"
+
+
+def storage(data: Path) -> tuple[dict[str, Any], float | None]:
+    facts = json.loads(said("inspect", "rooms", "a", "--json", "--data", data))
+    return facts["storage"], facts["alarm"]
+
+
+def bookmarks(data: Path) -> list[str]:
+    """Of the three steps, the oldest first."""
+    facts = json.loads(said("inspect", "rooms", "a", "--json", "--data", data))
+    return [one["bookmark"] for one in facts["bookmarks"]][::-1]
+
+
+def test_inspect_lists_actors_and_shows_one(data: Path) -> None:
+    row = said("inspect", "--data", data).splitlines()[1].split()
+    assert row[:3] == ["rooms", '"a"', "1"]
+    assert BOOKMARK.fullmatch(row[-1])
+    assert said("inspect", "nobody", "--data", data).splitlines()[1:] == []
+    facts = json.loads(said("inspect", "rooms", "--json", "--data", data))
+    assert (facts["id"], facts["name"], facts["keys"], facts["alarm"]) == (str(A), "a", 1, None)
+    text = said("inspect", "rooms", "a", "--data", data)
+    assert '  only  "this"\n' in text
+    assert re.findall(r"(\S+)  2026-01-01T00:00:([0-9.]+)Z", text) == [
+        (bookmark, seconds)
+        for bookmark, seconds in zip(reversed(bookmarks(data)), ("30.000", "20.000", "10.000"), strict=True)
+    ]
+    assert said("inspect", "rooms", "--id", A, "--data", data) == text
+    assert "only" not in said("inspect", "rooms", "a", "--key", "x", "--data", data)
+
+
+def test_restore_goes_to_bookmarks_and_times_and_can_be_undone(data: Path) -> None:
+    first, _, third = bookmarks(data)
+    told = said("restore", "rooms", "a", "--to", first, "--data", data)
+    assert storage(data) == ({"title": "one", "count": 1}, EPOCH_S + 100)
+    assert "everything that a delete_all took is there again" in told
+    undo = told.splitlines()[-1].removeprefix("undo: heliograph ").replace('"', "").split()
+    assert undo[-1] == third
+    said(*undo, "--data", data)
+    assert storage(data) == ({"only": "this"}, None)
+    said("restore", "rooms", "a", "--to", "2026-01-01T00:00:20Z", "--data", data)
+    assert storage(data)[0] == {"title": "two", "extra": [1, {"x": "ff"}]}
+    told = said("restore", "rooms", "a", "--to", first, "--data", data)
+    assert "  2 keys have an earlier value, 1 are gone\n" in told
+    assert storage(data)[0] == {"title": "one", "count": 1}
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(data: Path) -> None:
+    before, first = storage(data), bookmarks(data)[0]
+    dry = said("restore", "rooms", "a", "--to", first, "--dry-run", "--data", data)
+    assert storage(data) == before
+    assert bookmarks(data)[0] == first
+    real = said("restore", "rooms", "a", "--to", first, "--data", data)
+    assert dry.splitlines()[1:] == real.splitlines()[1:-1]
+
+
+def test_a_restored_actor_has_another_lineage(data: Path) -> None:
+    said("restore", "rooms", "a", "--to", bookmarks(data)[0], "--data", data)
+
+    async def look() -> int | None:
+        store = SharedStore(data, platform=virtual_platform())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            restored = store.open(A).restored()
+            nursery.cancel_scope.cancel()
+        return restored
+
+    assert trio.run(look) is not None
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (("rooms", "a", "--to", "yesterday"), "is no bookmark"),
+        (("rooms", "a", "--to", "2026-01-01T00:00:00"), "does not say in which zone"),
+        (("rooms", "a", "--to", "2020-01-01T00:00:00Z"), "too early"),
+        (("rooms", "a", "--to", f"{'0' * 16}-{'0' * 32}"), "is of other data"),
+        (("rooms", "b", "--to", "2026-01-01T00:00:20Z"), "has nothing of rooms('b')"),
+        (("rooms", "--to", "2026-01-01T00:00:20Z"), "NAME, or its id"),
+        (("rooms", "--id", "12", "--to", "2026-01-01T00:00:20Z"), "must be 64 hex digits"),
+        (("rooms", "a"), "where to (--to)"),
+    ],
+)
+def test_what_cannot_be_restored_is_told_and_changes_nothing(data: Path, args: tuple[str, ...], why: str) -> None:
+    before = storage(data)
+    assert why in refusal("restore", *args, "--data", data)
+    assert storage(data) == before
+
+
+def test_where_there_is_no_data_none_is_made(tmp_path: Path) -> None:
+    for command in (["inspect"], ["restore", "rooms", "a", "--to", "x"], ["backup", tmp_path / "copy"]):
+        assert "no data in" in refusal(*command, "--data", tmp_path / "nothing")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_comes_from_the_configuration(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data.parent)
+    assert '"a"' in said("inspect")
+    data.rename(data.parent / "elsewhere")
+    Path("heliograph.toml").write_text('[server]\ndata = "elsewhere"\n')
+    assert '"a"' in said("inspect")
+
+
+# Copies.
+
+
+def test_a_backup_is_put_in_place_under_another_lineage(data: Path) -> None:
+    copy = data.parent / "copy"
+    lineage = (data / "lineage").read_text()
+    first = bookmarks(data)[0]
+    assert "bytes" in said("backup", copy, "--data", data)
+    assert "exists" in refusal("backup", copy, "--data", data)
+    before = storage(data)
+    said("restore", "rooms", "a", "--to", first, "--data", data)
+    assert storage(data) != before
+    said("restore", "--from", copy, "--data", data)
+    assert storage(data) == before
+    assert not (data / "lineage").exists()
+    assert (data / "replaced" / "lineage").read_text() == lineage
+    assert storage(data / "replaced") != before
+    trio.run(fill, data, 1, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert (data / "lineage").read_text() != lineage
+    assert "is of other data" in refusal("restore", "rooms", "a", "--to", first, "--data", data)
+
+
+def test_a_copy_that_is_damaged_or_none_is_refused(data: Path) -> None:
+    copy = data.parent / "copy"
+    before = storage(data)
+    copy.mkdir()
+    assert "no data in" in refusal("restore", "--from", copy, "--data", data)
+    copy.rmdir()
+    said("backup", copy, "--data", data)
+    content = bytearray((copy / "heliograph.db").read_bytes())
+    content[content.index(b"this") + 1] ^= 1
+    (copy / "heliograph.db").write_bytes(content)
+    assert "damaged" in refusal("restore", "--from", copy, "--data", data)
+    assert storage(data) == before
+
+
+def test_a_restore_of_a_copy_that_was_cut_short_is_done_again_before_a_server_starts(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = data.parent / "copy"
+    said("backup", copy, "--data", data)
+    before = storage(data)
+    rename = Path.rename
+    for cut in range(1, 10):
+        calls = iter(range(1, 20))
+
+        def failing(path: Path, target: Path, calls: Iterator[int] = calls, cut: int = cut) -> Path:
+            if next(calls) == cut:
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", failing)
+        result = heliograph("restore", "--from", copy, "--data", data)
+        monkeypatch.setattr(Path, "rename", rename)
+        if result.exit_code == 0:
+            break
+        with pytest.raises(ExceptionGroup) as refused:
+            trio.run(fill, data, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert "cut short" in str(refused.value.exceptions[0])
+        said("restore", "--from", copy, "--data", data)
+        assert storage(data) == before
+    assert 2 < cut < 9
+    assert storage(data) == before
+
+
+# Beside a server.
+
+
+@pytest.mark.real
+def test_beside_a_server_data_is_read_and_copied_and_nothing_is_restored(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    command = [sys.executable, "-m", "runtime", "serve", "--port", "0", "--no-sources", "--data", str(data)]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().removeprefix("listening on ").strip()
+            publish = [sys.executable, "-m", "runtime", "publish", url, "--type", "a.b", "--entity", "c", "--data", "1"]
+            subprocess.run(publish, check=True, timeout=30, capture_output=True)
+            stored = json.loads(said("inspect", "broadcasters", "main", "--json", "--data", data))
+            (signal,) = [value for key, value in stored["storage"].items() if key.startswith("log/")]
+            assert (signal["type"], signal["data"]) == ("a.b", 1)
+            said("backup", tmp_path / "copy", "--data", data)
+            arguments = ("broadcasters", "main", "--to", stored["bookmarks"][-1]["bookmark"])
+            assert f"process id {server.pid}" in refusal("restore", *arguments, "--data", data)
+            assert f"process id {server.pid}" in refusal("restore", "--from", tmp_path / "copy", "--data", data)
+            subprocess.run(publish, check=True, timeout=30, capture_output=True)
+        finally:
+            server.terminate()
+            server.communicate(timeout=30)
+    assert server.returncode == 0
+    assert "log/0000000000000002" in said("restore", *arguments, "--dry-run", "--data", data)
+    said("restore", *arguments, "--data", data)
+    assert json.loads(said("inspect", "broadcasters", "main", "--json", "--data", data))["storage"].keys() < {
+        *stored["storage"]
+    }
+
+
+def test_an_id_may_be_given_in_place_of_a_name(data: Path) -> None:
+    assert id_from_string("rooms", str(A)) == A
+    said("restore", "rooms", "--id", A, "--to", bookmarks(data)[0], "--data", data)
+    assert storage(data)[0] == {"title": "one", "count": 1}
