@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from ast import literal_eval
 from pathlib import Path
+from types import ModuleType
 
 import attrs
 import click
@@ -17,11 +21,15 @@ import pytest
 import trio
 import trio.testing
 
+import runtime
 from actors.settings import Settings, SourceSettings
+from runtime import Actor, AlarmInfo, App, Request, Response, Secret
 from runtime.cli import main
 from runtime.config import ServerConfig, load_config
+from runtime.testing import start_server
 
 ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "docs" / "examples" / "testing-an-actor"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"(?:<!-- ([a-z]+)(?:: ([\w.]+))? -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
 OPTION = re.compile(r"--[a-z][a-z-]*")
@@ -56,6 +64,9 @@ def test_what_a_page_shows_runs(page, tmp_path, monkeypatch):
                 load_config(path, Settings)
             case "client":
                 check_imports(text)
+            case "example":
+                shown = (EXAMPLE / name).read_text(encoding="utf-8")
+                assert text in shown, f"block {number} is not what {name} says"
             case _:
                 assert language != "python", f"block {number} is not run: say what it is in a comment before it"
 
@@ -114,12 +125,67 @@ def test_the_reference_names_every_option(name):
     assert options(command) == set(OPTION.findall("\n".join(re.findall(r"^\| (.*)$", section, re.MULTILINE))))
 
 
+def script(name: str) -> ModuleType:
+    """A script of the docs as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_table_of_modules_is_what_the_modules_say():
-    spec = importlib.util.spec_from_file_location("module_table", ROOT / "docs" / "module_table.py")
-    module_table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module_table)
+    module_table = script("module_table")
     page = module_table.PAGE.read_text(encoding="utf-8")
     assert page == module_table.written(page), "run: python docs/module_table.py"
+
+
+REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", REFERENCE, ids=page_id)
+def test_the_tables_of_the_reference_are_what_the_code_says(page):
+    text = page.read_text(encoding="utf-8")
+    assert text == script("member_tables").written(text), "run: python docs/member_tables.py"
+
+
+def test_the_reference_names_every_name_of_the_front_door():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    assert [name for name in runtime.__all__ if not re.search(rf"`{name}\b", text)] == []
+
+
+def test_the_reference_names_every_public_member_of_the_front_door():
+    tables = script("member_tables")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    named = {member for page in REFERENCE for member in tables.shown(page.read_text(encoding="utf-8"))}
+    missing = {
+        (cls, member)
+        for cls in [*runtime.__all__, *tables.OTHERS]
+        if isinstance(tables.class_of(cls), type) and not issubclass(tables.class_of(cls), Exception)
+        for member in tables.members(cls)
+        if (cls, member) not in named and not re.search(rf"`{member}`", text)
+    }
+    assert missing == set()
+
+
+def test_the_reference_names_the_fields_of_the_values_of_the_front_door():
+    text = "\n".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    values = [AlarmInfo, App, Request, Response, Secret]
+    assert [name for cls in values for name in attrs.fields_dict(cls) if f"`{name}`" not in text] == []
+
+
+def test_the_reference_names_the_settings_of_an_actor_class_with_their_defaults():
+    page = (ROOT / "docs" / "reference" / "actor.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page.partition("<!-- settings -->")[2], re.MULTILINE))
+    settings = {name: value for name, value in vars(Actor).items() if not name.startswith("_") and not callable(value)}
+    assert {name: literal_eval(value) for name, value in shown.items()} == settings
+
+
+def test_the_reference_names_the_options_of_the_test_server():
+    page = (ROOT / "docs" / "reference" / "testing.md").read_text(encoding="utf-8")
+    section = page.partition("<!-- start_server -->")[2].partition("\n## ")[0]
+    options = [name for name in inspect.signature(start_server).parameters if name != "app"]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == options
+    assert [name for name in runtime.testing.__all__ if f"`{name}" not in page] == []
 
 
 def keys(cls: type, prefix: str = "") -> dict[str, object]:
@@ -168,6 +234,27 @@ def test_the_reference_names_every_key_with_its_default():
             shown = row[1].strip().strip('`"').replace(",", "")
             written = str(default).lower() if isinstance(default, bool) else default
             assert shown == written if isinstance(default, bool | str) else float(shown) == default, key
+
+
+@pytest.mark.real
+def test_the_example_project_runs_where_only_heliograph_is_installed(tmp_path):
+    """As a project outside of this one would: its own configuration, and the fixtures of the installed plugin."""
+    project = shutil.copytree(EXAMPLE, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{(project / 'test_auction.py').read_text().count('async def test_')} passed" in done.stdout
+
+
+@pytest.mark.real
+def test_a_suite_that_does_not_use_the_plugin_does_not_import_the_runtime(tmp_path):
+    (tmp_path / "test_bare.py").write_text("import sys\n\n\ndef test_x():\n    assert 'runtime' not in sys.modules\n")
+    command = [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.real
