@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
 import attrs
 import httpx
 
-from actors.ingest.options import Hidden, Options
-from actors.ingest.source import SourceFailed, World
+from actors.ingest.options import Options
+from actors.ingest.source import InvalidOptions, SourceFailed, World
+from runtime import Secret
 
 REDIRECTS_MAX = 5
 BODY_BYTES = 8 * 1024 * 1024
@@ -73,7 +75,7 @@ class Getter:
 
     world: World
     url: str
-    headers: Mapping[str, Hidden]
+    headers: Mapping[str, Secret]
     body_bytes: int
     timeout_s: float
     transport: httpx.AsyncBaseTransport | None = None
@@ -85,11 +87,11 @@ class Getter:
         url = options.secret("url").value
         parsed = _url(url)
         if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
-            raise options.wrong("url", "must be an http: or https: address")
+            raise InvalidOptions("options.url must be an http: or https: address")  # not shown: it may have a key
         headers = options.secret_table("headers")
         for name, value in headers.items():
             if _HEADER_NAME.fullmatch(name) is None or not (value.value.isascii() and value.value.isprintable()):
-                raise options.wrong("headers", f"must have names and values of HTTP headers; {name!r} is none")
+                raise InvalidOptions(f"options.headers: {name!r} and its value are no HTTP header")
         return cls(
             world,
             url,
@@ -114,9 +116,10 @@ class Getter:
     async def _client(self) -> httpx.AsyncClient:
         if self.transport is not None:
             return httpx.AsyncClient(transport=self.transport)
-        if self._ssl is None:  # reads a file of certificates; also for http:, which may redirect to https:
-            self._ssl = await self.world.run_blocking(httpx.create_ssl_context)
-        return httpx.AsyncClient(timeout=self.timeout_s, verify=self._ssl)
+        context = self._ssl
+        if context is None:  # reads a file of certificates; also for http:, which may redirect to https:
+            context = self._ssl = await self.world.run_blocking(httpx.create_ssl_context)
+        return httpx.AsyncClient(timeout=self.timeout_s, verify=context)
 
     async def _follow(self, client: httpx.AsyncClient, validators: Validators, accept: str) -> Fetched:
         first = url = httpx.URL(self.url)
@@ -139,12 +142,12 @@ class Getter:
             etag=response.headers.get("etag", ""), modified=response.headers.get("last-modified", "")
         )
         content_type = response.headers.get("content-type", "")
-        if response.status_code == httpx.codes.NOT_MODIFIED:
+        if response.status_code == HTTPStatus.NOT_MODIFIED:
             return Fetched(body=None, content_type=content_type, validators=validators, pause_s=pause_s)
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != HTTPStatus.OK:
             body = await self._read(response, SHOWN_CHARACTERS * 4, cut=True)
             text = " ".join(body.decode(errors="replace").split())[:SHOWN_CHARACTERS]
-            limited = response.status_code in _LATER or (response.status_code == httpx.codes.FORBIDDEN and pause_s)
+            limited = response.status_code in _LATER or (response.status_code == HTTPStatus.FORBIDDEN and pause_s)
             raise SourceFailed(
                 f"{self._shown} answered {response.status_code}" + (f": {text}" if text else ""),
                 retry_s=pause_s if limited and pause_s else None,
@@ -177,8 +180,11 @@ def _pause_s(headers: Mapping[str, str], now: float) -> float:
 
 
 def _retry_after_s(text: str, now: float) -> float:
-    if not text or (seconds := _number(text)) > 0:
-        return seconds if text else 0.0
+    if not text:
+        return 0.0
+    seconds = _number(text)
+    if seconds > 0:
+        return seconds
     try:
         when = parsedate_to_datetime(text)
     except ValueError:

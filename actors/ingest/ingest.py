@@ -286,7 +286,9 @@ class Ingest(Actor["Env"]):
                 due=lambda: self.memory.due,
                 random=self.ctx.random.random,
             )
-            self._made = find_kind(settings.kind, self.kinds)(world, settings.options)
+            made: Source | Webhook = find_kind(settings.kind, self.kinds)(world, settings.options)
+            self._made = made
+            return made
         return self._made
 
     def _schedule(self, settings: SourceSettings) -> Schedule:

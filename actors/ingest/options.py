@@ -7,22 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import attrs
-
 from actors.ingest.pointer import InvalidPointer, Pointer
 from actors.ingest.source import InvalidOptions
+from runtime import Secret
 
 _ENV = "env:"
-
-
-@attrs.frozen
-class Hidden:
-    """A text that no log, repr or error shows."""
-
-    value: str = attrs.field(repr=lambda _: "'***'")
-
-    def __str__(self) -> str:
-        return "***"
 
 
 class Options:
@@ -96,11 +85,11 @@ class Options:
         except InvalidPointer as error:
             raise self.wrong(key, str(error)) from None
 
-    def secret(self, key: str) -> Hidden:
+    def secret(self, key: str) -> Secret:
         """A text that is not shown; `"env:NAME"` takes it from the environment."""
-        return self._hidden(key, self._value(key, None))
+        return self._secret(key, self._value(key, None))
 
-    def secrets(self, key: str, *, least: int = 0, most: int = 16) -> tuple[Hidden, ...]:
+    def secrets(self, key: str, *, least: int = 0, most: int = 16) -> tuple[Secret, ...]:
         """An array of such texts."""
         value = self._value(key, [])
         if not isinstance(value, list | tuple):
@@ -108,15 +97,15 @@ class Options:
         items = cast("Sequence[object]", value)
         if not least <= len(items) <= most:
             raise InvalidOptions(f"options.{key} has {len(items)} entries; must be {least} to {most}")
-        return tuple(self._hidden(f"{key}[{index}]", one) for index, one in enumerate(items))
+        return tuple(self._secret(f"{key}[{index}]", one) for index, one in enumerate(items))
 
-    def secret_table(self, key: str) -> dict[str, Hidden]:
+    def secret_table(self, key: str) -> dict[str, Secret]:
         """A table of such texts, such as headers."""
         value = self._value(key, {})
         if not isinstance(value, Mapping):
-            raise self.wrong(key, 'must be a table: { Name = "value" }')
+            raise InvalidOptions(f'options.{key} must be a table: {{ Name = "value" }}')
         table = cast("Mapping[str, object]", value)
-        return {name: self._hidden(f"{key}.{name}", one) for name, one in table.items()}
+        return {name: self._secret(f"{key}.{name}", one) for name, one in table.items()}
 
     def table(self, key: str) -> Mapping[str, Any] | None:
         """A table, or None when it is left out."""
@@ -155,12 +144,12 @@ class Options:
             raise self.wrong(key, 'must be a JSON Pointer in quotes, such as "/id"')
         return value
 
-    def _hidden(self, key: str, value: object) -> Hidden:
+    def _secret(self, key: str, value: object) -> Secret:
         if not isinstance(value, str) or not value:
             raise InvalidOptions(f'options.{key} must be a text, or "env:NAME" to take it from the environment')
         if not value.startswith(_ENV):
-            return Hidden(value)
+            return Secret(value)
         name = value.removeprefix(_ENV)
         if not self._environ.get(name):
             raise InvalidOptions(f"options.{key}: the environment variable {name!r} is not set or empty; set it")
-        return Hidden(self._environ[name])
+        return Secret(self._environ[name])

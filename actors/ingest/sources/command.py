@@ -10,10 +10,11 @@ from typing import Any
 import attrs
 
 from actors.ingest.mapping import Item, ItemMapping, NoSignal
-from actors.ingest.options import Hidden, Options
+from actors.ingest.options import Options
 from actors.ingest.polled import Place
 from actors.ingest.process import RunCommand, run_command
 from actors.ingest.source import BATCH_SIGNALS, Batch, InvalidCursor, Rejected, Source, SourceFailed, World
+from runtime import Secret
 
 STDOUT_BYTES = 1024 * 1024
 SHOWN_CHARACTERS = 400
@@ -29,7 +30,7 @@ class Command:
 
     world: World
     argv: tuple[str, ...]
-    env: Mapping[str, Hidden]
+    env: Mapping[str, Secret]
     cwd: Path | None
     stdout_bytes: int
     mapping: ItemMapping

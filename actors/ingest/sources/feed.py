@@ -43,13 +43,13 @@ class Feed:
 
     def _publish(self, place: Place, fetched: Fetched) -> Batch:
         parsed: Any = feedparser.parse(fetched.body, response_headers={"content-type": fetched.content_type})
-        if not parsed.version:
+        if not parsed.get("version"):
             raise SourceFailed(f"the answer is no feed: {parsed.get('bozo_exception', 'nothing of RSS or Atom in it')}")
         # Feeds have the newest entry first. By time where all entries have one; sorting keeps the order of equals.
         entries: list[Any] = parsed.entries[::-1]
         times = [_time(entry) for entry in entries]
         if None not in times:
-            entries.sort(key=lambda entry: _time(entry) or 0)
+            entries.sort(key=_sort_time)
         return place.publish([self._item(number, entry) for number, entry in enumerate(entries)], fetched)
 
     def _item(self, number: int, entry: Any) -> tuple[str, Item | Rejected]:
@@ -82,13 +82,22 @@ def _name(options: Options, key: str, default: str) -> str:
     return text
 
 
+def _sort_time(entry: Any) -> float:
+    return _time(entry) or 0
+
+
 def _time(entry: Any) -> int | None:
-    parsed = entry.get("published_parsed") or entry.get("updated_parsed")
+    parsed = _raw(entry, "published_parsed") or _raw(entry, "updated_parsed")
     return None if parsed is None else calendar.timegm(parsed)
 
 
+def _raw(entry: Any, name: str) -> Any:
+    """What the feed itself says; by itself feedparser gives `published` for a missing `updated`, with a warning."""
+    return dict.get(entry, name)
+
+
 def _data(entry: Any) -> dict[str, Any]:
-    texts = {name: _text(entry.get(name)) for name in ("title", "link", "author", "published", "updated")}
+    texts = {name: _text(_raw(entry, name)) for name in ("title", "link", "author", "published", "updated")}
     data: dict[str, Any] = {name: text[:TEXT_CHARACTERS] for name, text in texts.items() if text}
     if summary := _text(entry.get("summary")):
         data["summary"] = summary[:SUMMARY_CHARACTERS]

@@ -12,13 +12,14 @@ from actors.client.address import Address
 from actors.client.errors import InvalidUrl
 from actors.filters import Filter, InvalidFilter
 from actors.ingest.link import Link, LinkClosed, OpenStream, Target, open_stream
-from actors.ingest.options import Hidden, Options
+from actors.ingest.options import Options
 from actors.ingest.source import Batch, Gathering, InvalidCursor, Rejected, Source, SourceFailed, World
 from actors.protocol.client import ClientMachine
 from actors.protocol.cursor import Cursor, Since
 from actors.protocol.cursor import InvalidCursor as NoCursor
 from actors.protocol.events import Event, Gap, Open, Signals, SubState
 from actors.signals import Draft, InvalidSignal, Signal
+from runtime import Secret
 
 BUSY_S = 1.0
 SUBPROTOCOL = "signals.v1.json"
@@ -38,7 +39,7 @@ class Heliograph:
 
     world: World
     address: Address
-    token: Hidden | None
+    token: Secret | None
     filter: Filter
     since: Literal["earliest", "now"]
     wait_s: float

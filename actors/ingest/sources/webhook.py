@@ -13,9 +13,10 @@ import attrs
 
 from actors.ingest.deliveries import Delivery
 from actors.ingest.mapping import ItemMapping, NoSignal
-from actors.ingest.options import Hidden, Options
-from actors.ingest.source import BATCH_BYTES, World
+from actors.ingest.options import Options
+from actors.ingest.source import BATCH_BYTES, InvalidOptions, World
 from actors.signals import Draft
+from runtime import Secret
 
 SECRET_CHARACTERS_MIN = 16
 SIGNALS_MAX = 1_000
@@ -65,7 +66,7 @@ class Webhook:
     """
 
     world: World
-    secrets: tuple[Hidden, ...] = attrs.field(repr=False)
+    secrets: tuple[Secret, ...] = attrs.field(repr=False)
     tolerance_s: float
     body_bytes: int
     remember_s: float
@@ -148,7 +149,10 @@ def webhook(world: World, options: Mapping[str, Any]) -> Webhook:
     secrets = read.secrets("secrets", least=1, most=4)
     for secret in secrets:
         if len(secret.value) < SECRET_CHARACTERS_MIN:
-            raise read.wrong("secrets", f"must have secrets of at least {SECRET_CHARACTERS_MIN} characters")
+            raise InvalidOptions(
+                f"options.secrets has one of {len(secret.value)} characters; must have at least "
+                f"{SECRET_CHARACTERS_MIN}, such as `openssl rand -hex 32` prints"
+            )
     found = Webhook(
         world=world,
         secrets=secrets,

@@ -12,18 +12,20 @@ import trio
 
 from actors.ingest.link import Link, LinkClosed, OpenStream, Target, open_stream
 from actors.ingest.mapping import ItemMapping, NoSignal
-from actors.ingest.options import Hidden, Options
+from actors.ingest.options import Options
 from actors.ingest.pointer import NothingThere, Pointer
 from actors.ingest.source import (
     BATCH_SIGNALS,
     Batch,
     Gathering,
     InvalidCursor,
+    InvalidOptions,
     Rejected,
     Source,
     SourceFailed,
     World,
 )
+from runtime import Secret
 
 BUSY_S = 1.0  # how long one run follows a stream that does not pause
 SEQUENCE = "{sequence}"
@@ -79,7 +81,7 @@ class WebSocket:
 
     world: World
     target: Target
-    headers: Mapping[str, Hidden]
+    headers: Mapping[str, Secret]
     subscribe: str
     resume: str
     sequence: Pointer | None
@@ -202,7 +204,7 @@ def websocket(world: World, options: Mapping[str, Any], open_stream: OpenStream 
     read = Options("websocket", options)
     target = Target.parse(read.secret("url").value)
     if target is None:
-        raise read.wrong("url", "must be a ws: or wss: address")
+        raise InvalidOptions("options.url must be a ws: or wss: address")  # not shown: it may have a key
     resume = read.text("resume") if read.has("resume") else ""
     sequence = read.pointer("sequence") if read.has("sequence") else None
     if resume and (SEQUENCE not in resume or sequence is None):
