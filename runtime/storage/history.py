@@ -6,7 +6,7 @@ ids and with them points only grow. Everything here blocks, for a look-up or for
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 

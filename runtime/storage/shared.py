@@ -70,24 +70,31 @@ class SharedStore:
         try:
             writer = await blocking(self._open_writer, file)
             task_status.started()
-            groups = 0
-            while True:
-                if not self._queue and not writer.sweeping:
-                    await self._queue.wait()
-                await trio.lowlevel.checkpoint_if_cancelled()
-                if self._queue:
-                    await self._commit_group(writer)
-                    groups += 1
-                if writer.checkpoint_due:
-                    await blocking(writer.checkpoint)
-                if writer.sweeping and (not self._queue or writer.sweep_urgent or groups % _SWEEP_EVERY == 0):
-                    await blocking(writer.sweep)
+            try:
+                await self._commit_for_ever(writer)
+            finally:
+                with trio.CancelScope(shield=True):
+                    while self._queue:
+                        await self._commit_group(writer)
         finally:
             with trio.CancelScope(shield=True):
-                while self._queue:
-                    await self._commit_group(writer)
                 self._file = None
                 await blocking(file.close)
+
+    async def _commit_for_ever(self, writer: GroupWriter) -> None:
+        blocking = self._platform.run_blocking
+        groups = 0
+        while True:
+            if not self._queue and not writer.sweeping:
+                await self._queue.wait()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._queue:
+                await self._commit_group(writer)
+                groups += 1
+            if writer.checkpoint_due:
+                await blocking(writer.checkpoint)
+            if writer.sweeping and (not self._queue or writer.sweep_urgent or groups % _SWEEP_EVERY == 0):
+                await blocking(writer.sweep)
 
     def _open_writer(self, file: DatabaseFile) -> GroupWriter:
         try:
