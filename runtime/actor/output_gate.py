@@ -75,6 +75,18 @@ class OutputGate:
         if len(self._turn) >= limits.TURN_EFFECTS:
             self.end_turn()
 
+    def emit_aside(self, effect: Effect) -> None:
+        """Let out what no handler made: behind what was emitted before it, and at once when nothing waits.
+
+        It begins no turn's effects: a broadcast under way would otherwise be held back to the turn's end.
+        """
+        if self._turn:
+            self.emit_in_turn(effect)
+        elif 0 < len(self._held) < limits.HELD_EFFECTS:
+            self._held.append((self._held[-1][0], effect, None))
+        else:
+            effect()
+
     def end_turn(self) -> None:
         """The turn is let go: its effects leave or are held."""
         turn, self._turn = self._turn, []

@@ -15,7 +15,7 @@ import trio
 
 from runtime import codec, frames, limits
 from runtime.actor.input_gate import Job, Result
-from runtime.errors import LimitExceeded, Overloaded
+from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
 
 if TYPE_CHECKING:
@@ -171,10 +171,7 @@ class WebSocket:
         if table.auto_request is not None and message == table.auto_request:
             self.auto_response_timestamp = self.last_received
             response = table.auto_response
-            try:
-                table.emit(lambda: self._outbound.push(response))  # in order with what the actor has sent already
-            except Overloaded:
-                self._outbound.push(response)
+            table.emit_aside(lambda: self._outbound.push(response))  # in order with what the actor has sent already
             return
         while self._queued >= limits.SOCKET_EVENTS:
             self._room = trio.Event()
@@ -265,6 +262,7 @@ class SocketTable:
     Args:
         deliver: puts an event into the actor's mailbox, constructing the actor when needed.
         emit: lets an effect out through the gate of the live instance, at once when there is none.
+        emit_aside: the same for what no handler made; it waits for no turn.
         attachment_bytes, auto_close_reply: the actor class's settings.
     """
 
@@ -278,6 +276,7 @@ class SocketTable:
         "auto_response_text",
         "deliver",
         "emit",
+        "emit_aside",
         "event_timeout_s",
         "ordinary",
         "sockets",
@@ -288,6 +287,7 @@ class SocketTable:
         *,
         deliver: Callable[[Job], None],
         emit: Callable[[Callable[[], None]], None],
+        emit_aside: Callable[[Callable[[], None]], None],
         attachment_bytes: int = limits.ATTACHMENT_BYTES,
         auto_close_reply: bool = True,
     ) -> None:
@@ -295,6 +295,7 @@ class SocketTable:
         self.ordinary: dict[WebSocket, None] = {}
         self.deliver = deliver
         self.emit = emit
+        self.emit_aside = emit_aside
         self.attachment_bytes = attachment_bytes
         self.auto_close_reply = auto_close_reply
         self.auto_request: str | None = None

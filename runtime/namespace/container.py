@@ -69,6 +69,7 @@ class Container:
         self.sockets = SocketTable(
             deliver=self.deliver,
             emit=self._emit,
+            emit_aside=self._emit_aside,
             attachment_bytes=actor_class.attachment_bytes,
             auto_close_reply=actor_class.auto_close_reply,
         )
@@ -165,3 +166,9 @@ class Container:
             effect()
         else:
             self.cell.emit(effect)
+
+    def _emit_aside(self, effect: Callable[[], None]) -> None:
+        if self.cell is None:
+            effect()
+        else:
+            self.cell.output.emit_aside(effect)

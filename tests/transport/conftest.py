@@ -20,6 +20,10 @@ from runtime.transport.config import TransportConfig
 from runtime.transport.listen import Transport
 
 
+def _at_once(effect):
+    effect()
+
+
 class Room:
     """An actor without gates: takes every socket, keeps what arrived, and answers as told."""
 
@@ -27,7 +31,7 @@ class Room:
         self.events = []
         self.answers = {}
         self.accept = {"message_bytes": 1 << 25, "backlog_bytes": 1 << 20, "slow_code": 4103, **accept}
-        self.table = SocketTable(deliver=self._jobs_put, emit=lambda effect: effect())
+        self.table = SocketTable(deliver=self._jobs_put, emit=_at_once, emit_aside=_at_once)
         self._jobs, self._next = trio.open_memory_channel(10_000)
         nursery.start_soon(self._run)
 
@@ -74,6 +78,7 @@ class Server:
             random=random.Random(0),
             token_bytes=lambda size: bytes(range(size)),
             run_blocking=None,
+            sync_file=None,
             listen=self.network.listen,
             write_now=write_now,
         )
