@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import builtins
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from runtime import codec
 from runtime.limits import StorageLimits
 from runtime.storage.backend import Keyspace
 from runtime.storage.gate import StorageGate
-from runtime.storage.keys import check_list_limit, check_value, key_bytes, key_range, key_text, keys_bytes
+from runtime.storage.keys import check_value, key_bytes, key_text, keys_bytes
+from runtime.storage.reads import StorageReads
 from runtime.storage.sql import NO_SQL, Sql
 from runtime.storage.store import Keep, WriteBatch
 from runtime.storage.sync_kv import NO_KV, SyncKv
@@ -25,7 +26,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 
 
-class Storage:
+class Storage(StorageReads):
     """The durable keys and the alarm of one actor.
 
     Keys are text up to 2,048 bytes of UTF-8, values anything that `runtime.codec` encodes, up to 131,072 bytes; in SQL
@@ -43,10 +44,8 @@ class Storage:
         now: Callable[[], float],
         lineage: str,
     ) -> None:
+        super().__init__(keys, gate, limits)
         self._lineage = lineage
-        self._overlay = keys
-        self._gate = gate
-        self._limits = limits
         self._has_alarm_handler = has_alarm_handler
         self._now = now
         self._alarm_hidden = False  # the handler runs and has set no alarm anew
@@ -78,121 +77,6 @@ class Storage:
         if self._kv is None:
             raise RuntimeError(NO_KV)
         return self._kv
-
-    # ── reads ──
-
-    @overload
-    def get(self, key: str) -> Any: ...
-    @overload
-    def get(self, key: str, type: type[T]) -> T | None: ...
-    @overload
-    def get(self, key: str, type: type[T], default: D) -> T | D: ...
-    @overload
-    def get(self, key: str, type: Any = ..., default: Any = ...) -> Any: ...
-    def get(self, key: str, type: Any = Any, default: Any = None) -> Any:  # noqa: A002
-        """The value of a key as a `type`; the default when there is none.
-
-        Raises:
-            LimitExceeded: the key is over 2,048 bytes.
-            codec.UndecodableError: the stored value is no `type`.
-        """
-        self._gate.check()
-        data = self._overlay.get(key_bytes(key, self._limits))
-        return default if data is None else codec.decode(data, type)
-
-    @overload
-    def get_many(self, keys: Iterable[str]) -> dict[str, Any]: ...
-    @overload
-    def get_many(self, keys: Iterable[str], type: type[T]) -> dict[str, T]: ...
-    @overload
-    def get_many(self, keys: Iterable[str], type: Any) -> dict[str, Any]: ...
-    def get_many(self, keys: Iterable[str], type: Any = Any) -> dict[str, Any]:  # noqa: A002
-        """The values of up to 128 keys, in key order; missing keys are left out.
-
-        Raises:
-            LimitExceeded: too many keys, or one is too long.
-        """
-        self._gate.check()
-        found: dict[str, Any] = {}
-        for key in sorted(set(keys_bytes(keys, self._limits))):
-            data = self._overlay.get(key)
-            if data is not None:
-                found[key_text(key)] = codec.decode(data, type)
-        return found
-
-    @overload
-    def list(
-        self,
-        *,
-        start: str | None = ...,
-        start_after: str | None = ...,
-        end: str | None = ...,
-        prefix: str | None = ...,
-        reverse: bool = ...,
-        limit: int | None = ...,
-    ) -> dict[str, Any]: ...
-    @overload
-    def list(
-        self,
-        type: type[T],
-        *,
-        start: str | None = ...,
-        start_after: str | None = ...,
-        end: str | None = ...,
-        prefix: str | None = ...,
-        reverse: bool = ...,
-        limit: int | None = ...,
-    ) -> dict[str, T]: ...
-    @overload
-    def list(
-        self,
-        type: Any,
-        *,
-        start: str | None = ...,
-        start_after: str | None = ...,
-        end: str | None = ...,
-        prefix: str | None = ...,
-        reverse: bool = ...,
-        limit: int | None = ...,
-    ) -> dict[str, Any]: ...
-    def list(
-        self,
-        type: Any = Any,  # noqa: A002
-        *,
-        start: str | None = None,
-        start_after: str | None = None,
-        end: str | None = None,
-        prefix: str | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> dict[str, Any]:
-        """Pairs in key order; all bounds given must hold.
-
-        Durable Objects: `list()`. `reverse` gives the same range from its high end; it does not swap the bounds.
-
-        Args:
-            type: what each value is decoded as.
-            start: the lowest key.
-            start_after: the key below the lowest; not together with start.
-            end: the key above the highest.
-            prefix: what each key begins with.
-            reverse: from the highest to the lowest key.
-            limit: at most so many pairs, counted from where it begins.
-
-        Raises:
-            TypeError: start with start_after, or a limit that is no positive whole number.
-        """
-        self._gate.check()
-        check_list_limit(limit)
-        low, high = key_range(start, start_after, end, prefix)
-        if high is not None and low >= high:
-            return {}
-        pairs = self._overlay.list(low, high, limit, reverse)
-        return {key_text(key): codec.decode(data, type) for key, data in pairs}
-
-    def _pairs(self, low: bytes, high: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
-        self._gate.check()
-        return self._overlay.list(low, high, limit, reverse)
 
     # ── writes ──
 
