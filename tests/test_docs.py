@@ -23,7 +23,7 @@ import trio.testing
 
 import runtime
 from actors.settings import Settings, SourceSettings
-from runtime import Actor, AlarmInfo, App, Request, Response, Secret
+from runtime import Actor, AlarmInfo, App, Request, Response, Secret, limits
 from runtime.cli import main
 from runtime.config import ServerConfig, load_config
 from runtime.testing import start_server
@@ -186,6 +186,25 @@ def test_the_reference_names_the_options_of_the_test_server():
     options = [name for name in inspect.signature(start_server).parameters if name != "app"]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == options
     assert [name for name in runtime.testing.__all__ if f"`{name}" not in page] == []
+
+
+def test_the_comparison_names_every_recorded_program_that_differs():
+    page = (ROOT / "docs" / "explanation" / "compared-with-cloudflare.md").read_text(encoding="utf-8")
+    table = (ROOT / "tests" / "conformance" / "differences.md").read_text(encoding="utf-8")
+    programs = set(re.findall(r"^\| ([a-z-]*[a-z]) \|", table, re.MULTILINE)) - {"scenario"}
+    section = page.partition("## Where a recorded program ends differently")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", section)) == programs
+    assert str(len([*(ROOT / "tests" / "conformance" / "scenarios").glob("*.json")])) in page
+
+
+def test_the_comparison_has_the_numbers_of_the_code():
+    page = (ROOT / "docs" / "explanation" / "compared-with-cloudflare.md").read_text(encoding="utf-8")
+    section = page.partition("<!-- limits -->")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|[^|]*\|[^|]*\| ([\d,]+)[^|]*\| `(\w+)` \|$", section, re.MULTILINE)
+    assert len(rows) == section.count("\n|") - 2
+    assert {name: int(number.replace(",", "")) for number, name in rows} == {
+        name: getattr(limits, name) for _, name in rows
+    }
 
 
 def keys(cls: type, prefix: str = "") -> dict[str, object]:
