@@ -20,6 +20,7 @@ import attrs
 import click
 import trio
 
+from runtime import limits
 from runtime.commands.backup import backup
 from runtime.commands.inspect import inspect
 from runtime.commands.options import UnusableError
@@ -211,7 +212,8 @@ def _run(app: App, config: ServerConfig, settings: Any, *, hints: bool) -> None:
 def _allow_descriptors(connections: int) -> None:
     """Raise the soft limit of open files, 1,024 as a rule, to what the connections need, as far as is allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + 256  # the database, the listener, standard streams, what sources open
+    objects = 4 * limits.OPEN_OBJECTS  # of SQL classes: a database, its log, its index, and what syncs them
+    wanted = connections + objects + 256  # the database, the listener, standard streams, what sources open
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:

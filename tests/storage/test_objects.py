@@ -101,7 +101,7 @@ async def test_what_was_acknowledged_is_there_after_a_crash_and_what_was_not_is_
         assert await server.env.notes.get_by_name("a").read() == (1, [1])
 
 
-async def test_an_eviction_closes_the_file_and_moves_its_log_into_it(server):
+async def test_an_eviction_closes_the_file_and_moves_its_log_into_it(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     await note.write(1)
     path = path_of(server, note)
@@ -112,7 +112,7 @@ async def test_an_eviction_closes_the_file_and_moves_its_log_into_it(server):
     assert await note.read() == (1, [1])
 
 
-async def test_an_object_that_stores_nothing_leaves_no_file(server):
+async def test_an_object_that_stores_nothing_leaves_no_file(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     assert await note.read() == (None, [])
     await server.evict(note)
@@ -130,7 +130,7 @@ async def test_an_object_that_stores_nothing_leaves_no_file(server):
     assert server.env.notes.list_ids() == []
 
 
-async def test_a_file_is_an_ordinary_database_with_checksums(server):
+async def test_a_file_is_an_ordinary_database_with_checksums(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     await note.write(7)
     await server.evict(note)
@@ -141,7 +141,7 @@ async def test_a_file_is_an_ordinary_database_with_checksums(server):
     connection.close()
 
 
-async def test_a_damaged_page_is_refused(server):
+async def test_a_damaged_page_is_refused(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     for number in range(200):
         await note.write(number)
@@ -156,7 +156,7 @@ async def test_a_damaged_page_is_refused(server):
         await note.read()
 
 
-async def test_long_logs_are_moved_while_the_object_is_in_use(server):
+async def test_long_logs_are_moved_while_the_object_is_in_use(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     path = path_of(server, note)
     await note.write_much(100)
@@ -185,7 +185,7 @@ async def test_the_longest_idle_object_leaves_when_too_many_are_open(autojump_cl
     assert not (tmp_path / "in-use").exists()
 
 
-async def test_an_alarm_wakes_a_sleeping_object_also_after_a_restart(server):
+async def test_an_alarm_wakes_a_sleeping_object_also_after_a_restart(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     await note.wake_in(100)
     await server.evict(note)
@@ -240,7 +240,7 @@ async def test_an_alarm_that_only_the_index_has_runs_nothing(autojump_clock):
         assert store.alarms() == []
 
 
-async def test_a_sync_that_fails_ends_the_instance_and_what_follows_works(server):
+async def test_a_sync_that_fails_ends_the_instance_and_what_follows_works(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     await note.write(1)
     server.disk.fail_next(OSError(5, "Input/output error"))
@@ -252,7 +252,7 @@ async def test_a_sync_that_fails_ends_the_instance_and_what_follows_works(server
     assert (await again.read())[0] == 3
 
 
-async def test_an_index_that_fails_ends_the_instance(server):
+async def test_an_index_that_fails_ends_the_instance(autojump_clock, server):
     note = server.env.notes.get_by_name("a")
     await note.write(1)
     server.store.fail_next(StorageFailed("the disk is full"))

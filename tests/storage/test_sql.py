@@ -65,7 +65,7 @@ def refused(book, query, *bindings):
 # Cursors.
 
 
-async def test_rows_come_as_dicts_as_tuples_and_one_by_one(server):
+async def test_rows_come_as_dicts_as_tuples_and_one_by_one(autojump_clock, server):
     async def program(book):
         sql = book.ctx.storage.sql
         cursor = sql.exec("SELECT id, v FROM t")
@@ -88,7 +88,7 @@ async def test_rows_come_as_dicts_as_tuples_and_one_by_one(server):
     )
 
 
-async def test_one_wants_exactly_one_row(server):
+async def test_one_wants_exactly_one_row(autojump_clock, server):
     async def program(book):
         sql = book.ctx.storage.sql
         assert sql.exec("SELECT v FROM t WHERE id = ?", 2).one() == {"v": "b"}
@@ -100,7 +100,7 @@ async def test_one_wants_exactly_one_row(server):
     await run(server, make_table, program)
 
 
-async def test_a_cursor_without_rows_knows_its_columns(server):
+async def test_a_cursor_without_rows_knows_its_columns(autojump_clock, server):
     async def program(book):
         cursor = book.ctx.storage.sql.exec("SELECT id, v FROM t WHERE 0")
         return cursor.column_names, cursor.to_array(), cursor.rows_read
@@ -108,7 +108,7 @@ async def test_a_cursor_without_rows_knows_its_columns(server):
     assert await run(server, make_table, program) == (("id", "v"), [], 0)
 
 
-async def test_rows_are_counted(server):
+async def test_rows_are_counted(autojump_clock, server):
     async def program(book):
         sql = book.ctx.storage.sql
         read = sql.exec("SELECT * FROM t")
@@ -118,7 +118,7 @@ async def test_rows_are_counted(server):
     assert await run(server, make_table, program) == (2, 0, 2)
 
 
-async def test_a_cursor_outlives_waits_and_events_but_not_its_instance(server):
+async def test_a_cursor_outlives_waits_and_events_but_not_its_instance(autojump_clock, server):
     async def begin(book):
         book.kept["c"] = book.ctx.storage.sql.exec("SELECT id FROM t")
         await book.ctx.sleep(1)
@@ -133,7 +133,7 @@ async def test_a_cursor_outlives_waits_and_events_but_not_its_instance(server):
     assert await run(server, go_on) == "gone"
 
 
-async def test_every_kind_of_value_comes_back(server):
+async def test_every_kind_of_value_comes_back(autojump_clock, server):
     async def program(book):
         values = (1, -(2**63), 1.5, "é\0x", b"\0\xff", None, True)
         return next(book.ctx.storage.sql.exec("SELECT ?, ?, ?, ?, ?, ?, ?", *values).raw())
@@ -141,7 +141,7 @@ async def test_every_kind_of_value_comes_back(server):
     assert await run(server, program) == (1, -(2**63), 1.5, "é\0x", b"\0\xff", None, 1)
 
 
-async def test_other_values_are_refused_by_their_place(server):
+async def test_other_values_are_refused_by_their_place(autojump_clock, server):
     async def program(book):
         with pytest.raises(TypeError, match="binding 2 is dict"):
             book.ctx.storage.sql.exec("SELECT ?, ?", 1, {})
@@ -156,7 +156,7 @@ async def test_other_values_are_refused_by_their_place(server):
 # Statements.
 
 
-async def test_several_statements_run_in_order_and_the_last_has_the_bindings(server):
+async def test_several_statements_run_in_order_and_the_last_has_the_bindings(autojump_clock, server):
     async def program(book):
         cursor = book.ctx.storage.sql.exec(
             "CREATE TABLE l (x); -- a ; in a comment\n"
@@ -169,7 +169,7 @@ async def test_several_statements_run_in_order_and_the_last_has_the_bindings(ser
     assert await run(server, make_table, program) == [{"x": "x;y"}, {"x": 2}]
 
 
-async def test_bindings_have_to_fit(server):
+async def test_bindings_have_to_fit(autojump_clock, server):
     async def program(book):
         assert refused(book, "SELECT ?") == "Wrong number of parameter bindings for SQL query."
         assert refused(book, "SELECT 1", 1) == "Wrong number of parameter bindings for SQL query."
@@ -179,14 +179,14 @@ async def test_bindings_have_to_fit(server):
 
 
 @pytest.mark.parametrize("query", ["", ";", " ; \n", "-- nothing", "/* nothing */ ;"])
-async def test_a_text_without_a_statement_is_refused(server, query):
+async def test_a_text_without_a_statement_is_refused(autojump_clock, server, query):
     async def program(book):
         return refused(book, query)
 
     assert await run(server, program) == "SQL code did not contain a statement."
 
 
-async def test_a_statement_that_fails_leaves_nothing_and_those_before_it_stay(server):
+async def test_a_statement_that_fails_leaves_nothing_and_those_before_it_stay(autojump_clock, server):
     async def program(book):
         text = refused(book, "INSERT INTO t VALUES (3, 'c'); INSERT INTO t VALUES (4, 'd'), (1, 'again')")
         return text, [row for (row,) in book.ctx.storage.sql.exec("SELECT id FROM t").raw()]
@@ -197,7 +197,7 @@ async def test_a_statement_that_fails_leaves_nothing_and_those_before_it_stay(se
     )
 
 
-async def test_errors_say_where_and_what(server):
+async def test_errors_say_where_and_what(autojump_clock, server):
     async def program(book):
         with pytest.raises(SqlError) as caught:
             book.ctx.storage.sql.exec("SELECT nope FROM t")
@@ -231,7 +231,7 @@ async def test_errors_say_where_and_what(server):
         "UPDATE _cf_METADATA SET value = 1",
     ],
 )
-async def test_what_is_not_for_apps_is_not_authorized(server, query):
+async def test_what_is_not_for_apps_is_not_authorized(autojump_clock, server, query):
     async def seed(book):
         book.ctx.storage.put("k", 1)
         book.ctx.storage.delete_alarm()
@@ -244,7 +244,7 @@ async def test_what_is_not_for_apps_is_not_authorized(server, query):
     assert "not authorized: SQLITE_AUTH" in await run(server, seed, program)
 
 
-async def test_the_runtimes_tables_cannot_be_read_even_in_its_own_words(server):
+async def test_the_runtimes_tables_cannot_be_read_even_in_its_own_words(autojump_clock, server):
     async def program(book):
         book.ctx.storage.put("k", 1)
         book.ctx.storage.get("k")
@@ -256,7 +256,7 @@ async def test_the_runtimes_tables_cannot_be_read_even_in_its_own_words(server):
 
 
 @pytest.mark.parametrize("query", ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT x", "RELEASE x", "begin immediate"])
-async def test_transactions_are_pointed_to_the_api(server, query):
+async def test_transactions_are_pointed_to_the_api(autojump_clock, server, query):
     async def program(book):
         return refused(book, query), book.ctx.storage.sql.exec("SELECT 1 AS one").one()
 
@@ -265,7 +265,7 @@ async def test_transactions_are_pointed_to_the_api(server, query):
     assert after == {"one": 1}
 
 
-async def test_vacuum_fails_in_the_batch(server):
+async def test_vacuum_fails_in_the_batch(autojump_clock, server):
     async def program(book):
         return refused(book, "VACUUM")
 
@@ -289,14 +289,14 @@ async def test_vacuum_fails_in_the_batch(server):
         "SELECT sqrt(2), json_extract('{\"a\": 1}', '$.a'), value FROM json_each('[1]')",
     ],
 )
-async def test_what_apps_need_is_allowed(server, query):
+async def test_what_apps_need_is_allowed(autojump_clock, server, query):
     async def program(book):
         book.ctx.storage.sql.exec(query).to_array()
 
     await run(server, make_table, program)
 
 
-async def test_full_text_search_and_r_trees(server):
+async def test_full_text_search_and_r_trees(autojump_clock, server):
     async def program(book):
         sql = book.ctx.storage.sql
         sql.exec("CREATE VIRTUAL TABLE f USING fts5(body); CREATE VIRTUAL TABLE r USING rtree(id, x0, x1)")
@@ -323,7 +323,7 @@ async def test_full_text_search_and_r_trees(server):
         ("SELECT zeroblob(3000000)", "string or blob too big: SQLITE_TOOBIG"),
     ],
 )
-async def test_limits_of_statements(server, query, text):
+async def test_limits_of_statements(autojump_clock, server, query, text):
     async def program(book):
         with pytest.raises(SqlError, match=text):
             book.ctx.storage.sql.exec(query, *([1] * query.count("?"))).to_array()
@@ -334,7 +334,7 @@ async def test_limits_of_statements(server, query, text):
 # With the rest of storage.
 
 
-async def test_keys_tables_and_the_alarm_are_one_batch(server):
+async def test_keys_tables_and_the_alarm_are_one_batch(autojump_clock, server):
     async def abort(book):
         storage = book.ctx.storage
         storage.put("k", 1)
@@ -351,7 +351,7 @@ async def test_keys_tables_and_the_alarm_are_one_batch(server):
     assert await run(server, look) == ({}, {"n": 2})
 
 
-async def test_transactions_take_tables_back_too(server):
+async def test_transactions_take_tables_back_too(autojump_clock, server):
     async def program(book):
         storage, sql = book.ctx.storage, book.ctx.storage.sql
 
@@ -379,7 +379,7 @@ async def test_transactions_take_tables_back_too(server):
     assert await run(server, make_table, program) == (["t"], [1, 2, 3], ["kept"])
 
 
-async def test_delete_all_drops_everything_that_refers_to_each_other(server):
+async def test_delete_all_drops_everything_that_refers_to_each_other(autojump_clock, server):
     async def program(book):
         storage, sql = book.ctx.storage, book.ctx.storage.sql
         sql.exec(
@@ -405,7 +405,7 @@ async def test_delete_all_drops_everything_that_refers_to_each_other(server):
     assert await run(server, look) == ({"new": 2}, {"x": 7})
 
 
-async def test_a_class_without_sql_says_how_to_get_it(server):
+async def test_a_class_without_sql_says_how_to_get_it(autojump_clock, server):
     async def program(book):
         with pytest.raises(RuntimeError, match='set storage = "sql"'):
             _ = book.ctx.storage.sql
@@ -415,7 +415,7 @@ async def test_a_class_without_sql_says_how_to_get_it(server):
     await run(server, program, namespace="plain")
 
 
-async def test_a_key_and_its_value_share_two_mebibytes(server):
+async def test_a_key_and_its_value_share_two_mebibytes(autojump_clock, server):
     async def program(book):
         book.ctx.storage.put("k" * 100_000, b"x" * 1_900_000)
         with pytest.raises(ValueError, match=r"with its key is [\d,]+ bytes; at most 2,097,152"):
@@ -428,7 +428,7 @@ async def test_a_key_and_its_value_share_two_mebibytes(server):
 # Failures.
 
 
-async def test_a_violated_constraint_at_the_end_of_the_turn_undoes_the_batch(server):
+async def test_a_violated_constraint_at_the_end_of_the_turn_undoes_the_batch(autojump_clock, server):
     async def seed(book):
         book.ctx.storage.sql.exec("CREATE TABLE p (id INTEGER PRIMARY KEY); CREATE TABLE c (p REFERENCES p)")
 
@@ -447,7 +447,7 @@ async def test_a_violated_constraint_at_the_end_of_the_turn_undoes_the_batch(ser
     assert await run(server, look) == ({}, {})
 
 
-async def test_a_half_read_returning_cursor_loses_the_batch_and_a_half_read_select_does_not(server):
+async def test_a_half_read_returning_cursor_loses_the_batch_and_a_half_read_select_does_not(autojump_clock, server):
     async def bad(book):
         book.ctx.storage.sql.exec("INSERT INTO t VALUES (3, 'c'), (4, 'd'), (5, 'e') RETURNING id").next()
 
@@ -465,7 +465,7 @@ async def test_a_half_read_returning_cursor_loses_the_batch_and_a_half_read_sele
     assert await run(server, good, look) == [1, 2, 6]
 
 
-async def test_a_full_database_ends_the_instance_even_when_the_error_is_caught(server):
+async def test_a_full_database_ends_the_instance_even_when_the_error_is_caught(autojump_clock, server):
     seen = []
 
     async def fill(book):
@@ -506,7 +506,7 @@ async def test_databases_are_bounded(autojump_clock):
 # The synchronous keys.
 
 
-async def test_the_iterator_of_keys_is_live_and_there_is_one(server):
+async def test_the_iterator_of_keys_is_live_and_there_is_one(autojump_clock, server):
     async def program(book):
         kv = book.ctx.storage.kv
         for key in "abcd":
