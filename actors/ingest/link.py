@@ -169,6 +169,14 @@ class Link:
                 await self._stream.send_all(self._wire.send(CloseConnection(code=code)))
         await trio.aclose_forcefully(self._stream)
 
+    def __del__(self) -> None:
+        # An instance of an actor may end at any moment without a word, and its connection must end with it.
+        stream = self._stream
+        if isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        if isinstance(stream, trio.SocketStream):
+            stream.socket.close()
+
     async def _shake_hands(self, target: Target, headers: Mapping[str, str], subprotocols: Sequence[str]) -> None:
         request = Request(
             host=target.host_header,

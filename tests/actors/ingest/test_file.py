@@ -239,9 +239,9 @@ class Rotations(RuleBasedStateMachine):
         if hasattr(self, "folder"):
             self.folder.cleanup()
 
-    def touch(self) -> None:
+    def touch(self, path: Path | None = None) -> None:
         self.stamp += 10  # the clock of files may be too coarse to order what a test does
-        os.utime(self.log.path, ns=(self.stamp, self.stamp))
+        os.utime(path or self.log.path, ns=(self.stamp, self.stamp))
 
     @rule(count=st.integers(1, 30), half=st.booleans())
     def write(self, count: int, half: bool) -> None:
@@ -264,6 +264,7 @@ class Rotations(RuleBasedStateMachine):
     @precondition(lambda self: not self.half and self.seen)
     def copy_and_truncate(self) -> None:
         self.log.copy_and_truncate()
+        self.touch(self.log.path.with_suffix(".jsonl.1"))
         self.touch()
 
     @rule(restarts=st.booleans())
