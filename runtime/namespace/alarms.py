@@ -61,6 +61,7 @@ class AlarmScheduler:
         self._heap: list[tuple[float, int, ActorId, _Alarm]] = []
         self._ages = count()
         self._timer: Timer | None = None
+        self._stopped = False
 
     def load(self, pending: Iterable[tuple[ActorId, float]]) -> None:
         """Take over what the store holds; overdue ones run at once."""
@@ -83,6 +84,13 @@ class AlarmScheduler:
         alarm = self._alarms.get(actor_id)
         return None if alarm is None else alarm.at
 
+    def stop(self) -> None:
+        """Begin no more of them; they are stored, and the next start takes them over."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def run_now(self, actor_id: ActorId) -> bool:
         """Run a pending alarm without waiting for its time; False when there is none."""
         alarm = self._alarms.get(actor_id)
@@ -101,7 +109,7 @@ class AlarmScheduler:
             self._timer = None
         while self._heap and not self._current(*self._heap[0]):
             heapq.heappop(self._heap)
-        if self._heap:
+        if self._heap and not self._stopped:
             wait = min(max(self._heap[0][0] - self._platform.now(), 0.0), CLOCK_CHECK_S)
             self._timer = self._timers.call_after(wait, self._tick)
 

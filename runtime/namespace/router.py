@@ -229,12 +229,14 @@ class Router:
             container.sockets.close_all(code, reason)
 
     async def drain(self) -> None:
-        """Wait until every actor in memory is idle (bound it with a cancel scope)."""
+        """Begin no more alarms, and wait until every actor in memory is idle (bound it with a cancel scope)."""
+        self.alarms.stop()
         while busy := [c for c in self.containers.values() if c.cell is not None and not c.cell.idle]:
             await self._idle_events.setdefault(busy[0], trio.Event()).wait()
 
     def stop(self) -> None:
-        """End every instance without an error; what is sealed still commits."""
+        """End every instance without an error, and begin no more alarms; what is sealed still commits."""
+        self.alarms.stop()
         for container in list(self.containers.values()):
             if container.cell is not None:
                 container.cell.end()
