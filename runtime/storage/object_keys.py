@@ -59,7 +59,6 @@ class ObjectKeys:
         "_last",
         "_marks",
         "_registered",
-        "_state",
         "actor",
         "failure",
     )
@@ -76,7 +75,6 @@ class ObjectKeys:
         self._last = 0
         self._has_keys = self._has_metadata = False
         self._alarm_change: float | Keep | None = KEEP
-        self._state: tuple[bool, bool] = (False, False)  # of the two tables when the batch was begun
         self._marks: list[tuple[bool, bool, float | Keep | None]] = []
 
     async def prepare(self) -> float | Keep | None:
@@ -235,12 +233,9 @@ class ObjectKeys:
         """Nothing to forget: reads never distinguish."""
 
     def drop_open(self) -> None:
-        """Roll back the open batch."""
+        """Roll back the open batch; nothing is read or written after it."""
         self._marks.clear()
-        if self._begun:
-            self._begun = False
-            self._has_keys, self._has_metadata = self._state
-            self._alarm_change = KEEP
+        self._begun = False
         self._roll_back()
 
     # The history: none is kept of SQL classes.
@@ -303,7 +298,6 @@ class ObjectKeys:
     def _open_transaction(self) -> None:
         self.check()
         if not self._connection.in_transaction:
-            self._state = (self._has_keys, self._has_metadata)
             self._run("BEGIN IMMEDIATE")
 
     def _run(self, statement: str, bindings: tuple[Any, ...] = ()) -> Any:

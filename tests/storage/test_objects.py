@@ -93,6 +93,7 @@ async def test_what_was_acknowledged_is_there_after_a_crash_and_what_was_not_is_
             async def lost():
                 with trio.move_on_after(2):
                     await server.env.notes.get_by_name("a").write(2)
+                    raise AssertionError("it was told before it was durable")
 
             nursery.start_soon(lost)
             await trio.sleep(1)
@@ -207,6 +208,7 @@ async def test_an_alarm_the_index_missed_is_found_at_the_next_start(autojump_clo
             async def unanswered():
                 with trio.move_on_after(2):
                     await server.env.notes.get_by_name("a").wake_in(50)
+                    raise AssertionError("it was told before it was durable")
 
             nursery.start_soon(unanswered)
             await trio.sleep(1)
@@ -228,6 +230,7 @@ async def test_an_alarm_that_only_the_index_has_runs_nothing(autojump_clock):
             async def unanswered():
                 with trio.move_on_after(2):
                     await server.env.notes.get_by_name("a").wake_in(50)
+                    raise AssertionError("it was told before it was durable")
 
             nursery.start_soon(unanswered)
             await trio.sleep(1)
