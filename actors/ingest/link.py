@@ -7,6 +7,7 @@ waits in the kernel, and when that is full the other side waits: nothing is held
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -174,8 +175,8 @@ class Link:
         stream = self._stream
         if isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
-        if isinstance(stream, trio.SocketStream):
-            stream.socket.close()
+        if isinstance(stream, trio.SocketStream) and (descriptor := stream.socket.detach()) >= 0:
+            os.close(descriptor)  # not by trio, which may be over
 
     async def _shake_hands(self, target: Target, headers: Mapping[str, str], subprotocols: Sequence[str]) -> None:
         request = Request(
