@@ -182,8 +182,8 @@ def _cursor_info(run: Run, name: str) -> Any:
     }
 
 
-def _bookmark(run: Run) -> Any:
-    bookmark = cast("Any", run.ctx.storage).get_current_bookmark()
+async def _bookmark(run: Run) -> Any:
+    bookmark = await run.ctx.storage.get_current_bookmark()
     taken: list[str] = run.memory.setdefault("bookmarks", [])
     taken.append(bookmark)
     return {
@@ -193,12 +193,12 @@ def _bookmark(run: Run) -> Any:
     }
 
 
-def _bookmark_for_time(run: Run, ago: Any) -> Any:
-    return cast("Any", run.ctx.storage).get_bookmark_for_time(run.ctx.now() - run.value(ago) / 1000)
+async def _bookmark_for_time(run: Run, ago: Any) -> Any:
+    return await run.ctx.storage.get_bookmark_for_time(run.ctx.now() - run.value(ago) / 1000)
 
 
-def _restore(run: Run) -> Any:
-    return cast("Any", run.ctx.storage).on_next_session_restore_bookmark(run.memory["bookmarks"][-1])
+async def _restore(run: Run) -> Any:
+    return await run.ctx.storage.on_next_session_restore_bookmark(run.memory["bookmarks"][-1])
 
 
 STORAGE: dict[str, Callable[..., Any]] = {
