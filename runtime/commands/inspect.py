@@ -100,7 +100,7 @@ def _show(reader: DataReader, actor: StoredActor, prefix: str, limit: int, *, as
     for key, value in pairs:
         line = json.dumps(_decoded(value), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
         click.echo(f"  {shown(key_text(key))}  {line if len(line) <= _WIDTH else line[: _WIDTH - 1] + '…'}")
-    click.echo("bookmarks, the newest first")
+    click.echo("bookmarks before its changes, the newest first")
     for one in bookmarks:
         click.echo(f"  {one.text}  {shown_time(one.time_s)}")
     if not bookmarks:

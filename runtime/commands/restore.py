@@ -25,7 +25,7 @@ from runtime.storage.database_file import DATABASE, DatabaseFile, open_database
 from runtime.storage.group_writer import GroupWriter
 from runtime.storage.history import Restored
 from runtime.storage.keys import key_text
-from runtime.storage.store import StoreUnusable
+from runtime.storage.store import StoreUnusable, WriteBatch
 
 _KEYS = 20  # that are named
 _KEEP = Retention(age_s=float("inf"), total_bytes=1 << 62)  # a restore forgets nothing
@@ -88,6 +88,7 @@ def _bring_back(data: Path, actor: ActorId, target: str, *, dry_run: bool) -> No
         if stored is not None and stored.has_file:
             raise UnusableError(f"what {actor!r} stores is in a database of its own, of which no history is kept here")
         writer = GroupWriter(file.writer, _KEEP, platform.now())
+        writer.write([WriteBatch(actor=actor, sequence=0, writes={}, mark=True)], platform.now())
         point = _point(writer, file, target)
         restored = writer.restore(actor, point, platform.now(), keep=not dry_run)
         if restored is None:

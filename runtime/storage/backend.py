@@ -104,12 +104,12 @@ class Keyspace(Protocol):
 
     # The history of what was durable.
 
-    def bookmark(self) -> str:
-        """The newest point of it."""
+    async def bookmark(self) -> str:
+        """A point of it that has everything that is sealed. Keeps the turn."""
         ...
 
-    def bookmark_at(self, time_s: float) -> str:
-        """The newest point that is not after a time. Raises: InvalidBookmark."""
+    async def bookmark_at(self, time_s: float) -> str:
+        """The newest point with nothing from after a time. Keeps the turn. Raises: InvalidBookmark."""
         ...
 
     def restore_next(self, bookmark: str) -> None:

@@ -18,7 +18,7 @@ from runtime.storage.object_keys import REGISTERED
 
 _ACTORS = """
 SELECT number, namespace, id, name, slot, since IS NOT NULL, due FROM actors
-LEFT JOIN alarms ON actor = number WHERE NOT empty
+LEFT JOIN alarms ON actor = number
 """
 _SIZES = "SELECT slot, count(*), sum(length(key) + length(value)), max(key = ?) FROM keys GROUP BY slot"
 _NEWEST = "SELECT owner, max(id) FROM history WHERE typeof(key) = ? GROUP BY owner"
@@ -30,7 +30,7 @@ OR owner IN (SELECT value FROM history WHERE owner = ?1 AND key = 1))) ORDER BY 
 
 @attrs.frozen(kw_only=True)
 class Bookmark:
-    """A point of the history at which an actor changed, and when that was (wall clock, seconds)."""
+    """A point of the history before changes of an actor, and from when on they were made (wall clock, seconds)."""
 
     text: str
     time_s: float
@@ -42,7 +42,7 @@ class StoredActor:
 
     Attributes:
         keys, size_bytes: how many, and the bytes of keys and values.
-        alarm: the due time. bookmark: where it changed last; None when the history that is kept begins later.
+        alarm: the due time. bookmark: before its last changes; None when the history that is kept begins later.
         records: its class keeps history. has_file: what it stores is in a database of its own.
     """
 
@@ -66,7 +66,7 @@ class DataReader:
     _history: HistoryReader
 
     def actors(self, namespace: str | None = None) -> list[StoredActor]:
-        """Everybody who has stored something, by namespace, name and id."""
+        """Everybody who has stored something, deleted or not, by namespace, name and id."""
         sizes = {slot: sums for slot, *sums in self._rows(_SIZES, REGISTERED)}
         of_keys, of_actors = dict(self._rows(_NEWEST, "blob")), dict(self._rows(_NEWEST, "integer"))
         found: list[StoredActor] = []
@@ -93,7 +93,7 @@ class DataReader:
     def actor(self, actor: ActorId) -> StoredActor | None:
         """One actor, None when it has stored nothing."""
         for number, key, raw, name, slot, records, due in self._rows(
-            f"{_ACTORS} AND namespace = ? AND id = ?", actor.namespace, actor.raw
+            f"{_ACTORS} WHERE namespace = ? AND id = ?", actor.namespace, actor.raw
         ):
             sums = "SELECT count(*), ifnull(sum(length(key) + length(value)), 0), max(key = ?) FROM keys WHERE slot = ?"
             ((keys, size, has_file),) = self._rows(sums, REGISTERED, slot)
@@ -120,11 +120,11 @@ class DataReader:
             yield key, value
 
     def bookmarks(self, actor: StoredActor, limit: int) -> list[Bookmark]:
-        """Where it changed last, the newest first."""
+        """Those before its changes, the newest first."""
         found: list[Bookmark] = []
         seen: int | None = None
         for (row,) in self._connection.execute(_CHANGES, (actor.number, actor.slot)):
-            point, _ = self._history.commit_of(row)
+            point, _ = self._history.mark_before(row)
             if point != seen:
                 seen = point
                 found.append(self._bookmark(row))
@@ -133,7 +133,7 @@ class DataReader:
         return found
 
     def _bookmark(self, row: int) -> Bookmark:
-        point, time_s = self._history.commit_of(row)
+        point, time_s = self._history.mark_before(row)
         return Bookmark(text=bookmark_text(point, self.lineage), time_s=time_s)
 
     def _rows(self, statement: str, *bindings: Any) -> list[Any]:

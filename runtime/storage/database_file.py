@@ -6,8 +6,7 @@ it, and `lineage`, a random id of this copy of the data. Whoever puts an older c
 
 A row of `history` says what was there before a change. Its `key` tells of what: a blob, of that key in the slot `owner`
 (NULL: the key was absent); 0, the due time of the actor with the number `owner` (NULL: no alarm); 1, the slot of that
-actor. The rows of a commit begin with one whose `key` is NULL, whose `owner` is 0 and whose `value` is the time; in
-a long one it is repeated with the `owner` 1. Ids have no gaps.
+actor. A row whose `key` is NULL is a point of the history; its `value` is the time. Ids have no gaps.
 """
 
 from __future__ import annotations

@@ -62,6 +62,22 @@ class _Changes:
     keys: dict[tuple[int, bytes], bytes | None] = attrs.field(factory=dict)
     alarms: dict[int, float | None] = attrs.field(factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.alarms)
+
+    def take_new(self, history: HistoryWriter) -> _Changes:
+        """Take out those that are to be recorded."""
+        new = history.is_new
+        taken = _Changes(
+            {place: value for place, value in self.keys.items() if new(*place, put=value is not None)},
+            {number: due for number, due in self.alarms.items() if new(number, None, put=due is not None)},
+        )
+        for place in taken.keys:
+            del self.keys[place]
+        for number in taken.alarms:
+            del self.alarms[number]
+        return taken
+
 
 class GroupWriter:
     """The one writer of a database. Its calls come one after another, from any thread."""
@@ -156,7 +172,7 @@ class GroupWriter:
                 except apsw.Error as error:
                     failed[place], broken[batch.actor] = _failed(error), place
                     self._actors.clear()
-                    self.history.ended()
+                    self.history.rolled_back()
                     if not self._connection.in_transaction:  # SQLite undid all of it, the good ones too
                         begin = True
                         break
@@ -166,7 +182,6 @@ class GroupWriter:
     def _commit(self, batches: Sequence[WriteBatch], failed: Mapping[int, Exception]) -> Mapping[int, Exception]:
         try:
             self._connection.execute("COMMIT")
-            self.history.ended()
         except apsw.Error as error:
             self._roll_back()
             return {place: failed.get(place, _failed(error)) for place in range(len(batches))}
@@ -174,7 +189,7 @@ class GroupWriter:
 
     def _roll_back(self) -> None:
         self._actors.clear()
-        self.history.ended()
+        self.history.rolled_back()
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -185,7 +200,7 @@ class GroupWriter:
         recorded, others = _Changes(), _Changes()
         refused: Failed = {}
         for place, batch in enumerate(batches):
-            changes = recorded if batch.history else others
+            changes = recorded if self._keeps(batch) else others
             if batch.restore_to is not None:
                 self._flush(recorded, others)
                 try:
@@ -195,6 +210,9 @@ class GroupWriter:
             if batch.delete_all:
                 self._flush(recorded, others)
                 self._drop(batch, changes)
+            if batch.mark:
+                self._flush(recorded, others)
+                self.history.mark()
             if _is_nothing(batch):
                 continue
             held = self._actor(batch)
@@ -209,13 +227,21 @@ class GroupWriter:
         self._flush(recorded, others)
         return refused
 
+    def _keeps(self, batch: WriteBatch) -> bool:
+        return batch.history and self.history.keeps
+
     def _flush(self, recorded: _Changes, others: _Changes) -> None:
-        if recorded.keys or recorded.alarms:
-            self.history.begin()
-            self._put(recorded)
-        if others.keys or others.alarms:
-            with self.history.paused():
-                self._put(others)
+        history = self.history
+        if recorded:
+            history.begin()
+            new = recorded.take_new(history)
+            if new:
+                history.record(on=True)
+                self._put(new)
+        for changes in (recorded, others):
+            if changes:
+                history.record(on=False)
+                self._put(changes)
 
     def _put(self, changes: _Changes) -> None:
         execute, keys = self._connection.execute, changes.keys
@@ -239,17 +265,17 @@ class GroupWriter:
         held = self._find(actor)
         name = None if actor.name is None else actor.name.encode("utf-8", "surrogatepass")
         if held is None:
-            since = 0 if batch.history else None
+            since = 0 if self._keeps(batch) else None
             number: int = execute(_INSERT, (actor.namespace, actor.raw, name, since)).get
-            held = self._keep(actor, _Held(number, number, name is not None, False, batch.history))
+            held = self._keep(actor, _Held(number, number, name is not None, False, self._keeps(batch)))
         if name is not None and not held.named:
             execute("UPDATE actors SET name = ? WHERE number = ?", (name, held.number))
             held.named = True
         if held.empty:
             execute("UPDATE actors SET empty = 0 WHERE number = ?", (held.number,))
             held.empty = False
-        if held.recorded != batch.history:
-            self._turn_history(held, on=batch.history)
+        if held.recorded != self._keeps(batch):
+            self._turn_history(held, on=self._keeps(batch))
         return held
 
     def _find(self, actor: ActorId) -> _Held | None:
@@ -269,8 +295,7 @@ class GroupWriter:
 
     def _turn_history(self, held: _Held, *, on: bool) -> None:
         """The setting of the class was changed: what was not recorded cannot be undone."""
-        self.history.begin()  # a point from before the change must not be taken for one after it
-        since = self.history.newest if on else None
+        since = self.history.mark() if on else None
         self._connection.execute("UPDATE actors SET since = ? WHERE number = ?", (since, held.number))
         held.recorded = on
 
@@ -279,10 +304,11 @@ class GroupWriter:
         held, execute = self._find(batch.actor), self._connection.execute
         if held is None or held.empty:
             return
-        if held.recorded != batch.history:
-            self._turn_history(held, on=batch.history)
+        if held.recorded != self._keeps(batch):
+            self._turn_history(held, on=self._keeps(batch))
+        self.history.begin()
         row = self.history.note_slot(held.number, held.slot)
-        kept_from = row if batch.history else -row
+        kept_from = row if self._keeps(batch) else -row
         execute("INSERT INTO dropped VALUES (?, ?, ?)", (kept_from, held.slot, held.number))
         has_alarm = execute("SELECT count(*) FROM alarms WHERE actor = ?", (held.number,)).get == 1
         if has_alarm and batch.alarm is None:
@@ -307,9 +333,11 @@ class GroupWriter:
     def sweep(self) -> None:
         """Remove a piece of what is too old or too much; `sweeping` says whether there is more."""
         try:
-            with self._connection, self.history.paused():
+            with self._connection:
+                self.history.record(on=False)
                 self.sweeping = self._sweep_dropped() or self.history.sweep()
         except apsw.Error:
+            self.history.rolled_back()
             self.sweeping = False  # no space or a damaged page: the next start tries again
 
     def _anything_to_sweep(self) -> bool:

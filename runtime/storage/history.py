@@ -1,13 +1,13 @@
 """The history of the shared database: what was there before each change, in the order of the commits.
 
-The schema is in `database_file`. A point is the id of the last row of a commit; the newest row always stays, so that
-ids and with them points only grow. Everything here blocks, for a look-up or for a piece of work.
+The schema is in `database_file`. A point of the history is a mark in it: a row that says "before what follows". There
+is one at every second with changes, and wherever somebody asked for a bookmark. Between two points only the first
+change of a key is recorded, so that keys which change all the time cost no more than others. The newest mark always
+stays, so that ids and with them points only grow. Everything here blocks, for a look-up or for a piece of work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any
 
 import apsw
@@ -16,13 +16,14 @@ import attrs
 from runtime.errors import InvalidBookmark
 from runtime.storage.bookmarks import NO_HISTORY, Retention, check_point
 
+INTERVAL_S = 1.0  # between points that nobody asked for
+_KNOWN = 50_000  # keys that change in one interval; then the next one begins
 _PIECE = 50_000  # rows of the history that one step of a restore looks at
 _SWEEP_ROWS = 20_000
 _SWEEP_BYTES = 8 << 20
 _FAR_BEYOND = 1.1  # of what is to be kept
 _ROW_BYTES = 20  # of a row beside key and value
 _ALARM, _SLOT = 0, 1  # values of `key`, see the schema
-_COMMIT, _PIECE_OF_COMMIT = 0, 1  # values of `owner` beside a time: a search for a time never has far to go
 
 # Triggers make it one statement for all keys of a commit. They exist on the connection that writes, and only there.
 _TRIGGERS = """
@@ -76,50 +77,54 @@ class HistoryReader:
     @property
     def oldest(self) -> int:
         """The oldest point that can be restored."""
-        least: int = self._connection.execute("SELECT min(id) FROM history").get
-        return least - 1 if least > 1 else 1
+        found = self._mark_from(0, None)
+        assert found is not None
+        return found[0]
 
     @property
     def newest(self) -> int:
         """The newest point."""
-        most: int = self._connection.execute("SELECT max(id) FROM history").get
-        return most
+        return self.mark_before(1 << 62)[0]
+
+    def check(self, point: int) -> None:
+        """Refuse what is no point, or none any more. Raises: InvalidBookmark."""
+        check_point(point, oldest=self.oldest, newest=self.newest)
+        if self.mark_before(point)[0] != point:
+            raise InvalidBookmark(f"bookmark {point:016x} is unknown: nobody was given it")
 
     def at(self, time_s: float) -> int:
-        """The newest point that is not after a time.
+        """The newest point that has nothing from after a time; one second may be missing.
 
         Raises:
             InvalidBookmark: the history begins later.
         """
-        # Times never go backwards, so halving finds the first commit that is later.
-        low, following = self.oldest, self.newest + 1
-        high, before = following, False
+        low, high = 0, self.newest + 1
+        before: tuple[int, float] | None = None
+        following: int | None = None
+        # Times never go backwards, so halving finds the last mark that is not later, and the one after it.
         while low < high:
             middle = (low + high) // 2
-            row = self._time_from(middle, high)
-            if row is None:
+            found = self._mark_from(middle, high)
+            if found is None:
                 high = middle
-            elif row[1] > time_s:
-                high, following = middle, row[0]
+            elif found[1] > time_s:
+                high, following = middle, found[0]
             else:
-                low, before = row[0] + 1, True
-        if not before:
+                low, before = found[0] + 1, found
+        if before is None:
             raise InvalidBookmark(f"{time_s!r} is too early: the history that is kept begins later")
-        return following - 1
+        return before[0] if following is None or time_s < before[1] + INTERVAL_S else following
 
-    def commit_of(self, row: int) -> tuple[int, float]:
-        """The point and the time of the commit that a row is in, or of the first that is kept whole after it."""
-        execute = self._connection.execute
-        following: int | None = execute(
-            "SELECT id FROM history WHERE id > ? AND key IS NULL AND owner = 0 ORDER BY id LIMIT 1", (row,)
-        ).get
-        point = self.newest if following is None else following - 1
-        time_s: float | None = execute(
-            "SELECT value FROM history WHERE key IS NULL AND id <= ? ORDER BY id DESC LIMIT 1", (row,)
-        ).get
-        return point, float("-inf") if time_s is None else time_s
+    def mark_before(self, row: int) -> tuple[int, float]:
+        """The last point up to a row, and its time; the oldest one when there is none."""
+        rows: list[Any] = self._connection.execute(
+            "SELECT id, value FROM history WHERE id <= ? AND key IS NULL ORDER BY id DESC LIMIT 1", (row,)
+        ).fetchall()
+        found = (rows[0][0], rows[0][1]) if rows else self._mark_from(0, None)
+        assert found is not None
+        return found
 
-    def _time_from(self, low: int, high: int | None) -> tuple[int, float] | None:
+    def _mark_from(self, low: int, high: int | None) -> tuple[int, float] | None:
         upper = "" if high is None else "AND id < ?"
         bindings = (low,) if high is None else (low, high)
         rows: list[Any] = self._connection.execute(
@@ -140,17 +145,20 @@ class HistoryWriter(HistoryReader):
 
     def __init__(self, connection: apsw.Connection, retention: Retention, now: float) -> None:
         super().__init__(connection)
+        self.keeps = retention.age_s > 0 and retention.total_bytes > 0
         self._retention = retention
-        self._begun = False
+        self._known: set[tuple[int, bytes | None]] = set()
+        self._recording: bool | None = True
         connection.execute(_TRIGGERS)
-        latest = "SELECT value FROM history WHERE key IS NULL ORDER BY id DESC LIMIT 1"
-        self._time: float = connection.execute(latest).get or now
-        if connection.execute("SELECT count(*) FROM (SELECT 1 FROM history LIMIT 1)").get == 0:
-            self.begin()
-            self.ended()
+        if connection.execute("SELECT count(*) FROM (SELECT 1 FROM history WHERE key IS NULL LIMIT 1)").get == 0:
+            connection.execute("INSERT INTO history (owner, value) VALUES (0, ?)", (now,))
+        self._time = self.mark_before(1 << 62)[1]
+        self._marked_s = float("-inf")
         self._weighed: int = connection.execute("SELECT value FROM meta WHERE name = 'history weighed'").get or 0
         self._bytes: int = connection.execute("SELECT value FROM meta WHERE name = 'history bytes'").get or 0
         self._weigh()
+
+    # Recording.
 
     def time(self, now: float) -> float:
         """The time of the commit that begins: never before that of the last one."""
@@ -158,30 +166,40 @@ class HistoryWriter(HistoryReader):
         return self._time
 
     def begin(self) -> None:
-        """Begin what a commit records, every change of a key or an alarm from here on; does nothing when it has."""
-        if not self._begun:
-            self._write_time(_COMMIT)
+        """Changes come: begin a new interval of the history if the last one is long enough."""
+        if self._time >= self._marked_s + INTERVAL_S or len(self._known) > _KNOWN:
+            self.mark()
 
-    def ended(self) -> None:
-        """The transaction, or the part of it that has begun, was committed or rolled back."""
-        self._begun = False
+    def mark(self) -> int:
+        """Make now a point of the history."""
+        statement = "INSERT INTO history (owner, value) VALUES (0, ?) RETURNING id"
+        point: int = self._connection.execute(statement, (self._time,)).get
+        self._marked_s = self._time
+        self._known.clear()
+        return point
 
-    def _write_time(self, owner: int) -> None:
-        self._connection.execute("INSERT INTO history (owner, value) VALUES (?, ?)", (owner, self._time))
-        self._begun = True
+    def is_new(self, owner: int, key: bytes | None, *, put: bool) -> bool:
+        """Whether a key (None: the alarm) changes for the first time since the last point; once put, it has."""
+        if (owner, key) in self._known:
+            return False
+        if put:  # a deletion leaves no record when there was nothing
+            self._known.add((owner, key))
+        return True
 
-    @contextmanager
-    def paused(self) -> Generator[None, None, None]:
-        """Nothing is recorded while the block runs."""
-        self._connection.execute("INSERT INTO pause VALUES (1)")
-        try:
-            yield
-        finally:
-            self._connection.execute("DELETE FROM pause")
+    def record(self, *, on: bool) -> None:
+        """Whether what is changed from here on is recorded."""
+        if on is not self._recording:
+            self._connection.execute("DELETE FROM pause" if on else "INSERT INTO pause VALUES (1)")
+            self._recording = on
+
+    def rolled_back(self) -> None:
+        """A transaction was undone, or a part of one."""
+        self._known.clear()
+        self._recording = None
+        self._marked_s = float("-inf")
 
     def note_slot(self, actor: int, slot: int) -> int:
         """Record that an actor's keys are in another slot from now on; the id of the row."""
-        self.begin()
         statement = "INSERT INTO history (owner, key, value) VALUES (?, ?, ?) RETURNING id"
         found: int = self._connection.execute(statement, (actor, _SLOT, slot)).get
         return found
@@ -195,12 +213,13 @@ class HistoryWriter(HistoryReader):
             InvalidBookmark: the history of the actor does not reach back so far.
         """
         execute = self._connection.execute
-        undo = self.newest
-        check_point(point, oldest=self.oldest, newest=undo)
+        self.check(point)
         held: list[Any] = execute("SELECT slot, since FROM actors WHERE number = ?", (actor,)).fetchall()
         slot, since = held[0]
         if since is None or point < since:
             raise InvalidBookmark(NO_HISTORY)
+        undo = self.mark()
+        self.record(on=True)
         changed: list[Any] = execute(_FIRST_OF_ACTOR, (point, actor)).fetchall()
         first = {key: value for key, value, _ in changed}
         before = first.get(_SLOT, slot)
@@ -210,16 +229,13 @@ class HistoryWriter(HistoryReader):
         due: float | None = execute("SELECT due FROM alarms WHERE actor = ?", (actor,)).get
         due_then = first.get(_ALARM, due)
         if due_then != due:
-            self.begin()
             execute("DELETE FROM alarms WHERE actor = ?", (actor,))
             if due_then is not None:
                 execute("INSERT INTO alarms VALUES (?, ?)", (actor, due_then))
-        if self.newest == undo:
-            self.begin()  # a restore that changed nothing is one all the same
         execute(
-            "UPDATE actors SET pending = NULL, restored = (SELECT max(id) FROM history), empty = ? IS NULL AND NOT "
+            "UPDATE actors SET pending = NULL, restored = ?, empty = ? IS NULL AND NOT "
             "EXISTS (SELECT 1 FROM keys WHERE keys.slot = ?) WHERE number = ?",
-            (due_then, before, actor),
+            (undo, due_then, before, actor),
         )
         return Restored(undo=undo, put=put, removed=removed, keys=keys, swapped=before != slot, alarm=(due, due_then))
 
@@ -244,7 +260,6 @@ class HistoryWriter(HistoryReader):
             upto = after
             if execute("SELECT count(*) FROM undo").get == 0:
                 continue
-            self._write_time(_PIECE_OF_COMMIT if self._begun else _COMMIT)
             execute(
                 "INSERT INTO keys SELECT ?, undo.key, value FROM undo JOIN history USING (id) WHERE value IS NOT NULL "
                 "ON CONFLICT DO UPDATE SET value = excluded.value",
@@ -269,8 +284,7 @@ class HistoryWriter(HistoryReader):
         self._weigh()
         if self._bytes > self._retention.total_bytes:
             return True
-        times = self._time_from(0, None)
-        return times is not None and times[0] < self.newest and times[1] < self._time - self._retention.age_s
+        return self.mark_before(0)[1] < self._time - self._retention.age_s and self.oldest < self.newest
 
     @property
     def is_far_too_much(self) -> bool:
@@ -296,15 +310,15 @@ class HistoryWriter(HistoryReader):
         self._weigh()
         excess = self._bytes - self._retention.total_bytes
         early = self._time - self._retention.age_s
-        newest, cut, freed = self.newest, 0, 0
-        for row, is_time, value, size in self._connection.execute(f"{_SWEEP} LIMIT {_SWEEP_ROWS}"):
-            too_old = not is_time or value < early  # a row is as old as the time before it
-            if freed >= _SWEEP_BYTES or (freed >= excess and not too_old) or (row == newest and is_time):
+        newest: int = self._connection.execute("SELECT max(id) FROM history").get
+        cut, freed = 0, 0
+        for row, is_mark, value, size in self._connection.execute(f"{_SWEEP} LIMIT {_SWEEP_ROWS}"):
+            too_old = not is_mark or value < early  # a row is as old as the mark before it
+            if freed >= _SWEEP_BYTES or (freed >= excess and not too_old) or (row == newest and is_mark):
                 break
             cut, freed = row, freed + size + _ROW_BYTES
         if cut == newest:
-            self._write_time(_COMMIT)
-            self.ended()
+            self.mark()
         self._connection.execute("DELETE FROM history WHERE id <= ?", (cut,))
         self._bytes -= freed
         self._remember()

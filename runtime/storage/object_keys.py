@@ -240,11 +240,11 @@ class ObjectKeys:
 
     # The history: none is kept of SQL classes.
 
-    def bookmark(self) -> str:
+    async def bookmark(self) -> str:
         """Refused. Raises: InvalidBookmark."""
         raise InvalidBookmark(_NO_HISTORY)
 
-    def bookmark_at(self, time_s: float) -> str:
+    async def bookmark_at(self, time_s: float) -> str:
         """Refused. Raises: InvalidBookmark."""
         raise InvalidBookmark(_NO_HISTORY)
 

@@ -69,18 +69,7 @@ class Overlay:
         point = self._handle.restore_next()
         if point is None:
             return KEEP
-        ended = trio.Event()
-        errors: list[Exception] = []
-
-        def done(error: Exception | None) -> None:
-            errors.extend([] if error is None else [error])
-            ended.set()
-
-        self._submit(WriteBatch(actor=self._actor, sequence=0, writes={}, restore_to=point), done)
-        with trio.CancelScope(shield=True):
-            await ended.wait()
-        if errors:
-            raise errors[0]
+        await self._commit(WriteBatch(actor=self._actor, sequence=0, writes={}, restore_to=point))
         return self._handle.alarm()
 
     def close(self) -> None:
@@ -208,13 +197,28 @@ class Overlay:
 
     # The history.
 
-    def bookmark(self) -> str:
-        """The newest point of the history."""
+    async def bookmark(self) -> str:
+        """A point of the history that has everything that is sealed."""
+        await self._commit(WriteBatch(actor=self._actor, sequence=0, writes={}, mark=True))
         return self._handle.bookmark()
 
-    def bookmark_at(self, time_s: float) -> str:
-        """The newest point that is not after a time. Raises: InvalidBookmark."""
+    async def bookmark_at(self, time_s: float) -> str:
+        """The newest point with nothing from after a time. Raises: InvalidBookmark."""
+        await self.bookmark()  # what was just changed is before a point, too
         return self._handle.bookmark_at(time_s)
+
+    async def _commit(self, batch: WriteBatch) -> None:
+        ended = trio.Event()
+        errors: list[Exception] = []
+
+        def done(error: Exception | None) -> None:
+            errors.extend([] if error is None else [error])
+            ended.set()
+
+        self._submit(batch, done)
+        await ended.wait()
+        if errors:
+            raise errors[0]
 
     def restore_next(self, bookmark: str) -> None:
         """The next instance begins there; joins the open batch. Raises: InvalidBookmark, and nothing is changed."""

@@ -12,7 +12,7 @@ import trio
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.platform import Platform
-from runtime.storage.bookmarks import NO_HISTORY, Retention, bookmark_point, bookmark_text, check_point
+from runtime.storage.bookmarks import NO_HISTORY, Retention, bookmark_point, bookmark_text
 from runtime.storage.commit_queue import CommitQueue
 from runtime.storage.database_file import DAMAGED, DatabaseFile, open_database
 from runtime.storage.group_writer import GroupWriter
@@ -202,7 +202,7 @@ class _SharedReads:
 
     def _check(self, point: int) -> None:
         history = self._store.history
-        check_point(point, oldest=history.oldest, newest=history.newest)
+        history.check(point)
         since = self._restores()[0]
         if since is None or point < since:
             raise InvalidBookmark(NO_HISTORY)

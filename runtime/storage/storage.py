@@ -189,10 +189,12 @@ class Storage(StorageReads):
         Bookmarks compare as texts in the order of the commits. (Durable Objects: `getCurrentBookmark`.)
         """
         await self.sync()
-        return self._overlay.bookmark()
+        return await self._overlay.bookmark()
 
     async def get_bookmark_for_time(self, time_s: float) -> str:
-        """A bookmark of the newest commit that is not after a time (Durable Objects: `getBookmarkForTime`).
+        """A bookmark of a time: nothing from after it, and at most the second before it is missing.
+
+        (Durable Objects: `getBookmarkForTime`, approximately.)
 
         Args:
             time_s: wall clock, seconds since the Unix epoch; at most 30 days ago as a rule (server.history_days).
@@ -201,7 +203,7 @@ class Storage(StorageReads):
             InvalidBookmark: the history that is kept begins later.
         """
         self._gate.check()
-        return self._overlay.bookmark_at(time_s)
+        return await self._overlay.bookmark_at(time_s)
 
     async def on_next_session_restore_bookmark(self, bookmark: str) -> str:
         """Let the next instance begin with the keys and the alarm of then; `ctx.abort()` ends this one.

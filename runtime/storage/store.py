@@ -38,6 +38,7 @@ class WriteBatch:
         history: what it changes can be restored; without, nothing from before it can be.
         restore_to: first bring keys and alarm back to this point of the history.
         restore_next: remember this point for the next instance.
+        mark: make the moment before its writes a point of the history.
     """
 
     actor: ActorId
@@ -48,6 +49,7 @@ class WriteBatch:
     history: bool = True
     restore_to: int | None = None
     restore_next: int | None = None
+    mark: bool = False
 
     @property
     def size(self) -> int:
@@ -70,14 +72,14 @@ class ReadHandle(Protocol):
         """The durable due time."""
         ...
 
-    # The history of the store, as this actor may use it. A point of it is the end of a commit.
+    # The history of the store, as this actor may use it. A batch with `mark` makes a point of it.
 
     def bookmark(self) -> str:
         """The newest point."""
         ...
 
     def bookmark_at(self, time_s: float) -> str:
-        """The newest point that is not after a time (wall clock, seconds). Raises: InvalidBookmark."""
+        """The newest point with nothing from after a time (wall clock, seconds). Raises: InvalidBookmark."""
         ...
 
     def point(self, bookmark: str) -> int:

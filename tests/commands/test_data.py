@@ -77,7 +77,7 @@ def storage(data: Path) -> tuple[dict[str, Any], float | None]:
 
 
 def bookmarks(data: Path) -> list[str]:
-    """Of the three steps, the oldest first."""
+    """Before each of the three steps."""
     facts = json.loads(said("inspect", "rooms", "a", "--json", "--data", data))
     return [one["bookmark"] for one in facts["bookmarks"]][::-1]
 
@@ -100,15 +100,15 @@ def test_inspect_lists_actors_and_shows_one(data: Path) -> None:
 
 
 def test_restore_goes_to_bookmarks_and_times_and_can_be_undone(data: Path) -> None:
-    first, _, third = bookmarks(data)
+    _, first, second = bookmarks(data)
     told = said("restore", "rooms", "a", "--to", first, "--data", data)
     assert storage(data) == ({"title": "one", "count": 1}, EPOCH_S + 100)
     assert "everything that a delete_all took is there again" in told
     undo = told.splitlines()[-1].removeprefix("undo: heliograph ").replace('"', "").split()
-    assert undo[-1] == third
+    assert undo[-1] > second
     said(*undo, "--data", data)
     assert storage(data) == ({"only": "this"}, None)
-    said("restore", "rooms", "a", "--to", "2026-01-01T00:00:20Z", "--data", data)
+    said("restore", "rooms", "a", "--to", "2026-01-01T00:00:25Z", "--data", data)
     assert storage(data)[0] == {"title": "two", "extra": [1, {"x": "ff"}]}
     told = said("restore", "rooms", "a", "--to", first, "--data", data)
     assert "  2 keys have an earlier value, 1 are gone\n" in told
@@ -116,16 +116,16 @@ def test_restore_goes_to_bookmarks_and_times_and_can_be_undone(data: Path) -> No
 
 
 def test_a_dry_run_says_the_same_and_changes_nothing(data: Path) -> None:
-    before, first = storage(data), bookmarks(data)[0]
+    before, first = storage(data), bookmarks(data)[1]
     dry = said("restore", "rooms", "a", "--to", first, "--dry-run", "--data", data)
     assert storage(data) == before
-    assert bookmarks(data)[0] == first
+    assert bookmarks(data)[1] == first
     real = said("restore", "rooms", "a", "--to", first, "--data", data)
     assert dry.splitlines()[1:] == real.splitlines()[1:-1]
 
 
 def test_a_restored_actor_has_another_lineage(data: Path) -> None:
-    said("restore", "rooms", "a", "--to", bookmarks(data)[0], "--data", data)
+    said("restore", "rooms", "a", "--to", bookmarks(data)[1], "--data", data)
 
     async def look() -> int | None:
         store = SharedStore(data, platform=virtual_platform())
@@ -177,7 +177,7 @@ def test_the_folder_comes_from_the_configuration(data: Path, monkeypatch: pytest
 def test_a_backup_is_put_in_place_under_another_lineage(data: Path) -> None:
     copy = data.parent / "copy"
     lineage = (data / "lineage").read_text()
-    first = bookmarks(data)[0]
+    first = bookmarks(data)[1]
     assert "bytes" in said("backup", copy, "--data", data)
     assert "exists" in refusal("backup", copy, "--data", data)
     before = storage(data)
@@ -271,4 +271,5 @@ def test_beside_a_server_data_is_read_and_copied_and_nothing_is_restored(tmp_pat
 def test_an_id_may_be_given_in_place_of_a_name(data: Path) -> None:
     assert id_from_string("rooms", str(A)) == A
     said("restore", "rooms", "--id", A, "--to", bookmarks(data)[0], "--data", data)
-    assert storage(data)[0] == {"title": "one", "count": 1}
+    assert storage(data) == ({}, None)
+    assert bookmarks(data)[1:] != []

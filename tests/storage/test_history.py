@@ -31,6 +31,12 @@ def state(store: Store, who: ActorId) -> State:
     return dict(reads.list(b"", None, None, False)), reads.alarm()
 
 
+async def bookmark(store: Store) -> str:
+    """A bookmark of now."""
+    await commit(store, batch(A, 0, mark=True))
+    return store.open(A).bookmark()
+
+
 async def restore(store: Store, who: ActorId, bookmark: str) -> Exception | None:
     """Bring an actor back, as a batch of its next instance does."""
     point = store.open(who).point(bookmark)
@@ -39,17 +45,16 @@ async def restore(store: Store, who: ActorId, bookmark: str) -> Exception | None
 
 
 async def test_an_actor_is_brought_back_and_forth_and_the_others_stay(store: Store) -> None:
-    reads = store.open(A)
     await commit(store, batch(A, 1, {b"x": b"1", b"y": b"1"}, alarm=5.0), batch(B, 1, {b"k": b"b"}))
-    first = reads.bookmark()
+    first = await bookmark(store)
     await commit(store, batch(A, 2, {b"x": b"2", b"y": None, b"z": b"2"}, alarm=None), batch(B, 2, {b"k": b"c"}))
-    second = reads.bookmark()
+    second = await bookmark(store)
     assert first < second
     assert await restore(store, A, first) is None
     assert state(store, A) == ({b"x": b"1", b"y": b"1"}, 5.0)
     assert store.alarms() == [(A, 5.0)]
     assert store.open(B).get(b"k") == b"c"
-    third = reads.bookmark()
+    third = await bookmark(store)
     assert await restore(store, A, second) is None
     assert state(store, A) == ({b"x": b"2", b"z": b"2"}, None)
     assert await restore(store, A, third) is None
@@ -58,14 +63,14 @@ async def test_an_actor_is_brought_back_and_forth_and_the_others_stay(store: Sto
 
 async def test_what_delete_all_took_comes_back(store: Store) -> None:
     await commit(store, batch(A, 1, {b"%d" % n: b"v" for n in range(2_000)}, alarm=7.0))
-    full = store.open(A).bookmark()
+    full = await bookmark(store)
     await commit(store, batch(A, 2, {b"n": b"2"}, delete_all=True, alarm=None))
-    other = store.open(A).bookmark()
+    other = await bookmark(store)
     await commit(store, batch(A, 3, delete_all=True))
-    empty = store.open(A).bookmark()
+    empty = await bookmark(store)
     assert store.list_ids("rooms") == []
-    for bookmark, keys, alarm in ((other, 1, None), (full, 2_000, 7.0), (empty, 0, None), (full, 2_000, 7.0)):
-        assert await restore(store, A, bookmark) is None
+    for point, keys, alarm in ((other, 1, None), (full, 2_000, 7.0), (empty, 0, None), (full, 2_000, 7.0)):
+        assert await restore(store, A, point) is None
         assert (len(state(store, A)[0]), state(store, A)[1]) == (keys, alarm)
         assert store.list_ids("rooms") == ([A] if keys else [])
     await commit(store, batch(A, 4, {b"0": b"w"}))
@@ -75,14 +80,14 @@ async def test_what_delete_all_took_comes_back(store: Store) -> None:
 
 async def test_a_batch_of_two_delete_alls_and_writes_between_is_one_step(store: Store) -> None:
     await commit(store, batch(A, 1, {b"x": b"1"}))
-    before = store.open(A).bookmark()
+    before = await bookmark(store)
     await commit(
         store,
         batch(A, 2, {b"y": b"2"}, delete_all=True),
         batch(A, 3, {b"x": b"3"}),
         batch(A, 4, {b"z": b"4"}, delete_all=True, alarm=3.0),
     )
-    after = store.open(A).bookmark()
+    after = await bookmark(store)
     await restore(store, A, before)
     assert state(store, A) == ({b"x": b"1"}, None)
     await restore(store, A, after)
@@ -91,7 +96,7 @@ async def test_a_batch_of_two_delete_alls_and_writes_between_is_one_step(store: 
 
 async def test_an_actor_goes_back_to_before_it_existed(store: Store) -> None:
     await commit(store, batch(B, 1, {b"k": b"v"}))
-    before = store.open(A).bookmark()
+    before = await bookmark(store)
     await commit(store, batch(A, 1, {b"k": b"v"}, alarm=1.0))
     await restore(store, A, before)
     assert state(store, A) == ({}, None)
@@ -100,32 +105,44 @@ async def test_an_actor_goes_back_to_before_it_existed(store: Store) -> None:
     assert len(store.list_ids("rooms")) == 2
 
 
-async def test_a_bookmark_of_a_time_is_the_newest_commit_that_is_not_later(
+async def test_a_bookmark_of_a_time_has_nothing_later_and_misses_at_most_a_second(
     disk: Disk, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with disk.running() as store:
         now = trio.current_time if isinstance(store, MemoryStore) else store._platform.now  # type: ignore[attr-defined]
-        began, bookmarks = now(), list[str]()
-        for n in range(1, 40):
-            await trio.sleep(10)
+        began = now()
+        for n in range(1, 201):
+            await trio.sleep(0.3)
             await commit(store, *(batch(who, n, {b"n": b"%d" % n}) for who in (A, B)))
-            bookmarks.append(store.open(A).bookmark())
+            if n % 50 == 0:
+                await trio.sleep(100)
+        await bookmark(store)
         reads = store.open(A)
-        times = [began + 10 * n for n in range(1, 40)]
-        assert [reads.bookmark_at(time) for time in times] == bookmarks
-        assert [reads.bookmark_at(time + 9.9) for time in times] == bookmarks
-        await restore(store, A, reads.bookmark_at(began))
-        assert state(store, A) == ({}, None)
-        await restore(store, A, reads.bookmark_at(began + 205))
-        assert state(store, A) == ({b"n": b"20"}, None)
+        for after in (1_000, 0.1, 1.7, 10, 20, 100, 115, 115.5, 250, 350):
+            await restore(store, A, reads.bookmark_at(began + after))
+            exact = sum(0.3 * n + 100 * ((n - 1) // 50) <= after + 1e-9 for n in range(1, 201))
+            assert exact - 4 <= int(reads.get(b"n") or b"0") <= exact, after
         with pytest.raises(InvalidBookmark, match="too early"):
             reads.bookmark_at(began - 1)
+
+
+async def test_a_key_that_changes_all_the_time_is_recorded_once_a_second(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with Disk("shared", tmp_path).running() as store:
+        assert isinstance(store, SharedStore)
+        for n in range(1, 1_001):
+            await trio.sleep(0.01)
+            await commit(store, batch(A, n, {b"n": b"%d" % n}, alarm=float(n)))
+        rows = store.read("SELECT key IS NULL, count(*) FROM history GROUP BY 1 ORDER BY 1", ())
+        assert dict(rows)[1] <= 12
+        assert dict(rows)[0] <= 24
 
 
 async def test_bookmarks_that_lead_nowhere_are_told_apart(store: Store) -> None:
     await commit(store, batch(A, 1, {b"k": b"v"}))
     reads = store.open(A)
-    newest = reads.bookmark()
+    newest = await bookmark(store)
     for text, said in (
         ("yesterday", "is no bookmark"),
         (f"{'f' * 15}0-{store.lineage}", "is unknown"),
@@ -141,9 +158,9 @@ async def test_bookmarks_grow_over_restarts(disk: Disk) -> None:
     found: list[str] = []
     for n in range(1, 4):
         async with disk.running() as store:
-            found.append(store.open(A).bookmark())
+            found.append(await bookmark(store))
             await commit(store, batch(A, 1, {b"n": b"%d" % n}))
-            found.append(store.open(A).bookmark())
+            found.append(await bookmark(store))
     assert found == sorted(found)
     async with disk.running() as store:
         await restore(store, A, found[1])
@@ -156,7 +173,7 @@ async def test_every_restore_changes_the_lineage_of_its_actor_alone(disk: Disk) 
         lineages = [store.open(A).restored()]
         assert lineages == [None]
         for _ in range(2):
-            await restore(store, A, store.open(A).bookmark())
+            await restore(store, A, await bookmark(store))
             lineages.append(store.open(A).restored())
         assert store.open(B).restored() is None
         await commit(store, batch(A, 2, delete_all=True))
@@ -168,7 +185,7 @@ async def test_every_restore_changes_the_lineage_of_its_actor_alone(disk: Disk) 
 async def test_the_point_of_the_next_instance_is_remembered_until_it_was_restored(disk: Disk) -> None:
     async with disk.running() as store:
         await commit(store, batch(A, 1, {b"k": b"1"}))
-        point = store.open(A).point(store.open(A).bookmark())
+        point = store.open(A).point(await bookmark(store))
         await commit(store, batch(A, 2, {b"k": b"2"}, restore_next=point))
         assert (store.open(A).restore_next(), store.open(B).restore_next()) == (point, None)
     async with disk.running() as store:
@@ -190,12 +207,12 @@ async def test_a_restore_that_is_refused_is_forgotten_and_changes_nothing(store:
 async def test_a_class_without_history_cannot_be_brought_back_and_writes_none(disk: Disk) -> None:
     async with disk.running() as store:
         await commit(store, batch(A, 1, {b"k": b"1"}, history=False), batch(B, 1, {b"k": b"1"}))
-        bookmark = store.open(B).bookmark()
+        then = await bookmark(store)
         await commit(store, batch(A, 2, {b"k": b"2"}, delete_all=True, alarm=2.0, history=False))
         await commit(store, batch(A, 3, {b"k": None}, alarm=None, history=False), batch(B, 2, {b"k": b"2"}))
         with pytest.raises(InvalidBookmark, match="kept no history"):
-            store.open(A).point(bookmark)
-        assert await restore(store, B, bookmark) is None
+            store.open(A).point(then)
+        assert await restore(store, B, then) is None
         assert store.open(B).get(b"k") == b"1"
         if isinstance(store, SharedStore):
             mine = "SELECT count(*) FROM history JOIN actors ON owner = number WHERE namespace = ? AND name = 'a'"
@@ -204,10 +221,10 @@ async def test_a_class_without_history_cannot_be_brought_back_and_writes_none(di
 
 async def test_a_class_that_begins_to_keep_history_is_restored_no_further_than_that(store: Store) -> None:
     await commit(store, batch(A, 1, {b"k": b"1"}))
-    early = store.open(A).bookmark()
+    early = await bookmark(store)
     await commit(store, batch(A, 2, {b"k": b"2"}, history=False))
     await commit(store, batch(A, 3, {b"k": b"3"}))
-    later = store.open(A).bookmark()
+    later = await bookmark(store)
     await commit(store, batch(A, 4, {b"k": b"4"}))
     with pytest.raises(InvalidBookmark, match="kept no history"):
         store.open(A).point(early)
@@ -225,7 +242,7 @@ async def test_what_is_too_old_is_forgotten(disk: Disk, autojump_clock: trio.tes
         for n in range(1, 21):
             await trio.sleep(1_000)
             await commit(store, batch(A, n, {b"n": b"%d" % n}))
-            bookmarks.append(store.open(A).bookmark())
+            bookmarks.append(await bookmark(store))
         await trio.sleep(5_000)
         await commit(store, batch(B, 1, {b"k": b"v"}))
         await trio.testing.wait_all_tasks_blocked()
@@ -241,7 +258,7 @@ async def test_what_is_too_much_is_forgotten_the_oldest_first(disk: Disk) -> Non
     for n in range(1, 5):
         async with disk.running() as store:
             await commit(store, batch(A, n, {b"%d" % m: bytes([n]) * 400 for m in range(100)}))
-            bookmarks.append(store.open(A).bookmark())
+            bookmarks.append(await bookmark(store))
             await trio.testing.wait_all_tasks_blocked()
     async with disk.running() as store:
         await trio.testing.wait_all_tasks_blocked()
@@ -289,7 +306,7 @@ async def test_a_failed_batch_leaves_no_history(tmp_path: Path) -> None:
     async with disk.running() as store:
         assert isinstance(store, SharedStore)
         await commit(store, batch(A, 1, {b"k": b"1"}), batch(B, 1, {b"k": b"1"}))
-        bookmark = store.open(A).bookmark()
+        then = await bookmark(store)
         assert store._file is not None
         store._file.writer.pragma("max_page_count", store._file.writer.pragma("page_count") + 2)
         outcomes = await commit(store, batch(A, 2, {b"k": b"2", b"large": b"x" * 100_000}), batch(B, 2, {b"k": b"2"}))
@@ -297,7 +314,7 @@ async def test_a_failed_batch_leaves_no_history(tmp_path: Path) -> None:
         store._file.writer.pragma("max_page_count", 1_000_000)
         await commit(store, batch(A, 1, {b"k": b"3"}))
         for who in (A, B):
-            await restore(store, who, bookmark)
+            await restore(store, who, then)
             assert store.open(who).get(b"k") == b"1"
 
 
@@ -305,7 +322,7 @@ async def test_a_restore_that_a_crash_cut_short_did_not_happen(disk: Disk) -> No
     outcomes: list[Any] = []
     async with disk.running() as store:
         await commit(store, batch(A, 1, {b"k": b"1"}))
-        point = store.open(A).point(store.open(A).bookmark())
+        point = store.open(A).point(await bookmark(store))
         await commit(store, batch(A, 2, {b"k": b"2"}, restore_next=point))
         store.submit(batch(A, 0, restore_to=point), outcomes.append)
         disk.crash()
@@ -329,6 +346,8 @@ steps = st.one_of(
     st.tuples(st.just("commit"), st.lists(st.tuples(actors, changes), min_size=1, max_size=3)),
     st.tuples(st.just("commit"), st.lists(st.tuples(actors, changes), min_size=1, max_size=3)),
     st.tuples(st.just("restore"), actors, st.integers(0, 99)),
+    st.tuples(st.just("look")),
+    st.tuples(st.just("look")),
     st.tuples(st.just("restart")),
     st.tuples(st.just("crash")),
 )
@@ -367,13 +386,14 @@ async def _boot(disk: Disk, store: Store, model: Model, remaining: Any) -> bool:
             for who, how in step[1]:
                 model.change(who, how)
         elif step[0] == "restore" and model.then:
-            bookmark, states = model.then[step[2] % len(model.then)]
-            assert await restore(store, step[1], bookmark) is None
+            point, states = model.then[step[2] % len(model.then)]
+            assert await restore(store, step[1], point) is None
             model.now[step[1]] = states[step[1]]
         elif step[0] == "crash":
             disk.crash()
         assert {who: state(store, who) for who in (A, B)} == model.now
-        model.then.append((store.open(A).bookmark(), dict(model.now)))
+        if step[0] == "look":
+            model.then.append((await bookmark(store), dict(model.now)))
         assert [one for one, _ in model.then] == sorted(one for one, _ in model.then)
         if step[0] in {"restart", "crash"}:
             return True
