@@ -91,7 +91,7 @@ async def test_whatever_moment_a_crash_picks_each_arrives_once_and_in_order(
             found.setdefault(signal.entity, []).append(signal.data["n"])
         assert found["a"] == list(range(offers.lines))
         assert found["b"] == list(range(len(found["b"])))
-        assert offers.items - len(found["b"]) <= 30  # the last answer is on its way
+        assert offers.items - len(found["b"]) <= 300  # it goes on while the stream is read
         assert found["c"] == list(range(len(found["c"])))
         assert min(map(len, found.values())) > 50
 
