@@ -9,7 +9,6 @@ import attrs
 import structlog
 
 from runtime.actor.sockets import SocketTable
-from runtime.actor.workers import Workers
 from runtime.ids import ActorId
 from runtime.platform import Platform
 from runtime.storage.backend import Backend
@@ -23,7 +22,7 @@ class Services:
 
     Attributes:
         backends: where the storage of each kind of class lives, by `Actor.storage`.
-        workers: what runs handlers.
+        start_soon: starts a task in the server's nursery of actors.
         alarm_changed: tells the alarm index about a durable change.
     """
 
@@ -31,7 +30,7 @@ class Services:
     store: Store
     backends: Mapping[str, Backend]
     timers: Timers
-    workers: Workers
+    start_soon: Callable[..., None]
     alarm_changed: Callable[[ActorId, float | None], None]
     log: structlog.stdlib.BoundLogger
 
@@ -39,17 +38,14 @@ class Services:
 class Owner(Protocol):
     """What keeps a cell: the actor's container."""
 
-    @property
-    def sockets(self) -> SocketTable:
-        """The actor's sockets."""
-        ...
-
-    def cut_sockets(self) -> None:
-        """Drop every connection."""
-        ...
+    sockets: SocketTable
 
     def cell_idle(self) -> None:
         """Nothing runs and nothing is pending."""
+        ...
+
+    def cell_busy(self) -> None:
+        """An idle cell got something to do."""
         ...
 
     def cell_broken(self) -> None:

@@ -10,8 +10,7 @@ import trio
 
 from runtime import limits
 from runtime.actor.actor import AlarmInfo
-from runtime.actor.input_gate import Job
-from runtime.actor.result import Result
+from runtime.actor.input_gate import Job, Result
 from runtime.ids import ActorId
 from runtime.namespace.router import Router
 
