@@ -1,4 +1,4 @@
-"""Connects per second: opening handshake and subscription, against a plain trio-websocket server (T11)."""
+"""Connects per second, with and without a subscription, against a plain trio-websocket server (T11)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from bench.servers import running
 
 SUBSCRIBERS = 1_000
 TARGETS = {1_000: (1.0, 1.0), 10_000: (1.2, 1.7)}
+LIKE_FOR_LIKE = 2.0  # neither side does more than the handshake
 CASE = "connect"
 
 
 def run(subject: str, setting: Setting) -> Cases:
-    """One server, all connections from nothing; the product's are connected when their subscription is live."""
+    """One server, all connections from nothing; the product's are connected when their subscription is live.
+
+    `product_echo` is the product with an actor that only accepts, as the others do.
+    """
     with running(subject, setting) as server:
         connect = run_load(Load(subscribers=setting.subscribers or SUBSCRIBERS), server, setting).connect
     return {
@@ -39,13 +43,21 @@ def claims(setting: Setting) -> tuple[Claim, ...]:
             floor=floor,
             goal=goal,
         ),
+        Claim(
+            name=f"T11 handshake alone x trio_naive, N={subscribers}",
+            top=Operand("product_echo", CASE, "connects_per_s"),
+            bottom=Operand("trio_naive", CASE, "connects_per_s"),
+            better="higher",
+            floor=floor,
+            goal=LIKE_FOR_LIKE,
+        ),
     )
 
 
 MEASURE = Measure(
     name="connect",
     summary="connects/s (the product's with a live subscription) against plain trio-websocket",
-    subjects=("product", "trio_naive", "c_send"),
+    subjects=("product", "product_echo", "trio_naive", "c_send"),
     run=run,
     claims=claims,
     shown=("connects_per_s", "seconds", "us_per_connect"),

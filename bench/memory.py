@@ -6,17 +6,18 @@ from bench.load import Load, run_load
 from bench.measure import Cases, Claim, Measure, Operand, Setting
 from bench.servers import running
 
-SUBSCRIBERS = 5_000
+SUBSCRIBERS = 10_000
 FLOOR_KIB = 24.0
-GOAL_KIB = 21.0
+GOAL_KIB = 10.0
+IDLE_S = 14.0  # an idle actor leaves memory after 10 s
 CASE = "idle"
 
 
 def run(subject: str, setting: Setting) -> Cases:
-    """One server: resident memory before the first connection and two seconds after the last one is live."""
+    """One server: resident memory before the first connection and once the shards have left it."""
     subscribers = setting.subscribers or (1_000 if setting.quick else SUBSCRIBERS)
     with running(subject, setting) as server:
-        connect = run_load(Load(subscribers=subscribers, settle_s=2.0), server, setting).connect
+        connect = run_load(Load(subscribers=subscribers, settle_s=IDLE_S), server, setting).connect
     return {
         CASE: {
             "connections": connect.count,

@@ -56,6 +56,10 @@ RAW = Dialect(path="/sub", publish_path="/pub")
 """Every text frame that the publisher sends goes to every subscriber."""
 
 
+ECHO = Dialect(path="/_test/echo", publish_path="/_test/echo")
+"""An actor that accepts WebSockets and does nothing else with them."""
+
+
 def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
@@ -121,6 +125,7 @@ dedup_signals = 50_000
 SERVERS = {
     "product": _product("--no-sources"),
     "product_ingest": _product(),
+    "product_echo": attrs.evolve(_product("--no-sources", "--test-routes"), dialect=ECHO),
     "product_small_log": _product("--no-sources", config=_SMALL_LOG),
     "product_volatile": _product("--no-sources", folder=Path("/dev/shm")),
     "c_send": _limit("send"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dis
+import inspect
+import types
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 import attrs
@@ -73,12 +77,39 @@ class Actor(Generic[EnvT]):
         """A socket broke the protocol or a limit."""
 
 
-def rpc_methods(cls: type[Actor[Any]]) -> frozenset[str]:
-    """Names that a stub may call: the public methods of the class that `Actor` does not have, and `fetch`."""
-    names = {name for name in dir(cls) if not name.startswith("_") and callable(getattr(cls, name))}
-    return frozenset((names - set(dir(Actor))) | {"fetch"})
+@attrs.frozen
+class Names:
+    """What of an actor class a stub reaches.
+
+    Attributes:
+        methods: the public methods that `Actor` does not have, and `fetch`.
+        at_once: those of them whose code has no await: they run from beginning to end without a wait.
+        properties: the public properties.
+    """
+
+    methods: frozenset[str]
+    at_once: Mapping[str, types.FunctionType]
+    properties: frozenset[str]
+
+    @classmethod
+    def of(cls, actor_class: type[Actor[Any]]) -> Names:
+        """Those of a class."""
+        public = [name for name in dir(actor_class) if not name.startswith("_")]
+        methods = {name for name in public if callable(getattr(actor_class, name))}
+        methods = (methods - set(dir(Actor))) | {"fetch"}
+        found = {name: getattr(actor_class, name) for name in methods}
+        return cls(
+            methods=frozenset(methods),
+            at_once={name: function for name, function in found.items() if _never_waits(function)},
+            properties=frozenset(name for name in public if isinstance(getattr(actor_class, name), property)),
+        )
 
 
-def rpc_properties(cls: type[Actor[Any]]) -> frozenset[str]:
-    """Names that may be read through a stub: the public properties of the class."""
-    return frozenset(name for name in dir(cls) if not name.startswith("_") and isinstance(getattr(cls, name), property))
+def _never_waits(function: Any) -> bool:
+    # A coroutine is suspended nowhere but at a YIELD_VALUE of its own code, which every await, `async for` and
+    # `async with` has. A decorator's function or a method of compiled code is not looked into.
+    return (
+        isinstance(function, types.FunctionType)
+        and inspect.iscoroutinefunction(function)
+        and all(instruction.opname != "YIELD_VALUE" for instruction in dis.get_instructions(function))
+    )

@@ -6,10 +6,10 @@ section, failed constructor. A handler's exception does not.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
-import outcome
 import trio
 
 from runtime import limits
@@ -17,8 +17,9 @@ from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.breaking import Aborted, reset_copy
 from runtime.actor.critical_section import CriticalSection, SectionJob
 from runtime.actor.frame import Frame, Held, current_frame, release_all
-from runtime.actor.input_gate import Arrival, InputGate, Job, Result, Waiter, plain_wait
+from runtime.actor.input_gate import Arrival, InputGate, Waiter, Work, plain_wait
 from runtime.actor.output_gate import OutputGate
+from runtime.actor.result import DONE, Error, Result, Value
 from runtime.actor.services import Owner, Services
 from runtime.errors import ActorReset
 from runtime.ids import ActorId
@@ -41,6 +42,29 @@ class Incarnation:
 class Cell:
     """One instance of an actor while it is in memory."""
 
+    __slots__ = (
+        "_construct",
+        "_durable_waiters",
+        "_pending",
+        "_references",
+        "_running",
+        "_sections",
+        "_submit",
+        "_timers",
+        "_uncommitted",
+        "_written",
+        "actor",
+        "actor_class",
+        "broken",
+        "gate",
+        "id",
+        "incarnation",
+        "output",
+        "owner",
+        "services",
+        "storage",
+    )
+
     def __init__(
         self,
         actor_id: ActorId,
@@ -54,7 +78,7 @@ class Cell:
         self.owner = owner
         self.services = services
         self.incarnation = Incarnation()
-        self.gate = InputGate(self.start_job)
+        self.gate = InputGate(self)
         self.output = OutputGate()
         backend = services.backends[actor_class.storage]
         self._submit = backend.submit
@@ -68,70 +92,97 @@ class Cell:
         )
         self.actor: Actor[Any] | None = None
         self.broken: Exception | None = None
-        self.timers: dict[Timer, None] = {}
-        self.references: dict[Held, None] = {}
         self._construct = construct
-        self._frames: dict[Frame, None] = {}
-        self._begun: dict[Job, None] = {}
-        self._sections: dict[CriticalSection, None] = {}
-        self._durable_waiters: list[tuple[int, Callable[[], None]]] = []
+        self._running: dict[Work, Frame | None] = {}  # has the turn, or waits; no frame yet: it is about to run
+        # None while empty: most actors are idle most of the time.
+        self._timers: dict[Timer, None] | None = None
+        self._references: dict[Held, None] | None = None
+        self._sections: dict[CriticalSection, None] | None = None
+        self._durable_waiters: list[tuple[int, Callable[[], None]]] | None = None
+        self._written = False  # since the last batch was sealed
         self._pending = 0
         self._uncommitted = 0
 
     # Events.
 
-    def deliver(self, job: Job) -> None:
+    def deliver(self, job: Work) -> None:
         """Put an event into the mailbox."""
         if self._sections and job.caller is not None:
             self._report_cycle(job)
         self.gate.enter(job)
 
-    def _report_cycle(self, job: Job) -> None:
+    def _report_cycle(self, job: Work) -> None:
         # It cannot end well: the section waits for the call, and the call for the section, until the section's 30 s.
         chain = [f"{self.id!r}.{job.label}"]
         frame = job.caller
-        while frame is not None and frame.job is not None:
+        while frame is not None:
             chain.insert(0, f"{frame.cell.id!r}.{frame.job.label}")
             if frame.cell is self and frame.gate is not self.gate and not frame.gate.closed:
                 self.services.log.error("a critical section waits for a call of its own actor", chain=chain)
                 return
             frame = frame.job.caller
 
-    def start_job(self, gate: InputGate, job: Job) -> None:
-        """Run a job in a task of its own; it has the turn of `gate` already."""
-        self.busy(1)
-        self._begun[job] = None
-        self.services.start_soon(self._work, gate, job)
+    def start_job(self, gate: InputGate, job: Work) -> None:
+        """Let a worker run a job that has been given the turn of `gate`."""
+        job.gate = gate
+        self._running[job] = None
+        self._pending += 1
+        self.services.workers.start(job)
 
-    async def _work(self, gate: InputGate, first: Job) -> None:
-        frame = Frame(self, gate, trio.lowlevel.current_task())
-        current_frame.set(frame)
-        self._frames[frame] = None
-        job: Job | None = first
-        with frame.scope:
-            while job is not None and self.broken is None:
-                job = await self._run_one(frame, job)
-        self._frames.pop(frame, None)
-        current_frame.set(None)  # it knows the task, whose context knows it: only the cyclic collector would find them
-        self.busy(-1)
+    def begin(self, job: Work, task: trio.lowlevel.Task, scope: trio.CancelScope | None) -> Frame | None:
+        """A worker has come to a job that was started; None when the instance was destroyed meanwhile.
 
-    async def _run_one(self, frame: Frame, job: Job) -> Job | None:
-        frame.job = job
+        Args:
+            scope: cancels what the task does from here on.
+        """
+        if self.broken is not None:
+            self.busy(-1)
+            return None
+        frame = self._running[job] = Frame(self, job, task, scope)
         job.take()
-        result: Result
+        return frame
+
+    async def run(self, frame: Frame) -> Result | None:
+        """Run the handler; None when that has ended with the instance."""
+        job = frame.job
         try:
-            if self.actor is None:
-                await self._construct_now()
-                await self._run_constructor_sections(frame)
-            run = job.run(self.actor)
-            result = outcome.Value(await (run if job.timeout_s is None else self._cut_off(run, job)))
+            actor = self.actor
+            if actor is None:
+                actor = await self._construct_now(frame)
+            handler = job.run(actor)
+            value = await (handler if job.timeout_s is None else self._cut_off(handler, job))
+            return Value(job.carry(value))
         except Aborted:
             return None
         except Exception as error:  # noqa: BLE001 -- whatever it is, it belongs to the one who waits
-            result = outcome.Error(error)
-        return None if self.broken is not None else self._end(frame, job, result)
+            return Error(job.explain(error))
+        except BaseExceptionGroup as errors:  # of a nursery of the handler's
+            if errors.subgroup(Aborted) is None:
+                raise
+            return None
 
-    async def _cut_off(self, run: Awaitable[T], job: Job) -> T:
+    def run_at_once(self, frame: Frame) -> Result | None:
+        """The same for a handler of a constructed actor that is known never to wait."""
+        job = frame.job
+        try:
+            handler: Any = job.run(self.actor)
+            try:
+                handler.send(None)
+            except StopIteration as end:
+                return Value(job.carry(end.value))
+            raise AssertionError(f"{job.label} has waited")
+        except Aborted:
+            return None
+        except Exception as error:  # noqa: BLE001 -- as above
+            return Error(job.explain(error))
+
+    def finish(self, frame: Frame, result: Result | None) -> None:
+        """The handler has ended: seal, answer, let the turn go."""
+        if result is not None and self.broken is None:
+            self._finish(frame, frame.job, result)
+        self.busy(-1)
+
+    async def _cut_off(self, run: Awaitable[T], job: Work) -> T:
         assert job.timeout_s is not None
         with trio.CancelScope() as scope:
             timer = self.services.timers.call_after(job.timeout_s, scope.cancel)
@@ -141,7 +192,7 @@ class Cell:
                 timer.cancel()
         raise TimeoutError(f"{job.label} took longer than {job.timeout_s:g} s and was cut off")
 
-    async def _construct_now(self) -> None:
+    async def _construct_now(self, frame: Frame) -> Actor[Any]:
         # An error here breaks the instance: every waiting event fails with it, and the next one tries again.
         try:
             alarm = await self.storage.prepare()
@@ -149,45 +200,45 @@ class Cell:
                 raise Aborted
             if not isinstance(alarm, Keep):
                 self.services.alarm_changed(self.id, alarm)
-            self.actor = self._construct(self)
+            self.actor = actor = self._construct(self)
         except Exception as error:
             self.break_(reset_copy(error))
             raise Aborted from error
-
-    async def _run_constructor_sections(self, frame: Frame) -> None:
-        # The event that made the instance waits for them like every other, and then comes first.
         if self.gate.sections_wait:
+            # The event that made the instance waits for them like every other, and then comes first.
             self.seal()
-            waiter = Waiter(frame.task)
+            waiter = Waiter(frame)
             self.gate.leave_and_be_next(waiter)
             await waiter.park(self.abort_if_broken)
+        return actor
 
-    def _end(self, frame: Frame, job: Job, result: Result) -> Job | None:
-        for call in list(frame.calls):
-            call._abandon()
-        frame.calls.clear()
-        failed_section = isinstance(job, SectionJob) and isinstance(result, outcome.Error)
-        if not failed_section:  # its open batch goes with the instance
+    def _finish(self, frame: Frame, job: Work, result: Result) -> None:
+        if frame.calls:
+            for call in list(frame.calls):
+                call._abandon()
+            frame.calls = None
+        failed = isinstance(result, Error)
+        section = job.section if isinstance(job, SectionJob) else None
+        if section is None or not failed:  # else its open batch goes with the instance
             self.seal()
         if frame.references:
-            references, frame.references = frame.references, []
-            self.output.emit(lambda: release_all(references))
-        del self._begun[job]
-        if isinstance(job, SectionJob):
-            del self._sections[job.section]
-            job.section.end(result)
-            return None
-        if job.logs and isinstance(result, outcome.Error):
+            references, frame.references = frame.references, None
+            self.output.emit(partial(release_all, references))
+        del self._running[job]
+        if section is not None:
+            assert self._sections is not None
+            del self._sections[section]
+            section.end(result)
+            return
+        if isinstance(result, Error) and job.logs:
             self.services.log.error("handler failed", actor=repr(self.id), handler=job.label, exc_info=result.error)
-        if self.output.open or not job.gated:
+        if not job.gated or self.output.open:
             job.done(result)
         else:
-            self.output.emit(lambda: job.done(result), lambda error: job.done(outcome.Error(error)))
-        frame.gate = frame.gate.outermost_open()
-        following = frame.gate.leave_for_job()
-        if following is not None:
-            self._begun[following] = None
-        return following
+            job.result = result
+            self.output.emit(job.leave, job.dropped)
+        gate = frame.gate
+        (gate.outermost_open() if gate.closed else gate).leave()
 
     # Waits.
 
@@ -215,20 +266,7 @@ class Cell:
         if frame.outside:
             return await plain_wait(arm)
         self.seal()
-        gate = frame.gate.outermost_open()
-        waiter = Waiter(frame.task)
-        disarm = arm(lambda result: waiter.wake(frame.gate, result))
-
-        def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            if disarm is not None:
-                disarm()
-            if self.broken is not None:
-                return trio.lowlevel.Abort.SUCCEEDED
-            waiter.wake(frame.gate, outcome.capture(raise_cancel))
-            return trio.lowlevel.Abort.FAILED
-
-        gate.leave()
-        return await waiter.park(abort)
+        return await Waiter(frame).wait(arm)
 
     async def wait_for(self, arrival: Arrival) -> None:
         """Wait until a reply that came already has its turn, so that replies are seen in the order they came."""
@@ -237,16 +275,16 @@ class Cell:
             return
         gate = frame.gate.outermost_open()
         if gate is not arrival.gate.outermost_open():
-            await self.wait(lambda wake: wake(outcome.Value(None)))
+            await self.wait(lambda wake: wake(DONE))
             return
         self.seal()
-        arrival.waiter = waiter = Waiter(frame.task)
+        arrival.waiter = waiter = Waiter(frame)
 
         def abort(raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             if self.broken is not None:
                 return trio.lowlevel.Abort.SUCCEEDED
             arrival.waiter = None
-            waiter.wake(frame.gate, outcome.capture(raise_cancel))
+            waiter.wake(Error.of(raise_cancel))
             return trio.lowlevel.Abort.FAILED
 
         gate.leave()
@@ -262,12 +300,12 @@ class Cell:
         frame.gate.outermost_open().leave()
         try:
             if not self.output.open:
-                await plain_wait(lambda wake: self.output.emit(lambda: wake(outcome.Value(None))))
+                await plain_wait(lambda wake: self.output.emit(lambda: wake(DONE)))
             return await fn(*args)
         finally:
             if self.broken is None:
-                waiter = Waiter(frame.task)
-                waiter.wake(frame.gate, outcome.Value(None))
+                waiter = Waiter(frame)
+                waiter.wake(DONE)
                 await waiter.park(self.abort_if_broken)
             frame.outside = False
 
@@ -301,6 +339,8 @@ class Cell:
             self.break_(ActorReset("blockConcurrencyWhile() calls are nested too deeply."))
             raise Aborted
         section = CriticalSection(self, fn, gate)
+        if self._sections is None:
+            self._sections = {}
         self._sections[section] = None
         gate.add_section(section)
         return section
@@ -319,6 +359,7 @@ class Cell:
             raise RuntimeError(
                 f"{self.id!r} was written to without its turn; write from its handlers, not from ctx.outside"
             )
+        self._written = True
         if confirmed:
             self.output.shut(self.storage.sequence)
 
@@ -335,11 +376,14 @@ class Cell:
         """The turn is let go: hand the open batch to the store, and let out what waits for no batch."""
         if self.output.turn_has_effects:
             self.output.end_turn()
+        if not self._written:
+            return
         batch = self.storage.take_batch()
         if batch is not None:
+            self._written = False
             self._uncommitted += 1
             self.busy(1)
-            self._submit(batch, lambda error: self._committed(batch, error))
+            self._submit(batch, partial(self._committed, batch))
 
     def _committed(self, batch: WriteBatch, error: Exception | None) -> None:
         self._uncommitted -= 1
@@ -349,7 +393,8 @@ class Cell:
             if self.broken is None:
                 self.storage.committed(batch.sequence)
                 self.output.durable(batch.sequence)
-                self._wake_durable(batch.sequence)
+                if self._durable_waiters is not None:
+                    self._wake_durable(self._durable_waiters, batch.sequence)
         elif self.broken is None:
             self.services.log.error("commit failed", actor=repr(self.id), error=str(error))
             self.break_(error)
@@ -359,15 +404,16 @@ class Cell:
 
     def _arm_durable(self, wake: Callable[[Result], None]) -> Callable[[], None] | None:
         if self._uncommitted == 0:
-            wake(outcome.Value(None))
+            wake(DONE)
             return None
-        entry = (self.storage.sequence, lambda: wake(outcome.Value(None)))
-        self._durable_waiters.append(entry)
-        return lambda: self._durable_waiters.remove(entry) if entry in self._durable_waiters else None
+        entry = (self.storage.sequence, partial(wake, DONE))
+        waiters = self._durable_waiters = self._durable_waiters or []
+        waiters.append(entry)
+        return lambda: waiters.remove(entry) if entry in waiters else None
 
-    def _wake_durable(self, sequence: int) -> None:
-        ready = [wake for wanted, wake in self._durable_waiters if wanted <= sequence]
-        self._durable_waiters = [entry for entry in self._durable_waiters if entry[0] > sequence]
+    def _wake_durable(self, waiters: list[tuple[int, Callable[[], None]]], sequence: int) -> None:
+        ready = [wake for wanted, wake in waiters if wanted <= sequence]
+        waiters[:] = [entry for entry in waiters if entry[0] > sequence]
         for wake in ready:
             wake()
 
@@ -390,13 +436,9 @@ class Cell:
 
     def busy(self, change: int) -> None:
         """Count what keeps the instance in memory: running handlers, batches, timers, calls it waits for."""
-        before = self._pending
         self._pending += change
-        if self.broken is not None:
-            return
-        if before == 0:
-            self.owner.cell_busy()
-        elif self._pending == 0:
+        if self._pending == 0 and self.broken is None:
+            self._running = {}  # an empty one is a quarter of one that was used
             self.owner.cell_idle()
 
     @property
@@ -405,20 +447,15 @@ class Cell:
         return self._pending == 0
 
     @property
-    def frames(self) -> Iterable[Frame]:
-        """The handlers that run or wait."""
-        return self._frames
-
-    @property
     def settled(self) -> bool:
         """No batch of this instance is on its way."""
         return self._uncommitted == 0
 
     def why_awake(self) -> list[str]:
         """What keeps this instance in memory."""
-        reasons = [f"{frame.job.label} runs" for frame in self._frames if frame.job is not None]
-        if self.timers:
-            reasons.append(f"{len(self.timers)} timers are pending")
+        reasons = [f"{job.label} runs" for job in self._running]
+        if self._timers:
+            reasons.append(f"{len(self._timers)} timers are pending")
         if self.owner.sockets.ordinary:
             reasons.append(f"{len(self.owner.sockets.ordinary)} ordinary WebSockets are open")
         if self._uncommitted:
@@ -437,16 +474,16 @@ class Cell:
         self.broken = error
         self.incarnation.error = error
         self.storage.drop_open()
-        jobs = list(self._begun) + self.gate.drain()
-        for section in self._sections:
+        jobs = list(self._running) + self.gate.drain()
+        for section in self._sections or ():
             jobs += section.gate.drain()
-        self.owner.sockets.cut_all()
+        self.owner.cut_sockets()
         self.owner.cell_broken()
         self._stop()
         self.output.break_(error)
         for job in jobs:
             job.take()
-            job.done(outcome.Error(error))
+            job.done(Error(error))
         if self._uncommitted == 0:
             self.owner.cell_settled()
 
@@ -456,13 +493,41 @@ class Cell:
         self._stop()
 
     def _stop(self) -> None:
-        for timer in self.timers:
+        for timer in self._timers or ():
             timer.cancel()
-        self.timers.clear()
-        for frame in list(self._frames):
-            frame.scope.cancel()
-            release_all(frame.references)
-        release_all(self.references)
-        self.references.clear()
+        for frame in self._running.values():
+            if frame is not None:
+                if frame.scope is not None:
+                    frame.scope.cancel()
+                release_all(frame.references or ())
+        release_all(self._references or ())
+        self._timers = self._references = self._durable_waiters = None
         self.storage.close()
-        self._durable_waiters.clear()
+
+    # What an instance holds.
+
+    def keep_timer(self, timer: Timer) -> None:
+        """A pending timer keeps the instance in memory, and is cancelled with it."""
+        if self._timers is None:
+            self._timers = {}
+        self._timers[timer] = None
+        self.busy(1)
+
+    def drop_timer(self, timer: Timer) -> bool:
+        """It fired, or is not wanted any more; False when it was dropped already."""
+        if self._timers is None or self._timers.pop(timer, timer) is timer:
+            return False
+        self._timers = self._timers or None
+        self.busy(-1)
+        return True
+
+    def keep_reference(self, reference: Held) -> None:
+        """A reference that ends with the instance."""
+        if self._references is None:
+            self._references = {}
+        self._references[reference] = None
+
+    def drop_reference(self, reference: Held) -> None:
+        """It was disposed."""
+        if self._references is not None:
+            self._references.pop(reference, None)

@@ -6,13 +6,13 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 
-import outcome
 import structlog
 import trio
 
 from runtime.actor.breaking import Aborted
 from runtime.actor.cell import Cell
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Job
+from runtime.actor.result import DONE, Error, Result
 from runtime.actor.sockets import Listener, WebSocket
 from runtime.errors import ActorReset
 from runtime.frames import PreparedMessage
@@ -55,8 +55,8 @@ class Spawned(Generic[T]):
     def _done(self, result: Result) -> None:
         self._result = result
         if self._wake is not None:
-            self._wake(outcome.Value(None))
-        elif isinstance(result, outcome.Error) and self._cell.broken is None:
+            self._wake(DONE)
+        elif isinstance(result, Error) and self._cell.broken is None:
             self._cell.services.log.error("concurrent work failed", actor=repr(self._cell.id), exc_info=result.error)
 
 
@@ -77,7 +77,7 @@ class ActorEvent:
         self._set = True
         wakes, self._wakes = self._wakes, {}
         for wake in wakes:
-            wake(outcome.Value(None))
+            wake(DONE)
 
     async def wait(self) -> None:
         """Wait until it is set; lets the turn go even when it is set already."""
@@ -85,7 +85,7 @@ class ActorEvent:
 
     def _arm(self, wake: Callable[[Result], None]) -> Callable[[], None] | None:
         if self._set:
-            wake(outcome.Value(None))
+            wake(DONE)
             return None
         self._wakes[wake] = None
         return lambda: self._wakes.pop(wake, None)
@@ -148,7 +148,7 @@ class Context:
         timers = self._cell.services.timers
 
         def arm(wake: Callable[[Result], None]) -> Callable[[], None]:
-            return timers.call_after(seconds, lambda: wake(outcome.Value(None))).cancel
+            return timers.call_after(seconds, lambda: wake(DONE)).cancel
 
         await self._cell.wait(arm)
 
@@ -194,18 +194,15 @@ class Context:
         gate = cell.own_gate()
 
         def fire() -> None:
-            del cell.timers[timer]
             gate.enter(Job(getattr(fn, "__name__", "set_timeout"), lambda _: fn(*args)))
-            cell.busy(-1)
+            cell.drop_timer(timer)
 
         def cancel() -> None:
-            if cell.timers.pop(timer, timer) is None:
+            if cell.drop_timer(timer):
                 timer.cancel()
-                cell.busy(-1)
 
         timer: Timer = cell.services.timers.call_after(seconds, fire)
-        cell.timers[timer] = None
-        cell.busy(1)
+        cell.keep_timer(timer)
         return Timeout(cancel)
 
     # Calls.

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import outcome
-
 from runtime import limits
 from runtime.actor.breaking import reset_copy
-from runtime.actor.input_gate import InputGate, Job, Result, Waiter
+from runtime.actor.input_gate import InputGate, Job, Waiter
+from runtime.actor.result import DONE, Error, Result
 from runtime.errors import ActorReset
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ class CriticalSection(Awaitable[Any]):
     """A critical section that was asked for; awaiting it gives its value."""
 
     def __init__(self, cell: Cell, fn: Callable[[], Awaitable[Any]], outer: InputGate) -> None:
-        self.gate = InputGate(cell.start_job, outer)
+        self.gate = InputGate(cell, outer)
         self._cell = cell
         self._fn = fn
         self._timeout: Timer | None = None
@@ -44,7 +43,7 @@ class CriticalSection(Awaitable[Any]):
         frame = cell.frame()
         if self._result is None:
             cell.seal()
-            self._waiter = waiter = Waiter(frame.task)
+            self._waiter = waiter = Waiter(frame)
             frame.gate.outermost_open().leave()
             # Not cancellable: the section decides when the turn comes back. A broken instance is.
             await waiter.park(cell.abort_if_broken)
@@ -55,13 +54,13 @@ class CriticalSection(Awaitable[Any]):
         """It ended: an error breaks the instance, a value gives the outer turn to whoever awaits, or to the next."""
         assert self._timeout is not None
         self._timeout.cancel()
-        if isinstance(result, outcome.Error):
+        if isinstance(result, Error):
             self._cell.break_(reset_copy(result.error))
             return
         self._result = result
         outer = self.gate.close()
         if self._waiter is not None:
-            self._waiter.resume(outcome.Value(None))
+            self._waiter.resume(DONE)
         else:
             outer.leave()
 

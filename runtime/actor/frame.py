@@ -10,7 +10,7 @@ import trio
 
 if TYPE_CHECKING:
     from runtime.actor.cell import Cell
-    from runtime.actor.input_gate import InputGate, Job
+    from runtime.actor.input_gate import InputGate, Work
 
 
 class OpenCall(Protocol):
@@ -38,20 +38,24 @@ def release_all(references: Iterable[Held]) -> None:
 class Frame:
     """One running handler: its instance, its event, the gate it takes turns in, its task.
 
-    `outside` is true while the handler has let the turn go to run foreign code (`ctx.outside`).
+    Attributes:
+        outside: the handler has let the turn go to run foreign code (`ctx.outside`).
+        scope: cancelled when the instance is destroyed; None where it cannot be waiting then.
+        calls: what it called and has not awaited.
+        references: what it holds of other actors until it ends.
     """
 
     __slots__ = ("calls", "cell", "gate", "job", "outside", "references", "scope", "task")
 
-    def __init__(self, cell: Cell, gate: InputGate, task: trio.lowlevel.Task) -> None:
+    def __init__(self, cell: Cell, job: Work, task: trio.lowlevel.Task, scope: trio.CancelScope | None) -> None:
         self.cell = cell
-        self.gate = gate
+        self.job = job
+        self.gate: InputGate = job.gate
         self.task = task
-        self.job: Job | None = None
+        self.scope = scope
         self.outside = False
-        self.scope = trio.CancelScope()
-        self.calls: dict[OpenCall, None] = {}
-        self.references: list[Held] = []
+        self.calls: dict[OpenCall, None] | None = None
+        self.references: list[Held] | None = None
 
     def check_task(self) -> None:
         """Refuse a task that the handler started in a nursery of its own.

@@ -15,25 +15,73 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import outcome
 import trio
 
+from runtime.actor.result import DONE, Error, Result
+
 if TYPE_CHECKING:
+    from runtime.actor.cell import Cell
     from runtime.actor.frame import Frame
 
-Result = outcome.Outcome[Any]
 
-
-class Job:
+class Work:
     """An event that has not run yet: what to run with the turn, and whom to tell how it ended.
 
     `done` is called once: through the output gate when the handler ended (at once for a job that is not `gated`,
     because it stays inside the actor), at once when the instance broke. Errors of a job that nobody waits for
-    (`logs`, by default those without `done`) are logged by the cell. After `timeout_s` seconds it is cut off: that is
-    an error of this event, not the end of the instance. `caller` is the handler that waits for it, if any.
+    (`logs`) are logged by the cell. After `timeout_s` seconds it is cut off: that is an error of this event, not the
+    end of the instance. `caller` is the handler that waits for it, if any. `gate` is where it was given the turn.
     """
 
-    __slots__ = ("_done", "_taken", "caller", "gated", "label", "logs", "run", "timeout_s")
+    __slots__ = ("gate", "result")
+
+    gate: InputGate
+    result: Result  # how it ended, while that is held by the output gate
+    caller: Frame | None = None
+    gated: bool = True
+    logs: bool = False
+    timeout_s: float | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is called in logs and errors."""
+        raise NotImplementedError
+
+    def never_waits(self, actor: Any) -> bool:
+        """What `run` returns is a coroutine that is known to run to its end without a wait."""
+        return False
+
+    def run(self, actor: Any) -> Awaitable[Any]:
+        """Begin; what is returned is awaited with the turn."""
+        raise NotImplementedError
+
+    def carry(self, value: Any) -> Any:
+        """The value of the handler as it leaves the actor; still with the turn."""
+        return value
+
+    def explain(self, error: Exception) -> Exception:
+        """The error of the handler, or of `carry`, as it leaves the actor."""
+        return error
+
+    def take(self) -> None:
+        """It leaves the mailbox: it runs now, or never will."""
+
+    def done(self, result: Result) -> None:
+        """Tell the one who waits; only the first call counts."""
+
+    def leave(self) -> None:
+        """The output gate lets the held result out."""
+        self.done(self.result)
+
+    def dropped(self, error: Exception) -> None:
+        """The held result never leaves."""
+        self.done(Error(error))
+
+
+class Job(Work):
+    """A job made of functions; `logs` by default when there is no `done`."""
+
+    __slots__ = ("_done", "_label", "_run", "_taken", "gated", "logs", "timeout_s")
 
     def __init__(
         self,
@@ -45,59 +93,68 @@ class Job:
         logs: bool | None = None,
         gated: bool = True,
         timeout_s: float | None = None,
-        caller: Frame | None = None,
     ) -> None:
-        self.label = label
-        self.run = run
+        self._label = label
+        self._run = run
         self._taken = taken
+        self._done = done
         self.logs = done is None if logs is None else logs
         self.gated = gated
         self.timeout_s = timeout_s
-        self.caller = caller
-        self._done = done
+
+    @property
+    def label(self) -> str:
+        """What it is called in logs and errors."""
+        return self._label
+
+    def run(self, actor: Any) -> Awaitable[Any]:
+        """Begin."""
+        return self._run(actor)
 
     def take(self) -> None:
-        """It leaves the mailbox: it runs now, or never will."""
+        """It leaves the mailbox."""
         taken, self._taken = self._taken, None
         if taken is not None:
             taken()
 
     def done(self, result: Result) -> None:
-        """Tell the one who waits; only the first call counts."""
+        """Tell the one who waits."""
         done, self._done = self._done, None
         if done is not None:
             done(result)
 
 
 class Waiter:
-    """A handler that is in a wait: it runs on when it has been granted the turn again."""
+    """A handler (or a task of nobody's) that is in a wait: it runs on when it has been granted the turn again."""
 
-    __slots__ = ("_granted", "_parked", "_result", "_task")
+    __slots__ = ("_disarm", "_frame", "_granted", "_parked", "_result", "_task")
 
-    def __init__(self, task: trio.lowlevel.Task) -> None:
-        self._task = task
+    def __init__(self, frame: Frame | None) -> None:
+        self._frame = frame
+        self._task = trio.lowlevel.current_task() if frame is None else frame.task
         self._result: Result | None = None
+        self._disarm: Callable[[], None] | None = None
         self._granted = False
         self._parked = False
 
-    def wake(self, gate: InputGate, result: Result) -> None:
+    def wake(self, result: Result) -> None:
         """Queue for the turn with the result of the wait; later calls are ignored."""
         if self._result is None:
+            assert self._frame is not None
             self._result = result
-            gate.enter(self)
+            self._frame.gate.enter(self)
 
     def wake_first(self, queue: deque[Entry]) -> None:
         """Queue for the turn before everybody else."""
         assert self._result is None
-        self._result = outcome.Value(None)
+        self._result = DONE
         queue.appendleft(self)
 
     def grant(self) -> bool:
         """It has the turn, and takes it."""
         self._granted = True
         if self._parked:
-            assert self._result is not None
-            trio.lowlevel.reschedule(self._task, self._result)
+            trio.lowlevel.reschedule(self._task)
         return True
 
     def resume(self, result: Result) -> None:
@@ -106,14 +163,35 @@ class Waiter:
         self._result = result
         self.grant()
 
+    async def wait(self, arm: Callable[[Callable[[Result], None]], Callable[[], None] | None]) -> Any:
+        """Let the turn go until `arm`'s argument is called, then queue for it and return the result."""
+        assert self._frame is not None
+        gate = self._frame.gate.outermost_open()
+        self._disarm = arm(self.wake)
+        gate.leave()
+        workers = self._frame.cell.services.workers
+        while not self._granted and workers.run_at_once():
+            pass
+        return await self.park(self._stop)
+
+    def _stop(self, raise_cancel: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        # A cancelled wait also comes back through the queue.
+        assert self._frame is not None
+        if self._disarm is not None:
+            self._disarm()
+        if self._frame.cell.broken is not None:
+            return trio.lowlevel.Abort.SUCCEEDED
+        self.wake(Error.of(raise_cancel))
+        return trio.lowlevel.Abort.FAILED
+
     async def park(self, abort: Callable[[trio.lowlevel.RaiseCancelT], trio.lowlevel.Abort]) -> Any:
         """Wait for the grant and return the wait's result."""
-        if self._granted:
-            assert self._result is not None
-            return self._result.unwrap()
-        self._parked = True
-        self._task.custom_sleep_data = self  # says that this is no foreign wait
-        return await trio.lowlevel.wait_task_rescheduled(abort)
+        if not self._granted:
+            self._parked = True
+            self._task.custom_sleep_data = self  # says that this is no foreign wait
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        assert self._result is not None
+        return self._result.unwrap()
 
 
 class Arrival:
@@ -136,11 +214,11 @@ class Arrival:
         self.arrived = True
         if self.waiter is None:
             return False
-        self.waiter.resume(outcome.Value(None))
+        self.waiter.resume(DONE)
         return True
 
 
-Entry = Job | Waiter | Arrival
+Entry = Work | Waiter | Arrival
 
 
 class Section(Protocol):
@@ -155,65 +233,60 @@ class InputGate:
     """One turn and its FIFO.
 
     Args:
-        start: runs a job in a task, with this gate's turn already taken for it.
+        cell: whose turn it is; it starts a job that has been given the turn.
         parent: the gate whose turn is kept meanwhile (critical sections).
     """
 
-    __slots__ = ("_queue", "_sections", "_start", "closed", "depth", "held", "parent", "turns")
+    __slots__ = ("_queue", "_sections", "cell", "closed", "depth", "held", "parent", "turns")
 
-    def __init__(
-        self,
-        start: Callable[[InputGate, Job], None],
-        parent: InputGate | None = None,
-    ) -> None:
+    def __init__(self, cell: Cell, parent: InputGate | None = None) -> None:
+        self.cell = cell
         self.parent = parent
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.closed = False
         self.held = False
         self.turns = 0  # how often it was let go
-        self._start = start
-        self._queue: deque[Entry] = deque()
-        self._sections: deque[Section] = deque()
+        self._queue: deque[Entry] | None = None  # None while empty: most actors are idle most of the time
+        self._sections: deque[Section] | None = None
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return 0 if self._queue is None else len(self._queue)
 
     def enter(self, entry: Entry) -> None:
         """Take the turn when it is free, else queue for it."""
-        gate = self.outermost_open()
+        gate = self.outermost_open() if self.closed else self
         if gate.held:
+            if gate._queue is None:
+                gate._queue = deque()
             gate._queue.append(entry)
         else:
             gate.held = True
-            if isinstance(entry, Job):
-                gate._start(gate, entry)
+            if isinstance(entry, Work):
+                gate.cell.start_job(gate, entry)
             elif not entry.grant():
                 gate.held = False
 
     def leave(self) -> None:
         """Let the turn go: to a section that waits, else to the first in the queue."""
-        job = self.leave_for_job()
-        if job is not None:
-            self._start(self, job)
-
-    def leave_for_job(self) -> Job | None:
-        """As `leave`, but a job that is next is returned with the turn, to be run by the caller's own task."""
         assert self.held, "the turn was let go twice"
         self.turns += 1
         if self._sections:
             self._sections.popleft().begin()
-            return None
+            return
         while self._queue:
             entry = self._queue.popleft()
-            if isinstance(entry, Job):
-                return entry
+            if isinstance(entry, Work):
+                self.cell.start_job(self, entry)
+                return
             if entry.grant():
-                return None
+                return
+        self._queue = None
         self.held = False
-        return None
 
     def leave_and_be_next(self, waiter: Waiter) -> None:
         """Let the turn go to the sections that wait; the waiter has it after them, before everything in the queue."""
+        if self._queue is None:
+            self._queue = deque()
         waiter.wake_first(self._queue)
         self.leave()
 
@@ -224,6 +297,8 @@ class InputGate:
 
     def add_section(self, section: Section) -> None:
         """A section goes before everything that waits, as soon as the holder lets the turn go."""
+        if self._sections is None:
+            self._sections = deque()
         self._sections.append(section)
 
     def close(self) -> InputGate:
@@ -231,10 +306,13 @@ class InputGate:
         assert self.parent is not None
         self.closed = True
         outer = self.parent.outermost_open()
-        outer._queue.extend(self._queue)
-        outer._sections.extend(self._sections)
-        self._queue.clear()
-        self._sections.clear()
+        if self._queue:
+            outer._queue = outer._queue or deque()
+            outer._queue.extend(self._queue)
+        if self._sections:
+            outer._sections = outer._sections or deque()
+            outer._sections.extend(self._sections)
+        self._queue = self._sections = None
         return outer
 
     def outermost_open(self) -> InputGate:
@@ -244,18 +322,16 @@ class InputGate:
             gate = gate.parent
         return gate
 
-    def drain(self) -> list[Job]:
+    def drain(self) -> list[Work]:
         """Take every job that has not begun (the instance is broken)."""
-        jobs = [entry for entry in self._queue if isinstance(entry, Job)]
-        self._queue.clear()
-        self._sections.clear()
+        jobs = [entry for entry in self._queue or () if isinstance(entry, Work)]
+        self._queue = self._sections = None
         return jobs
 
 
 async def plain_wait(arm: Callable[[Callable[[Result], None]], Any]) -> Any:
     """The wait of a task that holds no turn: a route, a test, or a handler that is outside."""
-    task = trio.lowlevel.current_task()
-    waiter = Waiter(task)
+    waiter = Waiter(None)
     results: list[Result] = []
 
     def wake(result: Result) -> None:
@@ -268,7 +344,7 @@ async def plain_wait(arm: Callable[[Callable[[Result], None]], Any]) -> Any:
     def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
         if results:
             return trio.lowlevel.Abort.FAILED
-        results.append(outcome.Value(None))
+        results.append(DONE)
         if disarm is not None:
             disarm()
         return trio.lowlevel.Abort.SUCCEEDED

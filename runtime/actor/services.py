@@ -9,6 +9,7 @@ import attrs
 import structlog
 
 from runtime.actor.sockets import SocketTable
+from runtime.actor.workers import Workers
 from runtime.ids import ActorId
 from runtime.platform import Platform
 from runtime.storage.backend import Backend
@@ -22,7 +23,7 @@ class Services:
 
     Attributes:
         backends: where the storage of each kind of class lives, by `Actor.storage`.
-        start_soon: starts a task in the server's nursery of actors.
+        workers: what runs handlers.
         alarm_changed: tells the alarm index about a durable change.
     """
 
@@ -30,7 +31,7 @@ class Services:
     store: Store
     backends: Mapping[str, Backend]
     timers: Timers
-    start_soon: Callable[..., None]
+    workers: Workers
     alarm_changed: Callable[[ActorId, float | None], None]
     log: structlog.stdlib.BoundLogger
 
@@ -38,14 +39,17 @@ class Services:
 class Owner(Protocol):
     """What keeps a cell: the actor's container."""
 
-    sockets: SocketTable
+    @property
+    def sockets(self) -> SocketTable:
+        """The actor's sockets."""
+        ...
+
+    def cut_sockets(self) -> None:
+        """Drop every connection."""
+        ...
 
     def cell_idle(self) -> None:
         """Nothing runs and nothing is pending."""
-        ...
-
-    def cell_busy(self) -> None:
-        """An idle cell got something to do."""
         ...
 
     def cell_broken(self) -> None:

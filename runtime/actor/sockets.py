@@ -14,7 +14,8 @@ import attrs
 import trio
 
 from runtime import codec, frames, limits
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Job, Work
+from runtime.actor.result import Result
 from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
 
@@ -285,7 +286,7 @@ class SocketTable:
     def __init__(
         self,
         *,
-        deliver: Callable[[Job], None],
+        deliver: Callable[[Work], None],
         emit: Callable[[Callable[[], None]], None],
         emit_aside: Callable[[Callable[[], None]], None],
         attachment_bytes: int = limits.ATTACHMENT_BYTES,

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
-import outcome
 import structlog
 
 from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Job, Work
+from runtime.actor.result import Error, Result
 from runtime.errors import ActorReset
 from runtime.ids import ActorId
 from runtime.platform import Platform
@@ -50,7 +50,7 @@ class AlarmScheduler:
         self,
         platform: Platform,
         timers: Timers,
-        deliver: Callable[[ActorId, Job], None],
+        deliver: Callable[[ActorId, Work], None],
         log: structlog.stdlib.BoundLogger,
     ) -> None:
         self._platform = platform
@@ -144,7 +144,7 @@ class AlarmScheduler:
         del self._alarms[actor_id]
         if isinstance(alarm.changed, float):
             self.changed(actor_id, alarm.changed)
-        elif isinstance(result, outcome.Error) and alarm.changed is KEEP:
+        elif isinstance(result, Error) and alarm.changed is KEEP:
             self._retry(actor_id, alarm, result.error)
 
     def _retry(self, actor_id: ActorId, failed: _Alarm, error: BaseException) -> None:

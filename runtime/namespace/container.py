@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import outcome
-
 from runtime import limits
 from runtime.actor.actor import Actor
 from runtime.actor.cell import Cell
-from runtime.actor.input_gate import Job
+from runtime.actor.input_gate import Work
+from runtime.actor.result import Error
 from runtime.actor.services import Services
 from runtime.actor.sockets import SocketTable
 from runtime.errors import Overloaded
@@ -39,10 +38,6 @@ class Keeper(Protocol):
         """Its cell has nothing to do."""
         ...
 
-    def now_busy(self, container: Container) -> None:
-        """Its idle cell got something to do."""
-        ...
-
     def now_ended(self, container: Container) -> None:
         """Its cell was evicted or destroyed."""
         ...
@@ -58,29 +53,47 @@ class Container:
     At most one instance is alive: after a broken one, events wait until its sealed batches have ended.
     """
 
-    __slots__ = ("_keeper", "_settling", "_waiting", "actor_class", "calls", "cell", "id", "restarts", "sockets")
+    __slots__ = (
+        "_keeper",
+        "_settling",
+        "_sockets",
+        "_waiting",
+        "actor_class",
+        "calls",
+        "cell",
+        "forgotten",
+        "has_file",
+        "id",
+        "idle_since",
+        "restarts",
+    )
 
     def __init__(self, actor_id: ActorId, actor_class: type[Actor[Any]], keeper: Keeper) -> None:
         self.id = actor_id
         self.actor_class = actor_class
         self.cell: Cell | None = None
         self.calls = 0
+        self.idle_since = 0.0  # on the trio clock, while `cell` is idle
         self.restarts = 0
-        self.sockets = SocketTable(
-            deliver=self.deliver,
-            emit=self._emit,
-            emit_aside=self._emit_aside,
-            attachment_bytes=actor_class.attachment_bytes,
-            auto_close_reply=actor_class.auto_close_reply,
-        )
+        self.forgotten = False  # by its keeper, which would make another one
+        self.has_file = actor_class.storage == "sql"  # its storage is a database file of its own
         self._keeper = keeper
         self._settling: Cell | None = None
-        self._waiting: deque[Job] = deque()
+        self._sockets: SocketTable | None = None
+        self._waiting: deque[Work] | None = None
 
     @property
-    def has_file(self) -> bool:
-        """Its storage is a database file of its own."""
-        return self.actor_class.storage == "sql"
+    def sockets(self) -> SocketTable:
+        """Its sockets; most actors never have any."""
+        if self._sockets is None:
+            self._sockets = SocketTable(
+                deliver=self.deliver,
+                emit=self._emit,
+                emit_aside=self._emit_aside,
+                attachment_bytes=self.actor_class.attachment_bytes,
+                auto_close_reply=self.actor_class.auto_close_reply,
+            )
+        return self._sockets
 
     @property
     def empty(self) -> bool:
@@ -90,29 +103,33 @@ class Container:
             and self._settling is None
             and not self._waiting
             and not self.calls
-            and not self.sockets.sockets
+            and (self._sockets is None or not self._sockets.sockets)
         )
 
-    def deliver(self, job: Job) -> None:
+    def deliver(self, job: Work) -> None:
         """Put an event into the mailbox, constructing the actor when it is not in memory.
 
         When too many actors are busy in memory the event ends with `Overloaded`.
         """
-        if self._settling is not None:
+        cell = self.cell
+        if cell is not None:
+            cell.deliver(job)
+        elif self._settling is not None:
+            if self._waiting is None:
+                self._waiting = deque()
             self._waiting.append(job)
-            return
-        if self.cell is None:
+        else:
             try:
                 self._keeper.now_live(self)
             except Overloaded as error:
                 job.take()
-                job.done(outcome.Error(error))
+                job.done(Error(error))
                 return
             self.cell = Cell(self.id, self.actor_class, self._keeper.construct, self, self._keeper.services)
-        self.cell.deliver(job)
+            self.cell.deliver(job)
 
     def reserve_call(self) -> None:
-        """Take a place in the mailbox for a call; `begin_call` or `release_call` gives it back.
+        """Take a place in the mailbox for a call, until it begins or is dropped (`calls` is how many are taken).
 
         Raises:
             Overloaded: there is none.
@@ -124,17 +141,14 @@ class Container:
             )
         self.calls += 1
 
-    def release_call(self) -> None:
-        """A reserved call has begun, or never will."""
-        self.calls -= 1
-
     def evict(self) -> None:
         """Forget the idle instance."""
         cell, self.cell = self.cell, None
         assert cell is not None
         assert cell.idle
         cell.end()
-        self.sockets.cut_unanswered()
+        if self._sockets is not None:
+            self._sockets.cut_unanswered()
         self._keeper.now_ended(self)
 
     # The cell's side (`Owner`).
@@ -142,10 +156,6 @@ class Container:
     def cell_idle(self) -> None:
         """Nothing runs and nothing is pending."""
         self._keeper.now_idle(self)
-
-    def cell_busy(self) -> None:
-        """It has something to do again."""
-        self._keeper.now_busy(self)
 
     def cell_broken(self) -> None:
         """The instance was destroyed."""
@@ -156,10 +166,20 @@ class Container:
     def cell_settled(self) -> None:
         """The destroyed instance's sealed batches have ended: the next one may be constructed."""
         self._settling = None
-        waiting, self._waiting = self._waiting, deque()
-        for job in waiting:
+        waiting, self._waiting = self._waiting, None
+        for job in waiting or ():
             self.deliver(job)
         self._keeper.now_gone(self)
+
+    def cut_sockets(self) -> None:
+        """Drop every connection."""
+        if self._sockets is not None:
+            self._sockets.cut_all()
+
+    def close_sockets(self, code: int, reason: str) -> None:
+        """Send every socket a close frame."""
+        if self._sockets is not None:
+            self._sockets.close_all(code, reason)
 
     def _emit(self, effect: Callable[[], None]) -> None:
         if self.cell is None:

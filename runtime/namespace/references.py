@@ -11,18 +11,21 @@ from __future__ import annotations
 import inspect
 import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
-import outcome
 import structlog
 
 from runtime import codec
 from runtime.actor.breaking import copy_error
 from runtime.actor.cell import Cell
 from runtime.actor.frame import Frame, Held, current_frame, release_all
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Job
+from runtime.actor.result import Error, Result
+from runtime.actor.services import Services
 from runtime.errors import ActorError, UnknownMethod
 from runtime.namespace.call import Call, Carried, calling_frame
+from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
 
 
@@ -37,8 +40,9 @@ class Calls(Protocol):
     """What references need from the router."""
 
     log: structlog.stdlib.BoundLogger
+    services: Services
 
-    def container(self, actor_id: Any) -> Container:
+    def container(self, actor_id: Any, /) -> Container:
         """The container of an actor."""
         ...
 
@@ -124,7 +128,7 @@ class Reference:
             self._disposed = True
             frame = current_frame.get()
             if self._keeper is not None:
-                self._keeper.references.pop(self, None)
+                self._keeper.drop_reference(self)
             if frame is None or frame.cell.broken is not None:
                 self._export.release()
             else:
@@ -142,7 +146,7 @@ class Reference:
         self._check()
         copy = Reference(self._export)
         copy._keeper = frame.cell
-        frame.cell.references[copy] = None
+        frame.cell.keep_reference(copy)
         return copy
 
     def release(self) -> None:
@@ -160,11 +164,11 @@ class Reference:
         frame = calling_frame()
         calls = self._export.calls
         (args, kwargs), lent = carry_arguments(args, kwargs, frame, calls)
-        call = Call(frame, f"{self!r}.{name}" if name else repr(self), calls.log, lent)
+        call = Call(frame, self, name, calls, lent)
         if frame is None:
             self._invoke(name, args, kwargs, call)
         else:
-            frame.cell.emit(lambda: self._invoke(name, args, kwargs, call))
+            frame.cell.emit(partial(self._invoke, name, args, kwargs, call))
         return call
 
     def _invoke(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call) -> None:
@@ -177,23 +181,49 @@ class Reference:
                 raise ActorError(f"{self!r} is gone with its instance") if error is None else copy_error(error)
             container.reserve_call()
         except Exception as error:  # noqa: BLE001 -- the caller gets it
-            call._answer(outcome.Error(error))
+            call._answer(Error(error))
             return
         export.hold()
-        caller = call._frame
+        export.gate.enter(_ReferenceCall(export, name, args, kwargs, call, container))
 
-        async def run(_: Any) -> Any:
-            try:
-                value = export.method(name)(*args, **kwargs)
-                return carried(await value if inspect.isawaitable(value) else value, caller, calls)
-            except Exception as error:  # noqa: BLE001 -- the caller gets it
-                raise remote_copy(error, call._label) from None
 
-        def done(result: Result) -> None:
-            call._answer(result)
-            export.release()
+class _ReferenceCall(CallJob):
+    """A call of something that an instance has passed on."""
 
-        export.gate.enter(Job(name or "callback", run, done, taken=container.release_call, caller=caller))
+    __slots__ = ("_export",)
+
+    def __init__(
+        self,
+        export: _Export,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        call: Call,
+        container: Container,
+    ) -> None:
+        super().__init__(name, args, kwargs, call)
+        self._place = container
+        self._export = export
+
+    @property
+    def label(self) -> str:
+        return self._name or "callback"
+
+    @property
+    def where(self) -> str:
+        return self.label if self._call is None else self._call._label
+
+    async def run(self, actor: Any) -> Any:
+        value = self._export.method(self._name)(*self._args, **self._kwargs)
+        return await value if inspect.isawaitable(value) else value
+
+    def carry(self, value: Any) -> Any:
+        return carried(value, self.caller, self._export.calls)
+
+    def done(self, result: Result) -> None:
+        if self._call is not None:
+            super().done(result)
+            self._export.release()
 
 
 def carry(value: Any, frame: Frame | None, calls: Calls) -> tuple[Any, list[Held] | None]:
@@ -246,13 +276,3 @@ def _replace(value: Any, frame: Frame, calls: Calls, made: list[Held]) -> Any:
     if cls is dict:
         return {key: _replace(item, frame, calls, made) for key, item in value.items()}
     return value
-
-
-def remote_copy(error: Exception, label: str) -> Exception:
-    """The error as its caller gets it: a copy that says where it was raised."""
-    copy = copy_error(error)
-    copy.__cause__ = None
-    if not getattr(copy, "remote", False):
-        copy.remote = True  # type: ignore[attr-defined]
-        copy.add_note(f"in {label}")
-    return copy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,22 +9,26 @@ import structlog
 import trio
 
 from runtime import limits
-from runtime.actor.actor import Actor, rpc_methods, rpc_properties
+from runtime.actor.actor import Actor, Names
 from runtime.actor.cell import Cell
 from runtime.actor.context import Context
-from runtime.actor.input_gate import Job
+from runtime.actor.input_gate import Work
 from runtime.actor.services import Services
+from runtime.actor.workers import Workers
 from runtime.errors import ActorError, ActorReset, Overloaded, UnknownNamespace
 from runtime.ids import ActorId
 from runtime.namespace.alarms import AlarmScheduler
 from runtime.namespace.container import Container
+from runtime.namespace.residents import IdleOrder
 from runtime.namespace.turn_watch import TurnWatch
 from runtime.platform import Platform
 from runtime.storage.backend import Backend
 from runtime.storage.store import Store
 from runtime.timers import Timer, Timers
 
-EVICTIONS_PER_TURN = 256
+EVICTIONS_PER_TURN = 256  # of the loop
+EVICTIONS_S = 0.0005
+PAUSE_S = 0.001
 EVICT_WAIT_S = 30.0  # Durable Objects: how long the eviction hook waits for running events
 
 
@@ -58,29 +61,30 @@ class Router:
         self.log = log
         self.env: Any = None
         self.alarms = AlarmScheduler(platform, timers, self.deliver, log)
+        workers = Workers(start_soon, lambda: turn_watch.busy())
+        turn_watch = TurnWatch(timers, workers.frames, log)
         self.services = Services(
             platform=platform,
             store=store,
             timers=timers,
-            start_soon=start_soon,
+            workers=workers,
             alarm_changed=self.alarms.changed,
             backends=backends,
             log=log,
         )
         self.containers: dict[ActorId, Container] = {}
         self._classes = dict(classes)
-        self._methods = {cls: rpc_methods(cls) for cls in self._classes.values()}
-        self._properties = {cls: rpc_properties(cls) for cls in self._classes.values()}
+        self.names: Mapping[type[Actor[Any]], Names] = {cls: Names.of(cls) for cls in self._classes.values()}
         self._live_actors = live_actors
         self._idle_s = idle_s
         self._open_objects = open_objects
         self._live = 0
         self._objects = 0  # of those: of SQL classes
-        self._idle: OrderedDict[Container, float] = OrderedDict()
-        self._idle_objects: OrderedDict[Container, None] = OrderedDict()
+        self._idle = IdleOrder()
+        self._idle_objects = IdleOrder()  # those of SQL classes
         self._sweep: Timer | None = None
         self._idle_events: dict[Container, trio.Event] = {}
-        self._turn_watch = TurnWatch(timers, lambda: [held.cell for held in self.containers.values()], log)
+        self._time = trio.lowlevel.current_clock().current_time
 
     # Calls.
 
@@ -100,15 +104,7 @@ class Router:
             container = self.containers[actor_id] = Container(actor_id, actor_class, self)
         return container
 
-    def callable_methods(self, container: Container) -> frozenset[str]:
-        """Names that a stub of it may call."""
-        return self._methods[container.actor_class]
-
-    def readable_properties(self, container: Container) -> frozenset[str]:
-        """Names that a stub of it may read."""
-        return self._properties[container.actor_class]
-
-    def deliver(self, actor_id: ActorId, job: Job) -> None:
+    def deliver(self, actor_id: ActorId, job: Work) -> None:
         """Put an event into an actor's mailbox."""
         self.container(actor_id).deliver(job)
 
@@ -125,72 +121,71 @@ class Router:
             Overloaded: the bound is reached and none is idle.
         """
         if self._live >= self._live_actors:
-            if not self._idle:
+            longest = self._idle.longest()
+            if longest is None:
                 raise Overloaded(f"{self._live:,} actors are busy in memory; at most {self._live_actors:,}")
-            next(iter(self._idle)).evict()
+            longest.evict()
         if container.has_file:
             if self._objects >= self._open_objects:
-                if not self._idle_objects:
+                longest = self._idle_objects.longest()
+                if longest is None:
                     raise Overloaded(
                         f"{self._objects:,} actors with databases of their own are busy; at most "
                         f"{self._open_objects:,} (limits.OPEN_OBJECTS)"
                     )
-                next(iter(self._idle_objects)).evict()
+                longest.evict()
             self._objects += 1
         self._live += 1
 
     def now_idle(self, container: Container) -> None:
         """Start its time to eviction."""
-        self._idle[container] = trio.current_time()
+        container.idle_since = self._time()
+        self._idle.note(container)
         if container.has_file:
-            self._idle_objects[container] = None
+            self._idle_objects.note(container)
         if self._sweep is None:
             self._sweep = self.services.timers.call_after(self._idle_s, self._evict_idle)
-        event = self._idle_events.pop(container, None)
-        if event is not None:
-            event.set()
-
-    def now_busy(self, container: Container) -> None:
-        """It is not idle any more."""
-        self._turn_watch.busy()
-        self._forget_idle(container)
+        if self._idle_events:
+            self._tell(container)
 
     def now_ended(self, container: Container) -> None:
         """Its cell was evicted or destroyed."""
         self._live -= 1
         self._objects -= container.has_file
-        self._forget_idle(container)
         self.now_gone(container)
+        if self._idle_events:
+            self._tell(container)
+
+    def _tell(self, container: Container) -> None:
         event = self._idle_events.pop(container, None)
         if event is not None:
             event.set()
-
-    def _forget_idle(self, container: Container) -> None:
-        self._idle.pop(container, None)
-        if container.has_file:
-            self._idle_objects.pop(container, None)
 
     def now_gone(self, container: Container) -> None:
         """Forget it when it has nothing left."""
         if container.empty:
             self.containers.pop(container.id, None)
+            container.forgotten = True
 
     # Eviction.
 
     def _evict_idle(self) -> None:
-        self._sweep = None
-        now = trio.current_time()
+        # Bounded in time and number: where many are due at once, the rest of the server runs in between.
+        begun = self._time()
+        wait = PAUSE_S
         for _ in range(EVICTIONS_PER_TURN):
-            if not self._idle:
+            container = self._idle.longest()
+            if container is None:
+                self._sweep = None
                 return
-            container, since = next(iter(self._idle.items()))
-            wait = since + self._idle_s - now
-            if wait > 0:
-                self._sweep = self.services.timers.call_after(wait, self._evict_idle)
-                return
+            due = container.idle_since + self._idle_s
+            if due > begun:
+                wait = max(due - begun, PAUSE_S)
+                break
             container.evict()
-        # Many are due at once: let the rest of the server run in between.
-        self._sweep = self.services.timers.call_after(0.001, self._evict_idle)
+            if self._time() - begun >= EVICTIONS_S:
+                break
+        self._sweep = self.services.timers.call_after(wait, self._evict_idle)
 
     async def evict(self, actor_id: ActorId, *, cut_sockets: bool = False) -> None:
         """Evict an actor as if it had been idle, after its running events (Durable Objects: the eviction test hook).
@@ -212,7 +207,7 @@ class Router:
                     f"({'; '.join(cell.why_awake())})"
                 )
             if cut_sockets:
-                container.sockets.cut_all()
+                container.cut_sockets()
             container.evict()
 
     def abort(self, actor_id: ActorId, reason: str) -> None:
@@ -226,13 +221,15 @@ class Router:
     def close_sockets(self, code: int, reason: str) -> None:
         """Send every socket of every actor a close frame."""
         for container in list(self.containers.values()):
-            container.sockets.close_all(code, reason)
+            container.close_sockets(code, reason)
 
     async def drain(self) -> None:
         """Begin no more alarms, and wait until every actor in memory is idle (bound it with a cancel scope)."""
         self.alarms.stop()
-        while busy := [c for c in self.containers.values() if c.cell is not None and not c.cell.idle]:
-            await self._idle_events.setdefault(busy[0], trio.Event()).wait()
+        while busy := [held for held in self.containers.values() if held.cell is not None and not held.cell.idle]:
+            for container in busy:
+                while container.cell is not None and not container.cell.idle:
+                    await self._idle_events.setdefault(container, trio.Event()).wait()
 
     def stop(self) -> None:
         """End every instance without an error, and begin no more alarms; what is sealed still commits."""

@@ -7,39 +7,34 @@ same error; eviction does not break it. (Durable Objects: stubs.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Protocol
 
-import outcome
 import structlog
 
 from runtime import codec
+from runtime.actor.actor import Actor, Names
 from runtime.actor.breaking import copy_error
 from runtime.actor.cell import Incarnation
-from runtime.actor.frame import Frame
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.result import Error, Result
+from runtime.actor.services import Services
 from runtime.errors import StorageFailed, UnknownMethod
 from runtime.ids import ActorId
 from runtime.namespace.call import Call, calling_frame
+from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
-from runtime.namespace.references import carried, carry_arguments, remote_copy
+from runtime.namespace.references import carried, carry_arguments
 
 
 class Calls(Protocol):
     """Where calls go: the router."""
 
     log: structlog.stdlib.BoundLogger
+    services: Services
+    names: Mapping[type[Actor[Any]], Names]
 
-    def container(self, actor_id: ActorId) -> Container:
+    def container(self, actor_id: ActorId, /) -> Container:
         """The container of an actor, made when there is none."""
-        ...
-
-    def callable_methods(self, container: Container) -> frozenset[str]:
-        """Names that may be called on it."""
-        ...
-
-    def readable_properties(self, container: Container) -> frozenset[str]:
-        """Names that may be read from it."""
         ...
 
 
@@ -72,11 +67,12 @@ class StubMethod:
 class Stub:
     """A handle of one actor."""
 
-    __slots__ = ("_calls", "_id", "_incarnation")
+    __slots__ = ("_calls", "_container", "_id", "_incarnation")
 
     def __init__(self, calls: Calls, actor_id: ActorId) -> None:
         self._calls = calls
         self._id = actor_id
+        self._container: Container | None = None
         self._incarnation: Incarnation | None = None
 
     @property
@@ -99,88 +95,144 @@ class Stub:
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, read: bool = False) -> Call:
         frame = calling_frame()
+        calls = self._calls
         lent = None
-        if name != "fetch":  # a request carries a live socket, and is a frozen value otherwise: it passes as it is
-            (args, kwargs), lent = carry_arguments(args, kwargs, frame, self._calls)
-        call = Call(frame, f"{self._id!r}.{name}", self._calls.log, lent)
-        answer = _fetched(call) if name == "fetch" else call._answer
-        job = self._job(name, args, kwargs, answer, caller=frame, read=read)
-
-        def send() -> None:
-            try:
-                self._broken()
-                container = self._calls.container(self._id)
-                container.reserve_call()
-                self._deliver(container, job)
-            except Exception as error:  # noqa: BLE001 -- of the runtime, or what destroyed the instance
-                call._answer(outcome.Error(error))
-
-        if frame is None:
-            send()
+        if name == "fetch":  # a request carries a live socket, and is a frozen value otherwise: it passes as it is
+            kind: type[_StubCall] = _Fetch
         else:
-            frame.cell.emit(send)
+            kind = _Read if read else _StubCall
+            try:
+                args = codec.copy(args)
+                if kwargs:
+                    kwargs = codec.copy(kwargs)
+            except TypeError:
+                (args, kwargs), lent = carry_arguments(args, kwargs, frame, calls)
+        call = Call(frame, self._id, name, calls, lent)
+        job = kind(self, name, args, kwargs, call)
+        if frame is None:
+            job.send()
+        else:
+            frame.cell.emit(job.send)
         return call
 
     def _notify(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._broken()
         frame = calling_frame()
-        job = self._job(name, codec.copy(args), codec.copy(kwargs), None)
-        container = self._calls.container(self._id)
-        container.reserve_call()
+        args = codec.copy(args)
+        if kwargs:
+            kwargs = codec.copy(kwargs)
+        place = self._place()
+        place.reserve_call()
+        job = _StubCall(self, name, args, kwargs, None)
+        job._place = place
         if frame is None:
-            self._deliver(container, job)
-        else:
-            frame.cell.emit(lambda: self._deliver(container, job), lambda _: container.release_call())
+            job.deliver()
+            return
+        try:
+            frame.cell.emit(job.deliver, job.dropped)
+        except BaseException:
+            job.take()
+            raise
 
-    def _deliver(self, container: Container, job: Job) -> None:
-        container.deliver(job)
-        if container.cell is not None:
-            self._incarnation = container.cell.incarnation
+    def _place(self) -> Container:
+        """Where its calls go.
 
-    def _broken(self) -> None:
+        Raises:
+            Exception: what destroyed the instance that was called before.
+        """
         if self._incarnation is not None and self._incarnation.error is not None:
             raise copy_error(self._incarnation.error)
-
-    def _job(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        done: Callable[[Result], None] | None,
-        *,
-        caller: Frame | None = None,
-        read: bool = False,
-    ) -> Job:
-        calls, label = self._calls, f"{self._id!r}.{name}"
-
-        async def run(actor: Any) -> Any:
-            container = calls.container(self._id)
-            callable_methods = calls.callable_methods(container)
-            if name not in (calls.readable_properties(container) if read else callable_methods):
-                raise UnknownMethod(
-                    f'The RPC receiver does not implement the method "{name}". '
-                    f"({container.actor_class.__name__} has {', '.join(sorted(callable_methods))})",
-                    remote=True,
-                )
-            try:
-                if read:
-                    return codec.copy(getattr(actor, name))
-                value = await getattr(actor, name)(*args, **kwargs)
-                return value if name == "fetch" else carried(value, caller, calls)
-            except Exception as error:  # noqa: BLE001 -- the caller gets it
-                raise remote_copy(error, label) from None
-
-        return Job(name, run, done, taken=lambda: calls.container(self._id).release_call(), caller=caller)
+        place = self._container
+        if place is None or place.forgotten:
+            place = self._container = self._calls.container(self._id)
+        return place
 
 
-def _fetched(call: Call) -> Callable[[Result], None]:
-    """Durable Objects: that a commit failed looks to `fetch` as if the target's own code had raised it."""
+class _StubCall(CallJob):
+    """A call of an actor's method."""
 
-    def answer(result: Result) -> None:
-        if isinstance(result, outcome.Error) and isinstance(result.error, StorageFailed):
+    __slots__ = ("_stub",)
+
+    def __init__(self, stub: Stub, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None) -> None:
+        super().__init__(name, args, kwargs, call)
+        self._stub = stub
+
+    @property
+    def where(self) -> str:
+        return f"{self._stub._id!r}.{self._name}"
+
+    def send(self) -> None:
+        """Reserve a place and take it."""
+        try:
+            place = self._stub._place()
+            place.reserve_call()
+            self._place = place
+            self.deliver()
+        except Exception as error:  # noqa: BLE001 -- of the runtime, or what destroyed the instance
+            self.done(Error(error))
+
+    def deliver(self) -> None:
+        """Take the place that is reserved."""
+        place = self._place
+        assert place is not None
+        place.deliver(self)
+        if place.cell is not None:
+            self._stub._incarnation = place.cell.incarnation
+
+    def dropped(self, error: Exception) -> None:
+        self.take()
+        super().dropped(error)
+
+    def never_waits(self, actor: Actor[Any]) -> bool:
+        function = self._stub._calls.names[type(actor)].at_once.get(self._name)
+        return function is not None and getattr(getattr(actor, self._name), "__func__", None) is function
+
+    def run(self, actor: Actor[Any]) -> Awaitable[Any]:
+        name = self._name
+        if name not in self._stub._calls.names[type(actor)].methods:
+            raise self._unknown(actor)
+        method: Callable[..., Awaitable[Any]] = getattr(actor, name)
+        return method(*self._args, **self._kwargs)
+
+    def _unknown(self, actor: Actor[Any]) -> UnknownMethod:
+        known = ", ".join(sorted(self._stub._calls.names[type(actor)].methods))
+        return UnknownMethod(
+            f'The RPC receiver does not implement the method "{self._name}". ({type(actor).__name__} has {known})',
+            remote=True,
+        )
+
+    def carry(self, value: Any) -> Any:
+        try:
+            return codec.copy(value)
+        except TypeError:
+            return carried(value, self.caller, self._stub._calls)
+
+
+class _Read(_StubCall):
+    """A read of an actor's property."""
+
+    __slots__ = ()
+
+    def never_waits(self, actor: Actor[Any]) -> bool:
+        return False
+
+    async def run(self, actor: Actor[Any]) -> Any:
+        if self._name not in self._stub._calls.names[type(actor)].properties:
+            raise self._unknown(actor)
+        return getattr(actor, self._name)
+
+
+class _Fetch(_StubCall):
+    """A request."""
+
+    __slots__ = ()
+
+    def carry(self, value: Any) -> Any:
+        return value
+
+    def done(self, result: Result) -> None:
+        if isinstance(result, Error) and isinstance(result.error, StorageFailed):
+            # Durable Objects: that a commit failed looks to `fetch` as if the target's own code had raised it.
             error = copy_error(result.error)
             error.remote = True  # type: ignore[attr-defined]
-            result = outcome.Error(error)
-        call._answer(result)
-
-    return answer
+            result = Error(error)
+        super().done(result)

@@ -6,38 +6,32 @@ an error. The look is periodic and only while some actor is busy; nothing is mea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import structlog
 import trio
 
 from runtime import limits
-from runtime.actor.cell import Cell
 from runtime.actor.frame import Frame
-from runtime.actor.input_gate import Job, Waiter
+from runtime.actor.input_gate import Waiter
 from runtime.timers import Timer, Timers
-
-CELLS_PER_TURN = 1_000  # of the loop: the rest of the server runs in between
 
 
 class TurnWatch:
     """The periodic look.
 
     Args:
-        cells: the instances in memory.
+        frames: the handlers that run or wait.
     """
 
     def __init__(
-        self, timers: Timers, cells: Callable[[], Iterable[Cell | None]], log: structlog.stdlib.BoundLogger
+        self, timers: Timers, frames: Callable[[], Iterable[Frame]], log: structlog.stdlib.BoundLogger
     ) -> None:
         self._timers = timers
-        self._cells = cells
+        self._frames = frames
         self._log = log
         self._timer: Timer | None = None
-        self._rest: Iterator[Cell | None] = iter(())
-        self._seen: dict[Frame, tuple[Job | None, int, bool]] = {}  # at the last look: event, turns, reported
-        self._now: dict[Frame, tuple[Job | None, int, bool]] = {}
-        self._busy = False
+        self._seen: dict[Frame, tuple[int, bool]] = {}  # at the last look: turns, reported
 
     def busy(self) -> None:
         """Some actor has something to do."""
@@ -45,40 +39,26 @@ class TurnWatch:
             self._timer = self._timers.call_after(limits.TURN_S, self._look)
 
     def _look(self) -> None:
-        self._rest = iter(list(self._cells()))
-        self._seen, self._now = self._now, {}
-        self._busy = False
-        self._go_on()
-
-    def _go_on(self) -> None:
-        for number, cell in enumerate(self._rest):
-            if cell is not None and not cell.idle:
-                self._busy = True
-                if cell.gate.held:
-                    self._check(cell)
-            if number >= CELLS_PER_TURN:
-                self._timer = self._timers.call_after(0.001, self._go_on)
-                return
-        self._timer = self._timers.call_after(limits.TURN_S, self._look) if self._busy else None
-
-    def _check(self, cell: Cell) -> None:
-        for frame in cell.frames:
-            if frame.outside:
+        self._timer = None
+        before, self._seen = self._seen, {}
+        for frame in self._frames():
+            self.busy()
+            if frame.outside or not frame.cell.gate.held:
                 continue
             place = awaits(frame.task)
             if place is None:
                 continue
-            job, turns, reported = self._seen.get(frame, (None, -1, False))
-            same = job is frame.job and turns == frame.gate.turns
-            if same and not reported and frame.job is not None:
+            turns, reported = before.get(frame, (-1, False))
+            same = turns == frame.gate.turns
+            if same and not reported:
                 self._log.error(
                     "a handler keeps its actor's turn; run foreign code through ctx.outside",
-                    actor=repr(cell.id),
+                    actor=repr(frame.cell.id),
                     handler=frame.job.label,
                     awaits=place,
                     longer_than_s=limits.TURN_S,
                 )
-            self._now[frame] = (frame.job, frame.gate.turns, same)
+            self._seen[frame] = frame.gate.turns, same
 
 
 def awaits(task: trio.lowlevel.Task) -> str | None:

@@ -10,7 +10,8 @@ import trio
 
 from runtime import limits
 from runtime.actor.actor import AlarmInfo
-from runtime.actor.input_gate import Job, Result
+from runtime.actor.input_gate import Job
+from runtime.actor.result import Result
 from runtime.ids import ActorId
 from runtime.namespace.router import Router
 

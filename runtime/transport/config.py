@@ -27,6 +27,9 @@ class TransportConfig:
         linger_s: how long a client that was refused may go on sending, so that it can read why.
         close_s: from our close frame to the end of a WebSocket connection, whatever its peer does.
         connections: open at the same time; beyond that a client gets 503.
+        openings: WebSockets being opened by actors at the same time; while there are so many, who else connects waits
+            in the kernel's queue, so that a thousand who come back at once do not stand before everybody's signals.
+        opening_s: how long one that is slow to open may hold up the next connection.
         refusals: such answers given at the same time; beyond that a client is dropped.
         retry_after_s: what a 503 tells the client to wait.
         keepalive_s: silence after which TCP asks whether the peer is still there, and between the four times it asks.
@@ -45,6 +48,8 @@ class TransportConfig:
     linger_s: float = 2.0
     close_s: float = 10.0
     connections: int = 50_000
+    openings: int = 4
+    opening_s: float = 0.02
     refusals: int = 64
     retry_after_s: int = 5
     keepalive_s: int = 60

@@ -32,7 +32,7 @@ class Site:
         start_soon: of the nursery in which the tasks of sockets run; it outlives the connections.
         numbers: what `Request.number` counts.
         waiting: the waits of connections on which no request is under way.
-        requests: requests under way.
+        requests: requests under way. openings: those of them that open a WebSocket.
         draining: no further request is served.
         request_ended: called whenever a request has been answered.
     """
@@ -45,6 +45,7 @@ class Site:
     numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
     waiting: set[trio.CancelScope] = attrs.field(factory=set)
     requests: int = 0
+    openings: int = 0
     draining: bool = False
     request_ended: Callable[[], object] = lambda: None
 
@@ -137,7 +138,7 @@ class _Exchange:
             web_socket=None if outbound is None else WebSocket(outbound, site.platform.now),
         )
         try:
-            response = await site.handler(request)
+            response = await self._handle(request)
             if response.status == 101:
                 self._upgrade(head, request, response, outbound)
                 return False
@@ -147,6 +148,16 @@ class _Exchange:
         if request.web_socket is not None:
             await request.web_socket.feed_close(1006, LOST, False)
         return await self.http.respond(*framed)
+
+    async def _handle(self, request: Request) -> Response:
+        site = self.site
+        if request.web_socket is None:
+            return await site.handler(request)
+        site.openings += 1
+        try:
+            return await site.handler(request)
+        finally:
+            site.openings -= 1
 
     def _outbound(self) -> FrameStream:
         return FrameStream(

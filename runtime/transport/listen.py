@@ -110,6 +110,8 @@ class Transport:
         starved = False
         async with listener:
             while True:
+                if site.openings >= self._config.openings:
+                    await self._until(lambda: site.openings < self._config.openings, self._config.opening_s)
                 try:
                     stream = await listener.accept()
                 except OSError as error:

@@ -10,6 +10,10 @@ from runtime.actor.http import Response
 from runtime.testing.streams import MemoryListener
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw==\r\n\r\n"
+)
 
 
 async def hello(request):
@@ -137,3 +141,27 @@ async def test_an_error_in_one_connection_is_logged_and_leaves_the_others(autoju
         await one.send_message("y")
         assert await one.get_message() == "y"
     assert [line["event"] for line in server.log.entries] == ["connection_failed"]
+
+
+async def test_while_many_websockets_are_being_opened_nobody_else_is_accepted_for_a_moment(autojump_clock, serve, room):
+    begun = []
+    go_on = trio.Event()
+
+    async def handler(request):
+        if request.web_socket is None:
+            return Response.text("ok")
+        begun.append(trio.current_time())
+        await go_on.wait()
+        return await room.fetch(request)
+
+    server = await serve(handler, openings=2, opening_s=1.0)
+    async with trio.open_nursery() as clients:
+        for _ in range(5):
+            clients.start_soon(server.exchange, UPGRADE)
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(begun) == 3  # the third was let in before the second had come to its actor
+        await trio.sleep(5)
+        assert [round(at - begun[0]) for at in begun] == [0, 0, 0, 1, 2]
+        assert b"200 OK" in await server.exchange(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        go_on.set()
+        clients.cancel_scope.cancel()
