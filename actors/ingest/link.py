@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -116,6 +117,13 @@ class Link:
     _replies: bytearray = attrs.field(factory=bytearray, init=False)
     _ended: LinkClosed | None = attrs.field(default=None, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        # An instance of an actor may end at any moment without a word, and its connection must end with it. (Not
+        # `__del__`: of what is collected together with it, the socket might be finalized first.)
+        stream = self._stream.transport_stream if isinstance(self._stream, trio.SSLStream) else self._stream
+        if isinstance(stream, trio.SocketStream):
+            weakref.finalize(self, _close_descriptor, stream.socket)
+
     @classmethod
     async def open(
         cls,
@@ -169,14 +177,6 @@ class Link:
             with trio.move_on_after(CLOSE_S), suppress(*gone):
                 await self._stream.send_all(self._wire.send(CloseConnection(code=code)))
         await trio.aclose_forcefully(self._stream)
-
-    def __del__(self) -> None:
-        # An instance of an actor may end at any moment without a word, and its connection must end with it.
-        stream = self._stream
-        if isinstance(stream, trio.SSLStream):
-            stream = stream.transport_stream
-        if isinstance(stream, trio.SocketStream) and (descriptor := stream.socket.detach()) >= 0:
-            os.close(descriptor)  # not by trio, which may be over
 
     async def _shake_hands(self, target: Target, headers: Mapping[str, str], subprotocols: Sequence[str]) -> None:
         request = Request(
@@ -270,3 +270,9 @@ def _words(error: BaseException) -> str:
     while isinstance(cause, BaseExceptionGroup):  # trio's "all attempts to connect failed"
         cause = cause.exceptions[0]
     return str(cause or error) or type(error).__name__
+
+
+def _close_descriptor(socket: trio.socket.SocketType) -> None:
+    descriptor = socket.detach()
+    if descriptor >= 0:
+        os.close(descriptor)  # not by trio, which may be over

@@ -29,3 +29,12 @@ def reset_copy(error: BaseException) -> Exception:
     copy = copy_error(error) if isinstance(error, Exception) else ActorReset(str(error))
     copy.durable_object_reset = True  # type: ignore[attr-defined]
     return copy
+
+
+class Incarnation:
+    """One life of an actor; a stub used during it fails for ever when it ends in an error."""
+
+    __slots__ = ("error",)
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None

@@ -14,9 +14,10 @@ import trio
 
 from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
-from runtime.actor.breaking import Aborted, reset_copy
+from runtime.actor.breaking import Aborted, Incarnation, reset_copy
 from runtime.actor.critical_section import CriticalSection, SectionJob
-from runtime.actor.frame import Frame, Held, current_frame, release_all
+from runtime.actor.frame import Frame, current_frame, release_all
+from runtime.actor.holdings import Holdings
 from runtime.actor.input_gate import Arrival, InputGate, Waiter, Work, plain_wait
 from runtime.actor.output_gate import OutputGate
 from runtime.actor.result import DONE, Error, Result, Value
@@ -25,18 +26,8 @@ from runtime.errors import ActorReset
 from runtime.ids import ActorId
 from runtime.storage.storage import Storage
 from runtime.storage.store import KEEP, Keep, WriteBatch
-from runtime.timers import Timer
 
 T = TypeVar("T")
-
-
-class Incarnation:
-    """One life of an actor; a stub used during it fails for ever when it ends in an error."""
-
-    __slots__ = ("error",)
-
-    def __init__(self) -> None:
-        self.error: Exception | None = None
 
 
 class Cell:
@@ -46,17 +37,16 @@ class Cell:
         "_construct",
         "_durable_waiters",
         "_pending",
-        "_references",
         "_running",
         "_sections",
         "_submit",
-        "_timers",
         "_uncommitted",
         "_written",
         "actor",
         "actor_class",
         "broken",
         "gate",
+        "holdings",
         "id",
         "incarnation",
         "output",
@@ -92,11 +82,10 @@ class Cell:
         )
         self.actor: Actor[Any] | None = None
         self.broken: Exception | None = None
+        self.holdings = Holdings(self.busy)
         self._construct = construct
         self._running: dict[Work, Frame | None] = {}  # has the turn, or waits; no frame yet: it is about to run
         # None while empty: most actors are idle most of the time.
-        self._timers: dict[Timer, None] | None = None
-        self._references: dict[Held, None] | None = None
         self._sections: dict[CriticalSection, None] | None = None
         self._durable_waiters: list[tuple[int, Callable[[], None]]] | None = None
         self._written = False  # since the last batch was sealed
@@ -454,8 +443,8 @@ class Cell:
     def why_awake(self) -> list[str]:
         """What keeps this instance in memory."""
         reasons = [f"{job.label} runs" for job in self._running]
-        if self._timers:
-            reasons.append(f"{len(self._timers)} timers are pending")
+        if self.holdings.timers:
+            reasons.append(f"{self.holdings.timers} timers are pending")
         if self.owner.sockets.ordinary:
             reasons.append(f"{len(self.owner.sockets.ordinary)} ordinary WebSockets are open")
         if self._uncommitted:
@@ -493,41 +482,11 @@ class Cell:
         self._stop()
 
     def _stop(self) -> None:
-        for timer in self._timers or ():
-            timer.cancel()
         for frame in self._running.values():
             if frame is not None:
                 if frame.scope is not None:
                     frame.scope.cancel()
                 release_all(frame.references or ())
-        release_all(self._references or ())
-        self._timers = self._references = self._durable_waiters = None
+        self.holdings.end()
+        self._durable_waiters = None
         self.storage.close()
-
-    # What an instance holds.
-
-    def keep_timer(self, timer: Timer) -> None:
-        """A pending timer keeps the instance in memory, and is cancelled with it."""
-        if self._timers is None:
-            self._timers = {}
-        self._timers[timer] = None
-        self.busy(1)
-
-    def drop_timer(self, timer: Timer) -> bool:
-        """It fired, or is not wanted any more; False when it was dropped already."""
-        if self._timers is None or self._timers.pop(timer, timer) is timer:
-            return False
-        self._timers = self._timers or None
-        self.busy(-1)
-        return True
-
-    def keep_reference(self, reference: Held) -> None:
-        """A reference that ends with the instance."""
-        if self._references is None:
-            self._references = {}
-        self._references[reference] = None
-
-    def drop_reference(self, reference: Held) -> None:
-        """It was disposed."""
-        if self._references is not None:
-            self._references.pop(reference, None)

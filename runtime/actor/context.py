@@ -195,14 +195,14 @@ class Context:
 
         def fire() -> None:
             gate.enter(Job(getattr(fn, "__name__", "set_timeout"), lambda _: fn(*args)))
-            cell.drop_timer(timer)
+            cell.holdings.drop_timer(timer)
 
         def cancel() -> None:
-            if cell.drop_timer(timer):
+            if cell.holdings.drop_timer(timer):
                 timer.cancel()
 
         timer: Timer = cell.services.timers.call_after(seconds, fire)
-        cell.keep_timer(timer)
+        cell.holdings.keep_timer(timer)
         return Timeout(cancel)
 
     # Calls.

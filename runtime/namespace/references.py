@@ -128,7 +128,7 @@ class Reference:
             self._disposed = True
             frame = current_frame.get()
             if self._keeper is not None:
-                self._keeper.drop_reference(self)
+                self._keeper.holdings.drop_reference(self)
             if frame is None or frame.cell.broken is not None:
                 self._export.release()
             else:
@@ -146,7 +146,7 @@ class Reference:
         self._check()
         copy = Reference(self._export)
         copy._keeper = frame.cell
-        frame.cell.keep_reference(copy)
+        frame.cell.holdings.keep_reference(copy)
         return copy
 
     def release(self) -> None:

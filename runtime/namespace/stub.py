@@ -14,8 +14,7 @@ import structlog
 
 from runtime import codec
 from runtime.actor.actor import Actor, Names
-from runtime.actor.breaking import copy_error
-from runtime.actor.cell import Incarnation
+from runtime.actor.breaking import Incarnation, copy_error
 from runtime.actor.result import Error, Result
 from runtime.actor.services import Services
 from runtime.errors import StorageFailed, UnknownMethod

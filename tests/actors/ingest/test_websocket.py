@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -40,6 +41,7 @@ class Upstream:
     cut: trio.Event = attrs.Factory(trio.Event)
     resumes: bool = True
     refuse: int = 0
+    ended: int = 0
 
     async def serve(self, request: trio_websocket.WebSocketRequest) -> None:
         self.headers.append({name.decode(): value.decode() for name, value in request.headers})
@@ -63,7 +65,7 @@ class Upstream:
                         sent += 1
                     await trio.sleep(0.005)
         except* trio_websocket.ConnectionClosed:
-            pass
+            self.ended += 1
 
 
 @asynccontextmanager
@@ -182,6 +184,23 @@ async def test_the_example_of_the_websocket_page_runs() -> None:
             await until(more)
             found = await published(server)
             assert [(one.type, one.entity, one.data["price"]) for one in found] == [("trade", "a", n) for n in range(6)]
+
+
+async def test_links_that_are_collected_with_everything_around_them_close_their_connections() -> None:
+    async with upstream() as held:
+        target = Target.parse(f"ws://127.0.0.1:{held.port}/stream")
+        assert target is not None
+        for _ in range(20):  # the order in which a cycle is finalized is nobody's promise
+            link = await Link.open(target, headers={})
+            around: list[Any] = [link._stream, link]
+            around.append(around)
+            del link, around
+        gc.collect()  # a warning of an unclosed socket would be an error here
+
+        async def gone() -> bool:
+            return held.ended == 20
+
+        await until(gone)
 
 
 async def test_a_place_of_another_kind_is_refused() -> None:

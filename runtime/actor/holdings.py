@@ -1,0 +1,63 @@
+"""What an instance holds until it lets go of it or ends: pending timers, and references to others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runtime.actor.frame import Held, release_all
+from runtime.timers import Timer
+
+
+class Holdings:
+    """The timers and references of one instance.
+
+    Args:
+        busy: counts what keeps the instance in memory; a pending timer does.
+    """
+
+    __slots__ = ("_busy", "_references", "_timers")
+
+    def __init__(self, busy: Callable[[int], None]) -> None:
+        self._busy = busy
+        # None while empty: most actors are idle most of the time.
+        self._timers: dict[Timer, None] | None = None
+        self._references: dict[Held, None] | None = None
+
+    @property
+    def timers(self) -> int:
+        """How many timers are pending."""
+        return 0 if self._timers is None else len(self._timers)
+
+    def keep_timer(self, timer: Timer) -> None:
+        """A pending timer keeps the instance in memory, and is cancelled with it."""
+        if self._timers is None:
+            self._timers = {}
+        self._timers[timer] = None
+        self._busy(1)
+
+    def drop_timer(self, timer: Timer) -> bool:
+        """It fired, or is not wanted any more; False when it was dropped already."""
+        if self._timers is None or timer not in self._timers:
+            return False
+        del self._timers[timer]
+        self._timers = self._timers or None
+        self._busy(-1)
+        return True
+
+    def keep_reference(self, reference: Held) -> None:
+        """A reference that ends with the instance."""
+        if self._references is None:
+            self._references = {}
+        self._references[reference] = None
+
+    def drop_reference(self, reference: Held) -> None:
+        """It was disposed."""
+        if self._references is not None:
+            self._references.pop(reference, None)
+
+    def end(self) -> None:
+        """The instance ends: cancel the timers, release the references."""
+        for timer in self._timers or ():
+            timer.cancel()
+        release_all(self._references or ())
+        self._timers = self._references = None
