@@ -48,16 +48,12 @@ class Listen(Protocol):
         ...
 
 
-class WriteNow(Protocol):
-    """Writes what the kernel takes without waiting and returns how many bytes that was (0: nothing now).
+WriteNow = Callable[[bytes], int]
+"""Writes what the kernel takes without waiting and returns how many bytes that was.
 
-    Raises:
-        OSError: the stream is broken.
-    """
-
-    def __call__(self, stream: trio.abc.Stream, data: bytes, /) -> int:
-        """Write."""
-        ...
+Raises:
+    BlockingIOError: it takes nothing now; so does a return of 0. OSError: the stream is broken.
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +67,7 @@ class Platform:
         run_blocking: runs a blocking call off the loop.
         sync_file: makes what was written to files last.
         listen: opens listeners.
-        write_now: the write that never waits.
+        writer: the write of a stream that never waits.
     """
 
     now: Callable[[], float]
@@ -80,7 +76,7 @@ class Platform:
     run_blocking: RunBlocking
     sync_file: SyncFile
     listen: Listen
-    write_now: WriteNow
+    writer: Callable[[trio.abc.Stream], WriteNow]
 
 
 def real_platform() -> Platform:
@@ -92,7 +88,7 @@ def real_platform() -> Platform:
         run_blocking=_run_in_thread,
         sync_file=_sync_files,
         listen=open_listeners,
-        write_now=_write_now,
+        writer=_writer,
     )
 
 
@@ -113,5 +109,9 @@ async def _run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:
     return await trio.to_thread.run_sync(fn, *args)
 
 
-def _write_now(stream: trio.abc.Stream, data: bytes, /) -> int:
-    return stream.write_now(data) if isinstance(stream, TcpStream) else 0  # TLS: only its own task may write
+def _writer(stream: trio.abc.Stream, /) -> WriteNow:
+    return stream.write_now if isinstance(stream, TcpStream) else _write_nothing
+
+
+def _write_nothing(_: bytes, /) -> int:
+    return 0  # TLS: only its own task may write

@@ -33,28 +33,19 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     Attributes:
         peer: as given.
+        write_now: writes what the kernel takes without waiting and returns how many bytes that was. Raises
+            BlockingIOError: nothing now; OSError: the connection is broken, or closed here. The caller sees to it that
+            no task is sending meanwhile.
     """
 
-    __slots__ = ("_finished", "_sending", "_socket", "peer")
+    __slots__ = ("_finished", "_sending", "_socket", "peer", "write_now")
 
     def __init__(self, connected: socket.socket, *, peer: str = "") -> None:
         self.peer = peer
         self._socket = connected
+        self.write_now = connected.send
         self._sending = False
         self._finished = False
-
-    def write_now(self, data: bytes) -> int:
-        """Write what the kernel takes without waiting, and return how many bytes that was.
-
-        The caller sees to it that no task is sending meanwhile.
-
-        Raises:
-            OSError: the connection is broken, or closed here.
-        """
-        try:
-            return self._socket.send(data)
-        except BlockingIOError:
-            return 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, waiting for the kernel to take it.

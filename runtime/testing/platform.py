@@ -11,7 +11,7 @@ import trio
 
 from runtime.platform import Platform
 from runtime.testing.disk import VirtualDisk
-from runtime.testing.streams import MemoryNetwork, write_now
+from runtime.testing.streams import MemoryNetwork, writer
 
 EPOCH_S = 1_767_225_600.0  # 2026-01-01T00:00:00Z: where virtual wall clocks start
 
@@ -31,7 +31,7 @@ def virtual_platform(seed: int = 0, network: MemoryNetwork | None = None, disk: 
         run_blocking=_run_inline,
         sync_file=_sync_nothing if disk is None else disk.sync_file,
         listen=(network or MemoryNetwork()).listen,
-        write_now=write_now,
+        writer=writer,
     )
 
 

@@ -18,18 +18,20 @@ from weakref import WeakValueDictionary
 import trio
 from trio.lowlevel import ParkingLot
 
+from runtime.platform import WriteNow
+
 WINDOW_BYTES = 65_536
 BACKLOG = 4_096
 _FIRST_FREE_PORT = 49_152
 
 
-def write_now(stream: trio.abc.Stream, data: bytes, /) -> int:
-    """`Platform.write_now` for memory streams: takes what fits the window; 0 for any other stream.
+def writer(stream: trio.abc.Stream, /) -> WriteNow:
+    """`Platform.writer` for memory streams: takes what fits the window; of any other stream, nothing."""
+    return stream.write_now if isinstance(stream, MemoryStream) else _write_nothing
 
-    Raises:
-        OSError: the stream is broken.
-    """
-    return stream.write_now(data) if isinstance(stream, MemoryStream) else 0
+
+def _write_nothing(_: bytes, /) -> int:
+    return 0
 
 
 class _Pipe:

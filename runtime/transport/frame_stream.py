@@ -51,7 +51,7 @@ class FrameStream:
 
     Args:
         stream: the connection; nobody else may send on it.
-        write_now: `Platform.write_now`.
+        write_now: of `stream`, from `Platform.writer`.
         start_soon: of a nursery that outlives the connection.
         backlog_bytes: bound of the queue, the push about to be queued included; beyond it the socket is closed.
         slow_code: the close code for that, and for a queue without progress for `stall_s` seconds.
@@ -89,7 +89,9 @@ class FrameStream:
                 self._enqueue(data)
             return
         try:
-            taken = self._write_now(self._stream, data)
+            taken = self._write_now(data)
+        except BlockingIOError:
+            taken = 0
         except OSError:
             self._break()
             return
@@ -221,7 +223,9 @@ class FrameStream:
         if self._queue is None:
             return True
         try:
-            taken = self._write_now(self._stream, self._gather(_WRITE_BYTES))
+            taken = self._write_now(self._gather(_WRITE_BYTES))
+        except BlockingIOError:
+            return False
         except OSError:
             self._break()
             return True

@@ -4,7 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from runtime.testing.streams import MemoryNetwork, memory_stream_pair, write_now
+from runtime.testing.streams import MemoryNetwork, memory_stream_pair
 
 
 async def _pair():
@@ -24,10 +24,10 @@ async def test_a_memory_stream_passes_trios_own_conformance_suite():
 
 async def test_write_now_takes_what_the_window_holds_and_never_waits():
     left, right = memory_stream_pair(10)
-    assert write_now(left, b"0123456789abc") == 10
-    assert write_now(left, b"abc") == 0
+    assert left.write_now(b"0123456789abc") == 10
+    assert left.write_now(b"abc") == 0
     assert await right.receive_some(4) == b"0123"
-    assert write_now(left, b"abcdef") == 4
+    assert left.write_now(b"abcdef") == 4
     assert await right.receive_some() == b"456789abcd"
 
 

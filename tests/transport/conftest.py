@@ -15,7 +15,7 @@ from trio_websocket import wrap_client_stream
 from runtime.actor.http import Response
 from runtime.actor.sockets import SocketTable
 from runtime.platform import Platform
-from runtime.testing.streams import MemoryNetwork, write_now
+from runtime.testing.streams import MemoryNetwork, writer
 from runtime.transport.config import TransportConfig
 from runtime.transport.listen import Transport
 
@@ -80,7 +80,7 @@ class Server:
             run_blocking=None,
             sync_file=None,
             listen=self.network.listen,
-            write_now=write_now,
+            writer=writer,
         )
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.BoundLogger)
         self.transport = Transport(handler, config=self.config, platform=self.platform, log=log)

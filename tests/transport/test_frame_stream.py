@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from runtime.frames import encode_close, encode_message
-from runtime.testing.streams import memory_stream_pair, write_now
+from runtime.testing.streams import memory_stream_pair
 from runtime.transport.frame_stream import SLOW_REASON, FrameStream, fit_reason, send_response
 
 SLOW_CLOSE = encode_close(4103, SLOW_REASON)
@@ -16,7 +16,7 @@ SLOW_CLOSE = encode_close(4103, SLOW_REASON)
 class Wire:
     """A frame stream, and the client's end of its connection."""
 
-    def __init__(self, nursery, window=100, *, uncorked=True, write=write_now, **options):
+    def __init__(self, nursery, window=100, *, uncorked=True, write=None, **options):
         self.client, self.server = memory_stream_pair(window)
         self.tasks = 0
         self.writes = []
@@ -25,8 +25,10 @@ class Wire:
             self.tasks += 1
             nursery.start_soon(fn)
 
-        def counted(stream, data):
-            taken = write(stream, data)
+        write = write or self.server.write_now
+
+        def counted(data):
+            taken = write(data)
             self.writes.append(taken)
             return taken
 
@@ -253,7 +255,7 @@ async def test_a_failed_peer_sees_the_close_and_then_our_end(autojump_clock, mak
 
 
 async def test_a_stream_without_write_now_is_served_by_its_task_alone(autojump_clock, make_wire):
-    wire = make_wire(write=lambda stream, data: 0)
+    wire = make_wire(write=lambda data: 0)
     for i in range(5):
         wire.out.push(bytes([i]) * 30)
     wire.out.close(1000)
@@ -262,7 +264,7 @@ async def test_a_stream_without_write_now_is_served_by_its_task_alone(autojump_c
 
 
 async def test_a_stuck_stream_without_write_now_is_dropped(autojump_clock, make_wire):
-    wire = make_wire(10, write=lambda stream, data: 0)
+    wire = make_wire(10, write=lambda data: 0)
     wire.out.push(bytes(500))
     await trio.sleep(5.1)
     assert wire.server._closed
