@@ -3,6 +3,7 @@
 from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.context import ActorEvent, Context, Spawned, Timeout
 from runtime.actor.http import Request, Response
+from runtime.actor.recipients import Recipients
 from runtime.actor.sockets import WebSocket
 from runtime.app import App
 from runtime.errors import (
@@ -41,6 +42,7 @@ __all__ = [
     "Namespace",
     "Overloaded",
     "PreparedMessage",
+    "Recipients",
     "Reference",
     "Request",
     "Response",

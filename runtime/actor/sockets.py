@@ -15,9 +15,11 @@ import trio
 
 from runtime import codec, frames, limits
 from runtime.actor.input_gate import Job, Work
+from runtime.actor.recipients import Recipients
 from runtime.actor.result import Result
 from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
+from runtime.platform import WriteNow
 
 if TYPE_CHECKING:
     from runtime.actor.actor import Actor
@@ -36,8 +38,17 @@ class Outbound(Protocol):
         """Accepted and not yet taken by the kernel."""
         ...
 
+    @property
+    def direct(self) -> WriteNow | None:
+        """The write of the connection, while nothing is queued and nothing closes."""
+        ...
+
     def push(self, data: bytes, /) -> None:
         """Send complete frames; never waits. Ignored once the connection closes or is lost."""
+        ...
+
+    def push_rest(self, data: bytes, taken: int, /) -> None:
+        """The same for frames of which `direct` has taken the first bytes."""
         ...
 
     def close(self, code: int | None, reason: str = "", /) -> None:
@@ -48,8 +59,10 @@ class Outbound(Protocol):
         """Drop the connection at once, without a close frame."""
         ...
 
-    def configure(self, *, backlog_bytes: int, slow_code: int, stall_s: float) -> None:
-        """Set what a slow reader may make the server hold, and the code it is closed with."""
+    def configure(
+        self, *, backlog_bytes: int, slow_code: int, stall_s: float, changed: Callable[[], None] | None = None
+    ) -> None:
+        """Set what a slow reader may make the server hold, the code it is closed with, and who is told of `direct`."""
         ...
 
 
@@ -265,6 +278,9 @@ class SocketTable:
         emit: lets an effect out through the gate of the live instance, at once when there is none.
         emit_aside: the same for what no handler made; it waits for no turn.
         attachment_bytes, auto_close_reply: the actor class's settings.
+
+    Attributes:
+        changes: counts how often one of the sockets has begun or ceased to queue what is sent.
     """
 
     __slots__ = (
@@ -275,6 +291,7 @@ class SocketTable:
         "auto_request",
         "auto_response",
         "auto_response_text",
+        "changes",
         "deliver",
         "emit",
         "emit_aside",
@@ -294,6 +311,7 @@ class SocketTable:
     ) -> None:
         self.sockets: dict[WebSocket, None] = {}
         self.ordinary: dict[WebSocket, None] = {}
+        self.changes = 0
         self.deliver = deliver
         self.emit = emit
         self.emit_aside = emit_aside
@@ -362,7 +380,15 @@ class SocketTable:
         ws._table = self
         ws.ready_state = OPEN
         ws.message_bytes = message_bytes
-        ws._outbound.configure(backlog_bytes=backlog_bytes, slow_code=slow_code, stall_s=limits.SOCKET_BACKLOG_S)
+        ws._outbound.configure(
+            backlog_bytes=backlog_bytes,
+            slow_code=slow_code,
+            stall_s=limits.SOCKET_BACKLOG_S,
+            changed=self._changed,
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     def list(self, tag: str | None) -> list[WebSocket]:
         """All sockets, newest first; those with a tag, oldest first (as Durable Objects list them)."""
@@ -449,6 +475,9 @@ class SocketTable:
 
     def push_all(self, sockets: Iterable[WebSocket], frame: bytes) -> None:
         """Send one encoded frame to many."""
+        if isinstance(sockets, Recipients):
+            sockets._push(frame, self.changes)
+            return
         for ws in sockets:
             if not ws._close_sent:
                 ws._outbound.push(frame)

@@ -74,6 +74,7 @@ class FrameStream:
     _deadline: float = attrs.field(default=math.inf, init=False)  # of a connection that closes
     _peer_closed: bool = attrs.field(default=False, init=False)
     _failed: bool = attrs.field(default=False, init=False)
+    _changed: Callable[[], None] | None = attrs.field(default=None, init=False)
 
     # The actor's side.
 
@@ -96,15 +97,25 @@ class FrameStream:
             self._break()
             return
         if taken != len(data):
-            self._state = _QUEUED
-            self._enqueue(data, taken)
-            self._start_writer()
+            self.push_rest(data, taken)
+
+    @property
+    def direct(self) -> WriteNow | None:
+        """The write of the connection while nothing is queued and nothing closes; what it leaves, `push_rest` takes."""
+        return self._write_now if self._state == _DIRECT else None
+
+    def push_rest(self, data: bytes, taken: int, /) -> None:
+        """Send complete frames of which `direct` has taken the first bytes."""
+        self._enter(_QUEUED)
+        self._enqueue(data, taken)
+        self._start_writer()
 
     def close(self, code: int | None, reason: str = "", /) -> None:
         """Send a close frame after everything pushed so far; only the first call counts."""
         if self._state >= _CLOSING:
             return
-        before, self._state = self._state, _CLOSING
+        before = self._state
+        self._enter(_CLOSING)
         self._deadline = trio.current_time() + self._close_s
         self._append(encode_close(code, fit_reason(reason)))
         if before == _DIRECT:
@@ -115,12 +126,19 @@ class FrameStream:
     def cut(self) -> None:
         """Drop the connection at once, without a close frame; never waits."""
         if self._state < _LOST:
-            self._state = _CUT
+            self._enter(_CUT)
             self._clear()
             self._start_writer().cancel()  # the task that closes the stream
 
-    def configure(self, *, backlog_bytes: int, slow_code: int, stall_s: float) -> None:
-        """Set what a slow reader may make the server hold, for how long, and the code it is closed with."""
+    def configure(
+        self, *, backlog_bytes: int, slow_code: int, stall_s: float, changed: Callable[[], None] | None = None
+    ) -> None:
+        """Set what a slow reader may make the server hold, for how long, and the code it is closed with.
+
+        Args:
+            changed: called whenever `direct` becomes another one from now on; as before by default.
+        """
+        self._changed = changed or self._changed
         self._limit = backlog_bytes
         self._stall_s = stall_s
         self._slow_code = slow_code
@@ -143,7 +161,7 @@ class FrameStream:
             self._state = _QUEUED
         self._write_head()
         if self._queue is None and self._state == _QUEUED:
-            self._state = _DIRECT
+            self._enter(_DIRECT)
         elif self._state < _LOST:
             self._start_writer()
 
@@ -160,10 +178,16 @@ class FrameStream:
 
     def lost(self) -> None:
         """The connection has ended; what is still queued is dropped."""
-        self._state = max(self._state, _LOST)
+        self._enter(max(self._state, _LOST))
         self._clear()
         if self._writer is not None:
             self._writer.cancel()
+
+    def _enter(self, state: int) -> None:
+        differs = (self._state == _DIRECT) != (state == _DIRECT)
+        self._state = state
+        if differs and self._changed is not None:
+            self._changed()
 
     # The queue.
 
@@ -235,7 +259,7 @@ class FrameStream:
     def _break(self) -> None:
         # The reader may still find the peer's last frames, its close frame among them; then it calls `lost`.
         if self._state < _LOST:
-            self._state = _LOST
+            self._enter(_LOST)
             self._deadline = trio.current_time() + self._close_s
         self._clear()
         self._start_writer()
@@ -254,7 +278,7 @@ class FrameStream:
             try:
                 if await self._empty_queue():
                     if self._state == _QUEUED:
-                        self._state = _DIRECT
+                        self._enter(_DIRECT)
                         self._writer = None
                         return
                     await self._await_peer()

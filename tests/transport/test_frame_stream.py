@@ -289,3 +289,29 @@ async def test_frames_pushed_together_arrive_as_the_same_bytes(autojump_clock, m
     for frame in frames:
         wire.out.push(frame)
     assert await wire.received() == (b"".join(frames), "open")
+
+
+async def test_who_writes_directly_hears_when_that_is_over_and_when_it_may_again(autojump_clock, make_wire):
+    wire = make_wire()
+    heard = []
+    wire.out.configure(
+        backlog_bytes=1_000, slow_code=4103, stall_s=5, changed=lambda: heard.append(wire.out.direct is not None)
+    )
+    assert wire.out.direct(b"x") == 1
+    wire.out.push(bytes(150))
+    wire.out.push(bytes(10))
+    assert heard == [False]
+    assert await wire.received() == (b"x" + bytes(160), "open")
+    assert heard == [False, True]
+    wire.out.close(1000)
+    assert heard == [False, True, False]
+    wire.out.cut()
+    assert heard == [False, True, False]
+
+
+async def test_what_a_direct_write_leaves_is_sent_before_everything_later(autojump_clock, make_wire):
+    wire = make_wire()
+    frame = bytes(range(150))
+    wire.out.push_rest(frame, wire.out.direct(frame))
+    wire.out.push(b"later")
+    assert await wire.received() == (frame + b"later", "open")
