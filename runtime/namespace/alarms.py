@@ -91,14 +91,6 @@ class AlarmScheduler:
             self._timer.cancel()
             self._timer = None
 
-    def run_now(self, actor_id: ActorId) -> bool:
-        """Run a pending alarm without waiting for its time; False when there is none."""
-        alarm = self._alarms.get(actor_id)
-        if alarm is None or alarm.running:
-            return False
-        self._fire(actor_id, alarm)
-        return True
-
     def _schedule(self, actor_id: ActorId, alarm: _Alarm) -> None:
         heapq.heappush(self._heap, (alarm.at, next(self._ages), actor_id, alarm))
         self._arm()

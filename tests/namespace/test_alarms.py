@@ -214,3 +214,30 @@ async def test_a_handler_over_fifteen_minutes_is_cut_off_and_tried_again(autojum
         runs, alarm = await server.env.stubborn.get_by_name("s").look()
         assert runs == 2
         assert alarm is None  # its handler runs
+
+
+async def test_a_server_that_goes_down_begins_no_alarm_and_the_next_start_runs_them(autojump_clock):
+    async with start_server(app) as server:
+        clocks = server.env.clocks
+        await clocks.get_by_name("busy").plan(sleep=10, again=2)
+        await clocks.get_by_name("busy").set_in(1)
+        await clocks.get_by_name("waiting").set_in(3)
+        await trio.sleep(2)
+        begun = trio.current_time()
+        await server.stop()  # waits for the handler that runs; the other alarm's time comes meanwhile
+        stopped = trio.current_time()
+        assert stopped - begun >= 8
+        await trio.sleep(60)
+        again = trio.current_time()
+        await server.start()
+        await trio.sleep(1)
+        (waiting,) = await clocks_of(server, "waiting")
+        first, second = await clocks_of(server, "busy")
+        assert waiting == pytest.approx(again, abs=0.1)
+        assert (first, second) == (pytest.approx(begun - 1, abs=0.1), pytest.approx(again, abs=0.1))
+
+
+async def clocks_of(server, name):
+    """When its alarm ran, on the trio clock."""
+    offset = server.platform.now() - trio.current_time()
+    return [at - offset for at, *_ in await server.env.clocks.get_by_name(name).runs()]
