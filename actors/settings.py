@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import attrs
 
 from actors.ingest.kinds import KINDS, find_kind
 from actors.ingest.schedule import InvalidSchedule, Missed, Schedule
-from actors.ingest.source import InvalidOptions, World
+from actors.ingest.source import InvalidOptions, Kind, World
 from actors.protocol.limits import Limits
 from actors.signals import is_name
 from runtime import Secret
@@ -154,13 +154,11 @@ async def _nothing_blocks(fn: Callable[..., Any], /, *args: Any) -> Any:
     raise AssertionError("a factory of sources only checks its options")
 
 
-def _check_options(source: SourceSettings) -> None:
+def _check_options(source: SourceSettings, kinds: Mapping[str, Kind | str]) -> None:
     """Make the source once, so that a mistake in its options stops the start."""
-    if source.kind not in KINDS and ":" not in source.kind:
-        return  # of an app with kinds of its own, which are not known here
     world = World(name=source.name, now=lambda: 0.0, run_blocking=_nothing_blocks)
     try:
-        find_kind(source.kind)(world, source.options)
+        find_kind(source.kind, kinds)(world, source.options)
     except InvalidOptions as error:
         raise ValueError(f"source {source.name!r}: {error}") from None
 
@@ -173,7 +171,6 @@ def _check_sources(_: Any, __: attrs.Attribute[Any], sources: Sequence[SourceSet
         if source.name in seen:
             raise ValueError(f"two sources are named {source.name!r}; give each `name` once")
         seen.add(source.name)
-        _check_options(source)
 
 
 def _check_limits(_: Any, __: attrs.Attribute[Any], limits: Limits) -> None:
@@ -193,6 +190,7 @@ class Settings:
     """Everything in `heliograph.toml` but `[server]`.
 
     Attributes:
+        kinds: the kinds of source by their names; a subclass may know more.
         shards: connection managers that share the sockets.
         sources: with none configured, the `host` source runs every second.
         sources_enabled: False asks no source (`--no-sources`).
@@ -200,6 +198,7 @@ class Settings:
     """
 
     authentication_key: ClassVar[str] = "auth.tokens"
+    kinds: ClassVar[Mapping[str, Kind | str]] = KINDS
 
     stream: StreamSettings = StreamSettings()
     limits: Limits = attrs.field(default=Limits(), validator=_check_limits)
@@ -209,6 +208,10 @@ class Settings:
     sources: tuple[SourceSettings, ...] = attrs.field(default=(SourceSettings(kind="host"),), validator=_check_sources)
     sources_enabled: bool = True
     test_routes: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        for source in self.sources:
+            _check_options(source, self.kinds)
 
     def authenticated(self) -> bool:
         """Whether clients must show a token, so that the server may listen beyond this machine."""

@@ -28,7 +28,7 @@ class App:
         env: a frozen attrs class. A field annotated `Namespace[Room]` is the namespace of `Room` actors, stored under
             the field's name (so that renaming a class loses nothing), or under the unique key that
             `attrs.field(metadata={"key": "..."})` gives, which makes the ids those of a Durable Object namespace with
-            that key. A field of the settings' class gets the settings.
+            that key. A field of the settings' class, or of one that it extends, gets the settings.
         settings: an attrs class: every table of `heliograph.toml` but `[server]`.
         routes: path to actor class (reached by the `{name}` of its path) or to `async def route(request, env)`.
             `{part}` matches one segment, `{rest:path}` whatever is left.
@@ -53,7 +53,7 @@ class App:
                 if key in found:
                     raise ValueError(f"{self.env.__name__}.{name} has the key {key!r}, which another field has too")
                 (found[key],) = get_args(annotation)
-            elif annotation is not self.settings:
+            elif not (isinstance(annotation, type) and issubclass(self.settings, annotation)):
                 raise TypeError(
                     f"{self.env.__name__}.{name} is {annotation!r}; a field of env is Namespace[SomeActor] "
                     f"or {self.settings.__name__}"

@@ -49,19 +49,21 @@ def page_id(page: Path) -> str:
 def test_what_a_page_shows_runs(page, tmp_path, monkeypatch):
     """Files are saved, tests are run in virtual time, configuration is loaded; in the order of the page."""
     monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings
     for number, (kind, name, language, text) in enumerate(blocks(page)):
         match kind:
             case "file":
                 (tmp_path / name).write_text(text)
                 importlib.invalidate_caches()
                 sys.modules.pop(name.removesuffix(".py"), None)
-                importlib.import_module(name.removesuffix(".py"))
+                module = importlib.import_module(name.removesuffix(".py"))
+                settings = getattr(getattr(module, "app", None), "settings", settings)
             case "test":
                 run_tests(text, f"{page.stem}_{number}", tmp_path)
             case "config":
                 path = tmp_path / "heliograph.toml"
                 path.write_text(text)
-                load_config(path, Settings)
+                load_config(path, settings)
             case "client":
                 check_imports(text)
             case "example":

@@ -9,9 +9,9 @@ import attrs
 import trio
 
 from actors.ingest.deliveries import Answer, Deliveries
-from actors.ingest.kinds import KINDS, find_kind
+from actors.ingest.kinds import find_kind
 from actors.ingest.schedule import Schedule
-from actors.ingest.source import BATCH_SIGNALS, Batch, Kind, Source, SourceFailed, World
+from actors.ingest.source import BATCH_SIGNALS, Batch, Source, SourceFailed, World
 from actors.ingest.sources.webhook import UNSIGNED, Refused, Webhook
 from actors.settings import SourceSettings
 from actors.stream import STREAM, Ingested
@@ -79,7 +79,6 @@ class Ingest(Actor["Env"]):
     """One source. Its alarm runs one fetch at a time, so runs never overlap."""
 
     memory = durable(IngestState)
-    kinds: Mapping[str, Kind | str] = KINDS
 
     def __init__(self, ctx: Context, env: Env) -> None:
         super().__init__(ctx, env)
@@ -286,7 +285,7 @@ class Ingest(Actor["Env"]):
                 due=lambda: self.memory.due,
                 random=self.ctx.random.random,
             )
-            made: Source | Webhook = find_kind(settings.kind, self.kinds)(world, settings.options)
+            made: Source | Webhook = find_kind(settings.kind, self.env.settings.kinds)(world, settings.options)
             self._made = made
             return made
         return self._made

@@ -87,6 +87,8 @@ class Options:
 
     def secret(self, key: str) -> Secret:
         """A text that is not shown; `"env:NAME"` takes it from the environment."""
+        if not self.has(key):
+            raise self.wrong(key, 'must be a text, or "env:NAME" to take it from the environment')
         return self._secret(key, self._value(key, None))
 
     def secrets(self, key: str, *, least: int = 0, most: int = 16) -> tuple[Secret, ...]:

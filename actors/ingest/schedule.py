@@ -132,7 +132,7 @@ def _zone(name: str) -> tzinfo:
         return UTC  # the iterator knows that it has no daylight saving
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError, LookupError) as error:
+    except (ValueError, OSError, LookupError):
         raise InvalidSchedule(
-            f'timezone {name!r}: {error}; write a name of the IANA database such as "Europe/Berlin"'
+            f'timezone {name!r} is unknown; write a name of the IANA database such as "Europe/Berlin"'
         ) from None

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.app import app
-from actors.ingest.ingest import Ingest
 from actors.ingest.schedule import InvalidSchedule, Schedule
 from actors.ingest.source import Batch, InvalidOptions, World
 from actors.ingest.sources.host import entity, host
@@ -42,7 +41,7 @@ class Counter:
 
 @pytest.fixture
 def _counters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Ingest, "kinds", {"counter": Counter})
+    monkeypatch.setattr(Settings, "kinds", {"counter": Counter})
 
 
 def configured(*sources: SourceSettings) -> Settings:
@@ -137,7 +136,7 @@ async def test_a_source_that_is_not_configured_any_more_rests(autojump_clock: An
         await trio.sleep(3.5)
         seen = await head(server)
         await server.stop()
-        server._settings = Settings(sources_enabled=False)
+        server._settings = Settings(sources=(counter(),), sources_enabled=False)
         await server.start()
         await trio.sleep(10)
         assert await head(server) == seen

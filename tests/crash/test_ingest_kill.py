@@ -30,6 +30,7 @@ from tests.actors.ingest.kit import serve_http
 
 KILLS = 60
 SECRET = "only-for-this-test"
+AHEAD_LINES = 3_000
 OFFERED = 300  # what the HTTP counterpart offers: its newest items
 
 CONFIG = """
@@ -124,10 +125,16 @@ class Offers:
         return self.counts[name] - 1
 
 
-async def write_file(offers: Offers, path: Path, rng: random.Random) -> None:
-    """A log that grows in pieces of lines and is rotated now and then, in both ways."""
+async def write_file(offers: Offers, path: Path, rng: random.Random, read: Callable[[], int]) -> None:
+    """A log that grows in pieces of lines and is rotated now and then, in both ways.
+
+    It waits when it is far ahead of its reader: a source promises nothing about more files than it looks at.
+    """
     half = b""
     while not offers.stopping:
+        if offers.counts["file"] - read() > AHEAD_LINES:
+            await trio.sleep(0.05)
+            continue
         content = b"".join(b'{"n":%d}\n' % offers.take("file") for _ in range(rng.randint(1, 20)))
         content, cut = half + content, rng.randint(1, 8)
         with path.open("ab") as out:
@@ -137,7 +144,7 @@ async def write_file(offers: Offers, path: Path, rng: random.Random) -> None:
         with path.open("ab") as out:
             out.write(half)
         half = b""
-        if rng.random() < 0.05:
+        if rng.random() < 0.03:
             _rotate(path, copies=rng.random() < 0.5)
 
 
@@ -258,7 +265,7 @@ async def _main(folder: Path) -> None:
                 counterparts.start_soon(follow, server.url, found)
                 await _until(lambda: _cursor(server, "file"))
                 async with trio.open_nursery() as writers:
-                    writers.start_soon(write_file, offers, path, random.Random(1))
+                    writers.start_soon(write_file, offers, path, random.Random(1), lambda: len(found.get("file", ())))
                     writers.start_soon(advance_stream, offers, random.Random(2))
                     writers.start_soon(post, offers, server.port, random.Random(3))
                     for _ in range(KILLS):

@@ -18,12 +18,11 @@ import pytest
 import trio
 
 from actors.app import app
-from actors.ingest.ingest import Ingest
 from actors.ingest.process import Ended
 from actors.ingest.sources.command import command
 from actors.ingest.sources.file import file
 from actors.ingest.sources.http import http
-from actors.settings import SourceSettings, StreamSettings
+from actors.settings import Settings, SourceSettings, StreamSettings
 from runtime.testing import MemoryStore, start_server
 from tests.actors.ingest.kit import example, only, published, status
 
@@ -120,7 +119,7 @@ async def test_whatever_moment_a_crash_picks_each_arrives_once_and_in_order(
         ),
         "c": lambda world, options: command(world, {"argv": ["x"], "type": "t"}, offers.program),
     }
-    monkeypatch.setattr(Ingest, "kinds", kinds)
+    monkeypatch.setattr(Settings, "kinds", kinds)
     settings = attrs.evolve(
         only(*(SourceSettings(kind=kind, schedule="@every 100ms") for kind in kinds)),
         stream=StreamSettings(dedup_s=0),  # the cursors alone must do it
@@ -179,8 +178,5 @@ async def test_one_s_own_source_of_the_page_runs(
     [("htpp", "did you mean 'http'"), ("no_such_module:x", "no module 'no_such_module'"), ("json:nothing", "nothing")],
 )
 def test_a_kind_that_does_not_exist_is_named(kind: str, said: str) -> None:
-    from actors.ingest.kinds import find_kind
-    from actors.ingest.source import InvalidOptions
-
-    with pytest.raises(InvalidOptions, match=said):
-        find_kind(kind)
+    with pytest.raises(ValueError, match=said):
+        only(SourceSettings(kind=kind, name="s"))

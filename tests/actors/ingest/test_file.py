@@ -123,6 +123,23 @@ async def test_a_rotated_file_is_left_only_when_it_rests(tmp_path: Path) -> None
         assert await log.read() == [3]
 
 
+async def test_what_rotated_and_rested_while_nobody_looked_is_read_at_once(tmp_path: Path) -> None:
+    log = Log(tmp_path, settle_s=2)
+    log.write(lines(1))
+    assert await log.read() == [1]
+    for number in (2, 3, 4):
+        log.rotate()
+        log.write(lines(number))
+        os.utime(log.path, ns=(0, 2_000_000_000_000_000_000 + number))
+    log.source = log.new_source()
+    renamed = log.path.with_suffix(".jsonl.1").stat().st_ctime
+    log.clock.now = renamed + 1
+    assert await log.read() == []
+    log.source = log.new_source()
+    log.clock.now = renamed + 3
+    assert await log.read() == [2, 3, 4]
+
+
 async def test_a_late_line_of_an_old_writer_does_not_bring_the_file_again(log: Log) -> None:
     log.write(lines(1))
     await log.read()

@@ -188,7 +188,7 @@ async def test_a_place_of_another_kind_is_refused() -> None:
     ("options", "said"),
     [
         ({"url": "ftp://x"}, "options.url"),
-        ({"url": None}, "options.url must be a text"),
+        ({"url": None}, "options.url is missing; it must be a text"),
         ({"items": "items"}, "options.items is 'items'"),
         ({"entity": "a b"}, "options.entity is 'a b'"),
         ({"headers": {"X": "env:NOT_SET_ANYWHERE"}}, "'NOT_SET_ANYWHERE' is not set"),

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.app import app
-from actors.ingest.ingest import Ingest
 from actors.ingest.schedule import MISSED_RUNS, InvalidSchedule, Schedule
 from actors.ingest.source import Batch, SourceFailed, World
-from actors.settings import SourceSettings
+from actors.settings import Settings, SourceSettings
 from actors.signals import Draft
 from runtime.testing import start_server
 from tests.actors.ingest.kit import START, only, published, status
@@ -129,7 +128,7 @@ class Diary:
 
 @pytest.fixture
 def diary(monkeypatch: pytest.MonkeyPatch) -> type[Diary]:
-    monkeypatch.setattr(Ingest, "kinds", {"diary": Diary})
+    monkeypatch.setattr(Settings, "kinds", {"diary": Diary})
     monkeypatch.setattr(Diary, "takes_s", 0.0)
     monkeypatch.setattr(Diary, "fails", 0)
     Diary.runs = []

@@ -16,7 +16,6 @@ import trio.lowlevel
 import trio_websocket
 
 from actors.app import app
-from actors.ingest.ingest import Ingest
 from actors.ingest.kinds import KINDS
 from actors.ingest.link import Link, LinkClosed, Target
 from actors.ingest.source import InvalidCursor, InvalidOptions, SourceFailed
@@ -288,8 +287,8 @@ async def test_the_example_of_the_heliograph_page_follows_through_crashes_on_bot
 ) -> None:
     locked = Settings(sources=(), auth=AuthSettings(tokens=(Secret("berlin_token-0123456789abcdef"),)))
     async with start_server(app, settings=locked, seed=1) as upper:
-        monkeypatch.setattr(Ingest, "kinds", {**KINDS, "heliograph": berlin(upper)})
-        monkeypatch.setattr("actors.settings._check_options", lambda _: None)
+        monkeypatch.setattr(Settings, "kinds", {**KINDS, "heliograph": berlin(upper)})
+        monkeypatch.setattr("actors.settings._check_options", lambda *_: None)
         async with start_server(app, settings=only(example("source-heliograph")), seed=2) as lower:
             for turn in range(12):
                 await publish(upper, turn * 50, 50)
@@ -314,12 +313,12 @@ async def test_a_wrong_token_is_said_and_only_matching_signals_come(
     autojump_clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locked = Settings(sources=(), auth=AuthSettings(tokens=(Secret("berlin_token-0123456789abcdef"),)))
-    monkeypatch.setattr("actors.settings._check_options", lambda _: None)
+    monkeypatch.setattr("actors.settings._check_options", lambda *_: None)
     async with start_server(app, settings=locked) as upper:
         await publish(upper, 0, 10)
         wrong = berlin(upper, token="wrong")
         narrow = berlin(upper, filter={"types": ["alert.1"]})
-        monkeypatch.setattr(Ingest, "kinds", {"wrong": wrong, "narrow": narrow})
+        monkeypatch.setattr(Settings, "kinds", {"wrong": wrong, "narrow": narrow})
         page = example("source-heliograph")
         settings = only(
             attrs.evolve(page, kind="wrong", name="wrong"), attrs.evolve(page, kind="narrow", name="narrow")
