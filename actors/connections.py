@@ -275,8 +275,7 @@ class ConnectionManager(Actor["Env"]):
         taken, publications[:] = tuple(publications), ()
         # With an id of its own a repeat after a reset of the broadcaster is recognised.
         drafts = tuple(
-            pub.draft if pub.draft.id is not None else attrs.evolve(pub.draft, id=self.ctx.token(12).hex())
-            for pub in taken
+            pub.draft if pub.draft.id is not None else pub.draft.with_id(self.ctx.token(12).hex()) for pub in taken
         )
         try:
             published = await self._stream.ask(lambda stream: stream.publish(drafts))

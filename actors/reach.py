@@ -9,7 +9,7 @@ import attrs
 
 from actors.groups import Page
 from actors.stream import STREAM
-from runtime import ActorError, Context, Namespace
+from runtime import ActorError, ActorId, Context, Namespace
 
 if TYPE_CHECKING:
     from actors.broadcaster import SignalBroadcaster
@@ -34,6 +34,10 @@ class StreamReach:
     ctx: Context
     broadcasters: Namespace[SignalBroadcaster]
     asking: int = 0
+    _id: ActorId = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._id = self.broadcasters.id_from_name(STREAM)
 
     @property
     def shard(self) -> str:
@@ -70,4 +74,4 @@ class StreamReach:
             self.ctx.log.info("the broadcaster is busy; it hears later who left", groups=len(groups))
 
     def _stub(self) -> SignalBroadcaster:
-        return self.broadcasters.get_by_name(STREAM)
+        return self.broadcasters.get(self._id)

@@ -167,6 +167,10 @@ class Draft:
             _tags(fields.get("tags")),
         )
 
+    def with_id(self, id: str) -> Draft:  # noqa: A002 - the protocol's word
+        """The same under an id."""
+        return Draft(self.type, self.entity, self.data_json, id, self.tags_json)
+
     @property
     def size_bytes(self) -> int:
         """What the signal's JSON text will take, rounded up."""

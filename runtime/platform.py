@@ -11,13 +11,17 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
 import trio
+from outcome import Outcome
 
-from runtime.tcp import TcpStream, open_listeners
+from runtime.tcp import TCP_WRITE, TcpStream, open_listeners
+
+THREADS = 40  # at once, as trio's own limit
 
 
 class RunBlocking(Protocol):
@@ -48,12 +52,23 @@ class Listen(Protocol):
         ...
 
 
-WriteNow = Callable[[bytes], int]
-"""Writes what the kernel takes without waiting and returns how many bytes that was.
+@attrs.frozen
+class Writer:
+    """The write of a stream that never waits.
 
-Raises:
-    BlockingIOError: it takes nothing now; so does a return of 0. OSError: the stream is broken.
-"""
+    It is a function and what it writes to, apart, so that many streams can be written to with nothing in between.
+
+    Attributes:
+        write: `write(target, data)` writes what the kernel takes and returns how many bytes that was. Raises
+            BlockingIOError: it takes nothing now; so does a return of 0. OSError: the stream is broken.
+    """
+
+    write: Callable[[Any, bytes], int]
+    target: object
+
+    def __call__(self, data: bytes, /) -> int:
+        """Write."""
+        return self.write(self.target, data)
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +91,7 @@ class Platform:
     run_blocking: RunBlocking
     sync_file: SyncFile
     listen: Listen
-    writer: Callable[[trio.abc.Stream], WriteNow]
+    writer: Callable[[trio.abc.Stream], Writer]
 
 
 def real_platform() -> Platform:
@@ -85,7 +100,7 @@ def real_platform() -> Platform:
         now=time.time,
         random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
         token_bytes=secrets.token_bytes,
-        run_blocking=_run_in_thread,
+        run_blocking=_thread_runner(),
         sync_file=_sync_files,
         listen=open_listeners,
         writer=_writer,
@@ -105,13 +120,42 @@ def _fdatasync(paths: Sequence[Path]) -> None:
             os.close(descriptor)
 
 
-async def _run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:
-    return await trio.to_thread.run_sync(fn, *args)
+def _thread_runner() -> RunBlocking:
+    """As `trio.to_thread.run_sync`, which gives the loop a turn before it starts: a commit has no time for that."""
+    limiter = trio.CapacityLimiter(THREADS)
+
+    async def run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        task = trio.lowlevel.current_task()
+        token = trio.lowlevel.current_trio_token()
+        try:
+            limiter.acquire_on_behalf_of_nowait(task)
+        except trio.WouldBlock:
+            await limiter.acquire_on_behalf_of(task)
+
+        def deliver(result: Outcome[Any]) -> None:
+            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
+
+        try:
+            trio.lowlevel.start_thread_soon(partial(fn, *args), deliver)
+            return await trio.lowlevel.wait_task_rescheduled(_run_to_the_end)
+        finally:
+            limiter.release_on_behalf_of(task)
+
+    return run_in_thread
 
 
-def _writer(stream: trio.abc.Stream, /) -> WriteNow:
-    return stream.write_now if isinstance(stream, TcpStream) else _write_nothing
+def _run_to_the_end(_: trio.lowlevel.RaiseCancelT, /) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED  # nothing stops a thread
 
 
-def _write_nothing(_: bytes, /) -> int:
+def _writer(stream: trio.abc.Stream, /) -> Writer:
+    return Writer(TCP_WRITE, stream.socket) if isinstance(stream, TcpStream) else NO_WRITER
+
+
+def _write_nothing(_target: object, _data: bytes, /) -> int:
     return 0  # TLS: only its own task may write
+
+
+NO_WRITER = Writer(_write_nothing, None)
+"""Of a stream that only its own task may write to."""

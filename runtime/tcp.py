@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import final
 
@@ -22,6 +22,13 @@ _UNSENT_BYTES = 16_384  # as trio.SocketStream: enough for the kernel to work wi
 _CLOSED = "this socket was already closed"
 _FINISHED = "can't send data after sending EOF"
 
+TCP_WRITE: Callable[[socket.socket, bytes], int] = socket.socket.send
+"""Writes what the kernel takes without waiting and returns how many bytes that was.
+
+Raises:
+    BlockingIOError: nothing now. OSError: the connection is broken, or closed here.
+"""
+
 
 @final
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -33,17 +40,14 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     Attributes:
         peer: as given.
-        write_now: writes what the kernel takes without waiting and returns how many bytes that was. Raises
-            BlockingIOError: nothing now; OSError: the connection is broken, or closed here. The caller sees to it that
-            no task is sending meanwhile.
+        socket: for `TCP_WRITE`, by one who sees to it that no task is sending meanwhile.
     """
 
-    __slots__ = ("_finished", "_sending", "_socket", "peer", "write_now")
+    __slots__ = ("_finished", "_sending", "peer", "socket")
 
     def __init__(self, connected: socket.socket, *, peer: str = "") -> None:
         self.peer = peer
-        self._socket = connected
-        self.write_now = connected.send
+        self.socket = connected
         self._sending = False
         self._finished = False
 
@@ -62,10 +66,10 @@ class TcpStream(trio.abc.HalfCloseableStream):
             waited = False
             while True:
                 try:
-                    rest = rest[self._socket.send(rest) :]
+                    rest = rest[self.socket.send(rest) :]
                 except BlockingIOError:
                     waited = True
-                    await wait_writable(self._socket)
+                    await wait_writable(self.socket)
                 except OSError as error:
                     raise _stream_error(error) from error
                 if not rest:
@@ -80,9 +84,9 @@ class TcpStream(trio.abc.HalfCloseableStream):
             trio.ClosedResourceError: closed here. trio.BusyResourceError: another task is sending.
         """
         with self._one_sender():
-            if self._socket.fileno() == -1:
+            if self.socket.fileno() == -1:
                 raise trio.ClosedResourceError(_CLOSED)
-            await wait_writable(self._socket)
+            await wait_writable(self.socket)
 
     async def send_eof(self) -> None:
         """Tell the receiver that nothing follows; receiving goes on.
@@ -96,7 +100,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
             if self._finished:
                 return
             try:
-                self._socket.shutdown(socket.SHUT_WR)
+                self.socket.shutdown(socket.SHUT_WR)
             except OSError as error:
                 raise _stream_error(error) from error
             self._finished = True
@@ -114,7 +118,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
             raise ValueError(f"max_bytes is {max_bytes}; at least 1")
         await checkpoint_if_cancelled()
         try:
-            data = self._socket.recv(max_bytes)
+            data = self.socket.recv(max_bytes)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -123,9 +127,9 @@ class TcpStream(trio.abc.HalfCloseableStream):
             await cancel_shielded_checkpoint()
             return data
         while True:
-            await wait_readable(self._socket)
+            await wait_readable(self.socket)
             try:
-                return self._socket.recv(max_bytes)
+                return self.socket.recv(max_bytes)
             except BlockingIOError:
                 continue  # readiness is a hint: the bytes may be gone again
             except OSError as error:
@@ -133,7 +137,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         """Close the socket; what waits on it ends with trio.ClosedResourceError."""
-        _close(self._socket)
+        _close(self.socket)
         await checkpoint()
 
     @contextmanager

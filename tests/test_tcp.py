@@ -8,7 +8,7 @@ import trio
 from trio.testing import check_half_closeable_stream, wait_all_tasks_blocked
 
 from runtime.platform import real_platform
-from runtime.tcp import TcpStream, open_listeners
+from runtime.tcp import TCP_WRITE, TcpStream, open_listeners
 
 pytestmark = pytest.mark.real
 
@@ -34,7 +34,7 @@ def local_pair():
 def fill(end):
     with suppress(BlockingIOError):
         while True:
-            end.write_now(bytes(65_536))
+            TCP_WRITE(end.socket, bytes(65_536))
 
 
 async def full_pair():
@@ -61,7 +61,7 @@ async def test_what_is_closed_here_says_closed_and_what_the_peer_ends_says_broke
         with pytest.raises(trio.ClosedResourceError):
             await one.wait_send_all_might_not_block()
         with pytest.raises(OSError, match="Bad file descriptor"):
-            one.write_now(b"x")
+            TCP_WRITE(one.socket, b"x")
         assert await other.receive_some() == b""
         with pytest.raises(trio.BrokenResourceError):
             await other.send_all(bytes(100_000_000))
@@ -71,7 +71,7 @@ async def test_what_is_closed_here_says_closed_and_what_the_peer_ends_says_broke
 async def test_a_reset_is_broken_for_whoever_waits(nursery):
     one, other = await pair()
     with trio.fail_after(10):
-        other._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        other.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
         async def receive():
             with pytest.raises(trio.BrokenResourceError):
@@ -82,7 +82,7 @@ async def test_a_reset_is_broken_for_whoever_waits(nursery):
             await wait_all_tasks_blocked()
             await other.aclose()
         with pytest.raises(OSError):
-            one.write_now(b"x")
+            TCP_WRITE(one.socket, b"x")
     await one.aclose()
 
 
@@ -146,18 +146,18 @@ async def test_after_eof_nothing_can_be_sent_and_receiving_goes_on():
     await other.aclose()
 
 
-async def test_write_now_takes_what_fits_and_never_reaches_a_connection_that_reused_the_descriptor():
+async def test_a_write_takes_what_fits_and_never_reaches_a_connection_that_reused_the_descriptor():
     with trio.fail_after(10):
         one, other = await pair()
-        assert one.write_now(b"hello") == 5
+        assert TCP_WRITE(one.socket, b"hello") == 5
         assert await other.receive_some() == b"hello"
         fill(one)
-        number = one._socket.fileno()
+        number = one.socket.fileno()
         await one.aclose()
         after, its_peer = await pair()
-        assert number in (after._socket.fileno(), its_peer._socket.fileno())
+        assert number in (after.socket.fileno(), its_peer.socket.fileno())
         with pytest.raises(OSError):
-            one.write_now(b"not for you")
+            TCP_WRITE(one.socket, b"not for you")
         await after.aclose()
         assert await its_peer.receive_some() == b""
         await its_peer.aclose()
@@ -188,7 +188,7 @@ async def test_what_a_listener_accepts_has_its_options_and_the_peers_address():
                 (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 77),
                 (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
             ):
-                assert stream._socket.getsockopt(level, option) == value
+                assert stream.socket.getsockopt(level, option) == value
             await stream.aclose()
             await client.aclose()
 

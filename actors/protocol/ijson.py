@@ -49,7 +49,7 @@ def dump(value: object) -> str:
     Raises: InvalidJson for what I-JSON cannot say, as `check` does.
     """
     check(value)
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _WRITER.encode(value)
 
 
 def canonical(value: object) -> str:
@@ -197,3 +197,4 @@ def _number(value: float) -> str:
 
 
 _READER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -19,7 +19,7 @@ from runtime.actor.recipients import Recipients
 from runtime.actor.result import Result
 from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
-from runtime.platform import WriteNow
+from runtime.platform import Writer
 
 if TYPE_CHECKING:
     from runtime.actor.actor import Actor
@@ -39,7 +39,7 @@ class Outbound(Protocol):
         ...
 
     @property
-    def direct(self) -> WriteNow | None:
+    def direct(self) -> Writer | None:
         """The write of the connection, while nothing is queued and nothing closes."""
         ...
 

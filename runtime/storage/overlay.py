@@ -55,7 +55,7 @@ class Overlay:
         self._last = 0  # number of the newest sealed batch
         self._sealed: dict[bytes, tuple[int, bytes | None]] = {}
         self._cleared = 0  # number of the newest sealed delete_all, 0 once that is durable
-        self._alarm: tuple[int, float | Keep | None] = (0, KEEP)
+        self._alarm: float | Keep | None = KEEP  # sealed or durable; KEEP: nobody asked yet
         self._unconfirmed: deque[WriteBatch] = deque()
         self._undo: list[tuple[bytes | None, object]] = []
         self._marks = 0
@@ -70,7 +70,7 @@ class Overlay:
         if point is None:
             return KEEP
         await self._commit(WriteBatch(actor=self._actor, sequence=0, writes={}, restore_to=point))
-        return self._handle.alarm()
+        return self.alarm()
 
     def close(self) -> None:
         """Nothing to close."""
@@ -122,9 +122,9 @@ class Overlay:
         """The newest due time."""
         if self._open is not None and self._open.alarm is not KEEP:
             return self._open.alarm
-        if self._alarm[1] is not KEEP:
-            return self._alarm[1]
-        return self._handle.alarm()
+        if self._alarm is KEEP:
+            self._alarm = self._handle.alarm()  # only this instance changes it
+        return self._alarm
 
     @property
     def _reads_through(self) -> bool:
@@ -247,7 +247,7 @@ class Overlay:
         for key, value in opened.writes.items():
             self._sealed[key] = (number, value)
         if opened.alarm is not KEEP:
-            self._alarm = (number, opened.alarm)
+            self._alarm = opened.alarm
         batch = WriteBatch(
             actor=self._actor,
             sequence=number,
@@ -270,8 +270,6 @@ class Overlay:
                     del self._sealed[key]
         if self._cleared <= sequence:
             self._cleared = 0
-        if self._alarm[0] <= sequence:
-            self._alarm = (0, KEEP)
 
     def drop_open(self) -> None:
         """Forget the open batch and all marks; sealed batches still count."""

@@ -18,20 +18,16 @@ from weakref import WeakValueDictionary
 import trio
 from trio.lowlevel import ParkingLot
 
-from runtime.platform import WriteNow
+from runtime.platform import NO_WRITER, Writer
 
 WINDOW_BYTES = 65_536
 BACKLOG = 4_096
 _FIRST_FREE_PORT = 49_152
 
 
-def writer(stream: trio.abc.Stream, /) -> WriteNow:
+def writer(stream: trio.abc.Stream, /) -> Writer:
     """`Platform.writer` for memory streams: takes what fits the window; of any other stream, nothing."""
-    return stream.write_now if isinstance(stream, MemoryStream) else _write_nothing
-
-
-def _write_nothing(_: bytes, /) -> int:
-    return 0
+    return Writer(MemoryStream.write_now, stream) if isinstance(stream, MemoryStream) else NO_WRITER
 
 
 class _Pipe:

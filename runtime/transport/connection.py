@@ -162,7 +162,7 @@ class _Exchange:
     def _outbound(self) -> FrameStream:
         return FrameStream(
             self.stream,
-            write_now=self.site.platform.writer(self.stream),
+            write=self.site.platform.writer(self.stream),
             start_soon=self.site.start_soon,
             close_s=self.site.config.close_s,
         )

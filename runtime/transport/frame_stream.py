@@ -18,12 +18,12 @@ import trio
 
 from runtime import limits
 from runtime.frames import encode_close
-from runtime.platform import WriteNow
+from runtime.platform import Writer
 
 CLOSE_S = 10.0
 SLOW_REASON = "reader is too slow"
 _WRITE_BYTES = 65_536  # one write of queued frames: bounds the copy that a partial write repeats
-_TLS_BYTES = 16_384  # one TLS record: what a stream that write_now cannot serve must take within the stall limit
+_TLS_BYTES = 16_384  # one TLS record: what a stream that only its task can write to must take within the stall limit
 
 # The states, in the order in which a stream goes through them (DIRECT and QUEUED alternate).
 _CORKED = 0  # the handshake's answer is not written yet: everything queues
@@ -51,7 +51,7 @@ class FrameStream:
 
     Args:
         stream: the connection; nobody else may send on it.
-        write_now: of `stream`, from `Platform.writer`.
+        write: of `stream`, from `Platform.writer`.
         start_soon: of a nursery that outlives the connection.
         backlog_bytes: bound of the queue, the push about to be queued included; beyond it the socket is closed.
         slow_code: the close code for that, and for a queue without progress for `stall_s` seconds.
@@ -59,7 +59,7 @@ class FrameStream:
     """
 
     _stream: trio.abc.Stream = attrs.field(alias="stream")
-    _write_now: WriteNow = attrs.field(alias="write_now", kw_only=True)
+    _write: Writer = attrs.field(alias="write", kw_only=True)
     _start_soon: StartSoon = attrs.field(alias="start_soon", kw_only=True)
     _limit: int = attrs.field(default=limits.SOCKET_BACKLOG_BYTES, alias="backlog_bytes", kw_only=True)
     _slow_code: int = attrs.field(default=1013, alias="slow_code", kw_only=True)
@@ -89,8 +89,9 @@ class FrameStream:
             if self._state < _CLOSING:
                 self._enqueue(data)
             return
+        writer = self._write
         try:
-            taken = self._write_now(data)
+            taken = writer.write(writer.target, data)
         except BlockingIOError:
             taken = 0
         except OSError:
@@ -100,9 +101,9 @@ class FrameStream:
             self.push_rest(data, taken)
 
     @property
-    def direct(self) -> WriteNow | None:
+    def direct(self) -> Writer | None:
         """The write of the connection while nothing is queued and nothing closes; what it leaves, `push_rest` takes."""
-        return self._write_now if self._state == _DIRECT else None
+        return self._write if self._state == _DIRECT else None
 
     def push_rest(self, data: bytes, taken: int, /) -> None:
         """Send complete frames of which `direct` has taken the first bytes."""
@@ -247,7 +248,7 @@ class FrameStream:
         if self._queue is None:
             return True
         try:
-            taken = self._write_now(self._gather(_WRITE_BYTES))
+            taken = self._write(self._gather(_WRITE_BYTES))
         except BlockingIOError:
             return False
         except OSError:

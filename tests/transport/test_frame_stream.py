@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from runtime.frames import encode_close, encode_message
+from runtime.platform import Writer
 from runtime.testing.streams import memory_stream_pair
 from runtime.transport.frame_stream import SLOW_REASON, FrameStream, fit_reason, send_response
 
@@ -34,7 +35,7 @@ class Wire:
 
         self.out = FrameStream(
             self.server,
-            write_now=counted,
+            write=Writer(lambda _, data: counted(data), None),
             start_soon=start_soon,
             **{"slow_code": 4103, "backlog_bytes": 1_000, **options},
         )
@@ -254,7 +255,7 @@ async def test_a_failed_peer_sees_the_close_and_then_our_end(autojump_clock, mak
         await wire.client.send_all(b"no more")
 
 
-async def test_a_stream_without_write_now_is_served_by_its_task_alone(autojump_clock, make_wire):
+async def test_a_stream_that_only_its_task_can_write_to_is_served_by_its_task_alone(autojump_clock, make_wire):
     wire = make_wire(write=lambda data: 0)
     for i in range(5):
         wire.out.push(bytes([i]) * 30)
@@ -263,7 +264,7 @@ async def test_a_stream_without_write_now_is_served_by_its_task_alone(autojump_c
     assert wire.tasks == 1
 
 
-async def test_a_stuck_stream_without_write_now_is_dropped(autojump_clock, make_wire):
+async def test_a_stuck_stream_that_only_its_task_can_write_to_is_dropped(autojump_clock, make_wire):
     wire = make_wire(10, write=lambda data: 0)
     wire.out.push(bytes(500))
     await trio.sleep(5.1)
