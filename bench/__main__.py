@@ -88,6 +88,7 @@ def list_measures() -> None:
 @click.option("--check", is_flag=True, help="Exit with 1 when a floor is not reached or not measured.")
 @click.option("--subscribers", type=click.IntRange(2, 19_000), help="Connections, instead of the measure's own.")
 @click.option("--windows", help="Signals in flight of fanout, for example 4 or 1,4,16.")
+@click.option("--minutes", type=click.FloatRange(0.5, 1_440), help="Length of soak (6).")
 @click.option("--cores", help="SERVER,LOAD (the first two usable cores).")
 def run(
     names: tuple[str, ...],
@@ -97,6 +98,7 @@ def run(
     check: bool,
     subscribers: int | None,
     windows: str | None,
+    minutes: float | None,
     cores: str | None,
 ) -> None:
     """Runs measures, prints their tables and writes the result as JSON."""
@@ -114,6 +116,7 @@ def run(
         build=FOLDER / "build",
         subscribers=subscribers,
         windows=None if windows is None else _numbers("--windows", windows),
+        minutes=minutes,
     )
     outcomes: list[Outcome] = []
     for measure in chosen:

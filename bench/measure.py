@@ -27,6 +27,7 @@ class Setting:
         build: folder for the compiled programs and for data directories.
         subscribers: overrides a measure's own number of connections.
         windows: overrides the signals in flight of the closed-loop measures.
+        minutes: overrides how long the soak takes.
     """
 
     quick: bool
@@ -35,6 +36,7 @@ class Setting:
     build: Path
     subscribers: int | None = None
     windows: tuple[int, ...] | None = None
+    minutes: float | None = None
 
 
 @attrs.frozen

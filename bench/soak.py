@@ -70,8 +70,12 @@ class Publishing:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
         try:
             while not self._stop.is_set():
-                connection.request("POST", "/v1/signals", body, headers)
-                response = connection.getresponse()
+                try:
+                    connection.request("POST", "/v1/signals", body, headers)
+                    response = connection.getresponse()
+                except ConnectionError:  # after a pause of this process the server has closed it; the next one is new
+                    connection.close()
+                    continue
                 answer = response.read()
                 if response.status != 201:
                     self.failure = f"POST /v1/signals answered {response.status}: {answer[:200]!r}"
@@ -86,7 +90,7 @@ class Publishing:
 
 def run(subject: str, setting: Setting) -> Cases:
     """One server, publishers as fast as it takes their requests, and a few subscribers that read it all."""
-    seconds = QUICK_SECONDS if setting.quick else SECONDS
+    seconds = QUICK_SECONDS if setting.quick else SECONDS if setting.minutes is None else round(60 * setting.minutes)
     points: list[Point] = []
     # The publishers and readers share the load core; what they can do is not what is measured.
     mask = os.sched_getaffinity(0)
@@ -158,7 +162,7 @@ def claims(setting: Setting) -> tuple[Claim, ...]:
 
 MEASURE = Measure(
     name="soak",
-    summary="as many signals as six minutes take, in a log of 50,000: memory and files level off",
+    summary="as many signals as six minutes (--minutes) take, in a log of 50,000: memory and files level off",
     subjects=("product_small_log",),
     run=run,
     claims=claims,
