@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import math
 from collections import OrderedDict
+from functools import lru_cache
 
 import attrs
 
@@ -36,6 +37,7 @@ def bearer(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
+@lru_cache(maxsize=ADDRESSES_KEPT)
 def is_loopback(peer: str) -> bool:
     """Whether the address is this machine's own; one without an address is in memory."""
     try:

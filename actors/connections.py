@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
-import attrs
-
 from actors.admission import Admission, bearer, subprotocol
 from actors.fanout import Delivery
 from actors.protocol.codes import CloseCode
@@ -43,6 +41,7 @@ class ConnectionManager(Actor["Env"]):
     def __init__(self, ctx: Context, env: Env) -> None:
         super().__init__(ctx, env)
         self._limits = env.settings.limits
+        self._shown = self._limits.to_json()
         self._heartbeat = env.settings.connections
         self._admission = Admission(self._limits, env.settings.auth)
         self._stream = StreamReach(ctx, env.broadcasters)
@@ -103,7 +102,10 @@ class ConnectionManager(Actor["Env"]):
             connection.close(CloseCode.OVERLOADED, f"more than {WAITING_FRAMES} frames wait for an answer")
         elif not connection.busy:
             connection.busy = True
-            self.ctx.start_soon(self._work, connection)  # behind the frames that wait in the mailbox already
+            if connection.machine.greeted:
+                self.ctx.start_soon(self._work, connection)  # behind the frames that wait in the mailbox already
+            else:
+                await self._work(connection)
 
     async def _work(self, connection: Connection) -> None:
         """Carry out a connection's frames one after another; publications that wait together go out together."""
@@ -305,7 +307,7 @@ class ConnectionManager(Actor["Env"]):
     def _shown_limits(self, bounds: Bounds) -> dict[str, object]:
         stream = self.env.settings.stream
         kept = {"retention_signals": stream.retention_signals, "retention_ms": bounds.window_ms}
-        return {**self._limits.to_json(), **kept}
+        return {**self._shown, **kept}
 
     # Catching up.
 
@@ -383,7 +385,7 @@ class ConnectionManager(Actor["Env"]):
 
     def _drop_all(self, connection: Connection) -> None:
         machine = connection.machine
-        subs, machine.state = machine.state.subs, attrs.evolve(machine.state, subs={})
+        subs, machine.state = machine.state.subs, machine.state.with_subs({})
         self._groups.drop(connection, subs.values())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 
 import attrs
@@ -37,4 +36,4 @@ class Sessions:
 
     def _mac(self, session: str, user: str, expires: str) -> str:
         signed = f"{session}\n{user}\n{expires}".encode()
-        return hmac.new(self.secret, signed, hashlib.sha256).hexdigest()[:_MAC_CHARACTERS]
+        return hmac.digest(self.secret, signed, "sha256").hex()[:_MAC_CHARACTERS]

@@ -10,12 +10,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 import attrs
 
 from runtime import limits
 from runtime.errors import InvalidId
 
+_NAMES_KEPT = 1_024
 _HEX = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -39,6 +41,7 @@ class ActorId:
         )
 
 
+@lru_cache(maxsize=_NAMES_KEPT)  # most requests are for few names, and two HMACs cost more than the rest of a stub
 def id_from_name(namespace: str, name: str) -> ActorId:
     """The id of a name; the same for ever. The name is kept on the id up to 1,024 bytes."""
     key = _key(namespace)

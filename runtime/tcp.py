@@ -43,13 +43,14 @@ class TcpStream(trio.abc.HalfCloseableStream):
         socket: for `TCP_WRITE`, by one who sees to it that no task is sending meanwhile.
     """
 
-    __slots__ = ("_finished", "_sending", "peer", "socket")
+    __slots__ = ("_emptied", "_finished", "_sending", "peer", "socket")
 
     def __init__(self, connected: socket.socket, *, peer: str = "") -> None:
         self.peer = peer
         self.socket = connected
         self._sending = False
         self._finished = False
+        self._emptied = False  # the last read took all there was: the next one would find nothing, as a rule
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, waiting for the kernel to take it.
@@ -116,24 +117,26 @@ class TcpStream(trio.abc.HalfCloseableStream):
             max_bytes = RECEIVE_BYTES
         if max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}; at least 1")
-        await checkpoint_if_cancelled()
-        try:
-            data = self.socket.recv(max_bytes)
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            raise _stream_error(error) from error
-        else:
-            await cancel_shielded_checkpoint()
-            return data
+        waited = False
+        if not self._emptied:
+            await checkpoint_if_cancelled()
+        elif self.socket.fileno() == -1:
+            raise trio.ClosedResourceError(_CLOSED)
         while True:
-            await wait_readable(self.socket)
+            if self._emptied:
+                await wait_readable(self.socket)
+                waited = True
             try:
-                return self.socket.recv(max_bytes)
+                data = self.socket.recv(max_bytes)
             except BlockingIOError:
-                continue  # readiness is a hint: the bytes may be gone again
+                self._emptied = True  # readiness is a hint: the bytes may be gone again
+                continue
             except OSError as error:
                 raise _stream_error(error) from error
+            self._emptied = len(data) < max_bytes
+            if not waited:
+                await cancel_shielded_checkpoint()
+            return data
 
     async def aclose(self) -> None:
         """Close the socket; what waits on it ends with trio.ClosedResourceError."""

@@ -153,21 +153,17 @@ class SubOk:
     lost: Lost | None = None
     filter: str
 
-    def to_json(self) -> dict[str, object]:
-        """The message as a JSON object."""
-        return _present(t="subok", id=self.id) | {
+    def encode(self) -> str:
+        """The message's text; the filter is JSON already and stands in it as it is."""
+        fields = _present(t="subok", id=self.id) | {
             "s": self.s,
             "g": self.g,
             "from": str(self.since),
             "head": self.head,
             "recovered": self.recovered,
             "lost": None if self.lost is None else {"a": self.lost.a, "b": self.lost.b},
-            "filter": json.loads(self.filter),
         }
-
-    def encode(self) -> str:
-        """The message's text."""
-        return _dump(self.to_json())
+        return f'{_dump(fields)[:-1]},"filter":{self.filter}}}'
 
 
 @attrs.frozen(kw_only=True)
@@ -252,16 +248,23 @@ class Welcome:
 
     def encode(self) -> str:
         """The message's text."""
-        fields = attrs.asdict(self, recurse=False)
-        return _dump(
-            {"t": "welcome"}
-            | fields
-            | {
-                "limits": dict(self.limits),
-                "features": list(self.features),
-                "subs": [sub.to_json() for sub in self.subs],
-            }
-        )
+        fields = {
+            "t": "welcome",
+            "id": self.id,
+            "session": self.session,
+            "resume": self.resume,
+            "resumed": self.resumed,
+            "epoch": self.epoch,
+            "head": self.head,
+            "oldest": self.oldest,
+            "now": self.now,
+            "ping_ms": self.ping_ms,
+            "dead_ms": self.dead_ms,
+            "limits": dict(self.limits),
+            "features": self.features,
+            "server": self.server,
+        }
+        return f'{_dump(fields)[:-1]},"subs":[{",".join([sub.encode() for sub in self.subs])}]}}'
 
 
 @attrs.frozen(kw_only=True)
@@ -407,5 +410,4 @@ def _present(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _dump(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

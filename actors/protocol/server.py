@@ -80,6 +80,17 @@ class Remembered:
     session: str = ""
     subs: Mapping[str, Subscription] = attrs.field(factory=dict)
 
+    def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
+        """The same with other subscriptions; `attrs.evolve`, which is slow, would be a part of every subscription."""
+        return Remembered(
+            accepted_at=self.accepted_at,
+            user=self.user,
+            peer=self.peer,
+            counted=self.counted,
+            session=self.session,
+            subs=subs,
+        )
+
 
 @attrs.frozen
 class Close:
@@ -121,6 +132,11 @@ class ServerMachine:
         self._count()
 
     # What arrives.
+
+    @property
+    def greeted(self) -> bool:
+        """The hello has come."""
+        return self._hello_seen
 
     def receive(self, frame: str | bytes) -> Sequence[ClientMessage | Err]:
         """The messages of a frame, to be handed to `step` one by one when the one before is done."""
@@ -256,7 +272,7 @@ class ServerMachine:
     def joined(self, s: str) -> str:
         """A subscription has reached its group's cursor and is a member from now on."""
         sub = self.state.subs[s]
-        self._put(s, attrs.evolve(sub, live=True))
+        self._put(s, Subscription(sub.group, sub.cursor, live=True, on_gap=sub.on_gap))
         return Live(s=s, g=sub.group, b=sub.cursor).encode()
 
     def missed(self, group: int, after: int, upto: int) -> list[str]:
@@ -269,7 +285,7 @@ class ServerMachine:
 
     def unsubscribed(self, unsub: Unsub) -> str:
         """A subscription has ended."""
-        self.state = attrs.evolve(self.state, subs={s: sub for s, sub in self.state.subs.items() if s != unsub.s})
+        self.state = self.state.with_subs({s: sub for s, sub in self.state.subs.items() if s != unsub.s})
         return Ok(id=unsub.id).encode()
 
     def unavailable(self, request: Request | Sub, message: str) -> Err:
@@ -282,4 +298,4 @@ class ServerMachine:
         return Gap(s=s, a=after, b=upto, reason="retention").encode()
 
     def _put(self, s: str, sub: Subscription) -> None:
-        self.state = attrs.evolve(self.state, subs={**self.state.subs, s: sub})
+        self.state = self.state.with_subs({**self.state.subs, s: sub})
