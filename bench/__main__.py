@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from bench import (
+    activation,
     call,
     connect,
     durable,
@@ -32,7 +33,7 @@ from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, re
 
 FOLDER = Path(__file__).parent
 _MODULES = (
-    *(fanout, latency, stuck, service, connect, memory, call, storage, wake, storm, scale, fairness),
+    *(fanout, latency, stuck, service, connect, memory, call, storage, wake, storm, scale, fairness, activation),
     *(filters, durable, soak),
 )
 MEASURES = {module.MEASURE.name: module.MEASURE for module in _MODULES}
