@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import attrs
 import trio
-from outcome import Outcome
 
 from runtime.tcp import TCP_WRITE, TcpStream, open_listeners
 
@@ -133,7 +132,7 @@ def _thread_runner() -> RunBlocking:
         except trio.WouldBlock:
             await limiter.acquire_on_behalf_of(task)
 
-        def deliver(result: Outcome[Any]) -> None:
+        def deliver(result: Any) -> None:  # an `outcome.Outcome`
             token.run_sync_soon(trio.lowlevel.reschedule, task, result)
 
         try:
