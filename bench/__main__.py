@@ -19,6 +19,7 @@ from bench import (
     filters,
     latency,
     memory,
+    peers,
     scale,
     service,
     soak,
@@ -33,8 +34,23 @@ from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, re
 
 FOLDER = Path(__file__).parent
 _MODULES = (
-    *(fanout, latency, stuck, service, connect, memory, call, storage, wake, storm, scale, fairness, activation),
-    *(filters, durable, soak),
+    fanout,
+    latency,
+    stuck,
+    service,
+    connect,
+    memory,
+    call,
+    storage,
+    wake,
+    storm,
+    scale,
+    fairness,
+    activation,
+    filters,
+    durable,
+    soak,
+    peers,
 )
 MEASURES = {module.MEASURE.name: module.MEASURE for module in _MODULES}
 

@@ -264,7 +264,7 @@ def _arguments(load: Load, server: Running, setting: Setting, folder: Path) -> S
     }
     if dialect.hello is not None:
         hello = folder / "hello.txt"
-        hello.write_text("".join(dialect.hello(filter_) + "\n" for filter_ in load.filters))
+        hello.write_text("".join(dialect.hello(filter_) + "\0" for filter_ in load.filters))
         arguments["--hello"] = str(hello)
     flat = [part for name, value in arguments.items() if value is not None for part in (name, str(value))]
     return [*flat, *(part for phase in load.phases for part in ("--phase", phase))]

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -149,13 +149,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(name: str, setting: Setting) -> Generator[Running]:
+def running(name: str, setting: Setting, servers: Mapping[str, Server] = SERVERS) -> Generator[Running]:
     """Starts a server pinned to the server core with an empty data directory, and stops it at the end.
 
     Raises:
         BenchError: it cannot be built, does not become ready in 30 s, or has ended by itself.
     """
-    server = SERVERS[name]
+    server = servers[name]
     setting.build.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=server.folder or setting.build, prefix="run-") as folder:
         data = Path(folder)

@@ -11,14 +11,14 @@ struct options options = {
 static const char usage[] =
     "usage: wsload --port P --subscribers N [--phase window:4:5]... [option]...\n"
     "  --path /sub --publish-path /pub --subprotocol NAME\n"
-    "  --hello FILE          one text per line; subscriber i sends line i modulo the number of lines\n"
+    "  --hello FILE          texts, each ended by a NUL; subscriber i sends text i modulo their number\n"
     "  --publish-hello TEXT  what the publisher sends first\n"
     "  --live-marker TEXT    a subscriber is live when it has received this (default: when upgraded)\n"
     "  --error-marker TEXT   a frame with this ends the run with an error\n"
     "  --answer-marker TEXT  the publisher is answered with this; at a fixed rate it lets --unanswered K (32) wait for theirs\n"
     "  --template TEXT       what is published; @DATA@, @ID@, @SEQUENCE@ are replaced\n"
     "  --size BYTES          size of @DATA@ (80)\n"
-    "  --sequences K         signals go to sequence 0..K-1 in turn; the subscribers of hello line i are in sequence i modulo K\n"
+    "  --sequences K         signals go to sequence 0..K-1 in turn; the subscribers of hello text i are in sequence i modulo K\n"
     "  --phase MODE:VALUE:SECONDS   window:IN_FLIGHT or rate:PER_SECOND; may be repeated\n"
     "  --stuck K --stuck-receive-bytes B   the first K subscribers stop reading once they are live\n"
     "  --connecting K --connect-s S --settle-s S --warmup-s S --drain-s S --ping-text TEXT --ping-s S\n"
@@ -64,15 +64,14 @@ static void read_hello(const char *path) {
     char *line = NULL;
     size_t capacity = 0;
     ssize_t size;
-    while ((size = getline(&line, &capacity, file)) >= 0) {
-        if (size > 0 && line[size - 1] == '\n') line[--size] = 0;
-        if (size == 0) continue;
-        if (options.hello_count == VARIANTS_MAX) die("--hello: more than %d lines", VARIANTS_MAX);
+    while ((size = getdelim(&line, &capacity, 0, file)) >= 0) {
+        if (size <= 1) continue;
+        if (options.hello_count == VARIANTS_MAX) die("--hello: more than %d texts", VARIANTS_MAX);
         options.hello[options.hello_count++] = checked(strdup(line));
     }
     free(line);
     fclose(file);
-    if (options.hello_count == 0) die("--hello: %s has no line", path);
+    if (options.hello_count == 0) die("--hello: %s has no text", path);
 }
 
 static void read_phase(const char *text) {
