@@ -28,6 +28,7 @@ from bench import (
     stuck,
     wake,
 )
+from bench.chart import chart
 from bench.machine import machine_facts, pick_cores
 from bench.measure import BenchError, Measure, Sample, Setting, in_turn, judge
 from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, read_report, write_report
@@ -160,6 +161,21 @@ def compare(before: Path, after: Path) -> None:
     """Shows two results beside each other."""
     try:
         click.echo(compare_text(read_report(before), read_report(after)))
+    except BenchError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command("chart")
+@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("picture", type=click.Path(path_type=Path))
+@click.option("--measure", default="peers", show_default=True)
+@click.option("--case", default="window 4", show_default=True)
+@click.option("--figure", default="deliveries_per_s", show_default=True)
+@click.option("--title", default="Deliveries per second, 1,000 subscribers, 4 signals in flight", show_default=True)
+def chart_command(result: Path, picture: Path, measure: str, case: str, figure: str, title: str) -> None:
+    """Draws one figure of a result as an SVG."""
+    try:
+        picture.write_text(chart(read_report(result), measure, case, figure, title))
     except BenchError as error:
         raise click.ClickException(str(error)) from error
 

@@ -47,7 +47,7 @@ def claims(setting: Setting) -> tuple[Claim, ...]:
 MEASURE = Measure(
     name="peers",
     summary="deliveries/s to 1,000 subscribers beside websockets, picows, Node's ws, workerd and nats-server",
-    subjects=("product", *TARGETS, *AIMS),
+    subjects=("product", "c_coalesce", "c_send", "trio_naive", *TARGETS, *AIMS),
     run=run,
     claims=claims,
     shown=("deliveries_per_s", "us_per_delivery", "p50_ms", "p99_ms", "server_share", "client_share", "missing"),

@@ -3,6 +3,7 @@
 import attrs
 import pytest
 
+from bench.chart import chart
 from bench.machine import machine_facts
 from bench.measure import BenchError, Claim, Operand, Sample, judge
 from bench.report import FORMAT, Outcome, Report, compare_text, outcome_text, read_report, write_report
@@ -57,3 +58,14 @@ def test_a_file_that_is_no_result_is_refused_with_its_name(tmp_path, text):
     path.write_text(text)
     with pytest.raises(BenchError, match=r"x\.json"):
         read_report(path)
+
+
+def test_a_chart_has_a_bar_for_every_server_the_longest_first():
+    one = report(2_000)
+    other = Sample(repetition=0, server="c_send", case="window 4", figures={"rate": 3_000})
+    outcome = attrs.evolve(one.outcomes[0], samples=[*one.outcomes[0].samples, other])
+    drawn = chart(attrs.evolve(one, outcomes=[outcome]), "fanout", "window 4", "rate", "a < b")
+    assert drawn.index(">c_send<") < drawn.index(">product<")
+    assert "a &lt; b" in drawn
+    with pytest.raises(BenchError, match="no p50_ms of case 'window 5'"):
+        chart(one, "fanout", "window 5", "p50_ms", "")
