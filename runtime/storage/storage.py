@@ -346,7 +346,7 @@ class Storage(StorageReads):
 
         While an asynchronous transaction runs its writes do not count.
         """
-        counts = self._overlay.is_open and not any(t.defers for t in self._transactions)
+        counts = self._overlay.is_open and not self._defers
         return self._overlay.last_sealed + counts
 
     def committed(self, sequence: int) -> None:
@@ -382,11 +382,15 @@ class Storage(StorageReads):
     def _begin(self, *, confirmed: bool) -> None:
         """Before each write: open a batch, so that it has a number, and let the gate know, or refuse."""
         self._overlay.begin()
-        if any(transaction.defers for transaction in self._transactions):
+        if self._defers:
             self._gate.wrote(confirmed=False)
             self._transactions[-1].confirmed_writes |= confirmed
         else:
             self._gate.wrote(confirmed=confirmed)
+
+    @property
+    def _defers(self) -> bool:
+        return bool(self._transactions) and any(transaction.defers for transaction in self._transactions)
 
     def _begin_confirmed(self) -> None:
         self._begin(confirmed=True)
