@@ -18,6 +18,7 @@ import structlog
 import trio
 
 from runtime import Actor, ActorId, App, Namespace, durable
+from runtime.cli import COLLECTOR
 from runtime.node import Node, open_node
 from runtime.platform import real_platform
 from runtime.storage.shared import SharedStore
@@ -85,7 +86,7 @@ class Stalls:
 
 @asynccontextmanager
 async def _node(folder: Path, idle_s: float) -> AsyncGenerator[Node]:
-    gc.set_threshold(10_000, 100, 100)  # as `heliograph serve` does
+    gc.set_threshold(*COLLECTOR)
     platform = real_platform()
     app = App(env=Env, routes={})
     store = SharedStore(folder, platform=platform)

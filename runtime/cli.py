@@ -36,6 +36,13 @@ COMMANDS = "heliograph.commands"
 DEFAULT_APP = "actors.app:app"
 DEFAULT_CONFIG = Path("heliograph.toml")
 DEFAULT_PORT = attrs.fields(ServerConfig).port.default
+COLLECTOR = (5_000, 5, 4_000)
+"""The thresholds of the cyclic collector.
+
+It looks at the objects of every connection and every actor although next to none of them is garbage: with its own
+thresholds it more than halves the rate at which clients can connect. The first two bound its pauses, 5,000 and 30,000
+objects, however many there are; the third how often it looks at all of them: after 100 million more.
+"""
 
 
 class _Commands(click.Group):
@@ -183,10 +190,7 @@ def _run(app: App, config: ServerConfig, settings: Any, *, hints: bool) -> None:
     from runtime.platform import real_platform
     from runtime.server import serve as run_server
 
-    # The cyclic collector looks at every connection's objects again and again although next to none of them is
-    # garbage; with its default thresholds it more than halves the rate at which clients can connect. The first
-    # threshold bounds its usual pause (10,000 objects: 3 ms), the others how often it looks at the older ones again.
-    gc.set_threshold(10_000, 100, 100)
+    gc.set_threshold(*COLLECTOR)
     _allow_descriptors(config.connections)
 
     def ready(url: str) -> None:

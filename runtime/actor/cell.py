@@ -82,7 +82,7 @@ class Cell:
         )
         self.actor: Actor[Any] | None = None
         self.broken: Exception | None = None
-        self.holdings = Holdings(self.busy)
+        self.holdings = Holdings(self)
         self._construct = construct
         self._running: dict[Work, Frame | None] = {}  # has the turn, or waits; no frame yet: it is about to run
         # None while empty: most actors are idle most of the time.

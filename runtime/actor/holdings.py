@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from runtime.actor.frame import Held, release_all
 from runtime.timers import Timer
 
 
+class Instance(Protocol):
+    """What holds them: the cell."""
+
+    def busy(self, change: int, /) -> None:
+        """Count what keeps it in memory."""
+        ...
+
+
 class Holdings:
-    """The timers and references of one instance.
+    """The timers and references of one instance; a pending timer keeps it in memory."""
 
-    Args:
-        busy: counts what keeps the instance in memory; a pending timer does.
-    """
+    __slots__ = ("_instance", "_references", "_timers")
 
-    __slots__ = ("_busy", "_references", "_timers")
-
-    def __init__(self, busy: Callable[[int], None]) -> None:
-        self._busy = busy
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
         # None while empty: most actors are idle most of the time.
         self._timers: dict[Timer, None] | None = None
         self._references: dict[Held, None] | None = None
@@ -33,7 +37,7 @@ class Holdings:
         if self._timers is None:
             self._timers = {}
         self._timers[timer] = None
-        self._busy(1)
+        self._instance.busy(1)
 
     def drop_timer(self, timer: Timer) -> bool:
         """It fired, or is not wanted any more; False when it was dropped already."""
@@ -41,7 +45,7 @@ class Holdings:
             return False
         del self._timers[timer]
         self._timers = self._timers or None
-        self._busy(-1)
+        self._instance.busy(-1)
         return True
 
     def keep_reference(self, reference: Held) -> None:

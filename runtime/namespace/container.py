@@ -22,7 +22,7 @@ class Keeper(Protocol):
 
     services: Services
 
-    def construct(self, cell: Cell) -> Actor[Any]:
+    def construct(self, cell: Cell, /) -> Actor[Any]:
         """Make the instance of a cell."""
         ...
 
@@ -65,6 +65,7 @@ class Container:
         "has_file",
         "id",
         "idle_since",
+        "listed",
         "restarts",
     )
 
@@ -74,6 +75,7 @@ class Container:
         self.cell: Cell | None = None
         self.calls = 0
         self.idle_since = 0.0  # on the trio clock, while `cell` is idle
+        self.listed = 0  # the idle orders that have an entry of it, as bits
         self.restarts = 0
         self.forgotten = False  # by its keeper, which would make another one
         self.has_file = actor_class.storage == "sql"  # its storage is a database file of its own

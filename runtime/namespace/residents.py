@@ -13,20 +13,23 @@ class IdleOrder:
 
     An entry says since when its actor was idle when it was put in or last looked at. An actor with an entry gets no
     other, and being busy takes none away: whoever comes to the front and is found busy or newer is put right then.
+
+    Args:
+        bit: marks its entries in `Container.listed`, as no other order does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bit: int) -> None:
+        self._bit = bit
         self._heap: list[tuple[float, int, Container]] = []
         self._ages = count()
-        self._listed: set[Container] = set()
 
     def __bool__(self) -> bool:
         return bool(self._heap)
 
     def note(self, container: Container) -> None:
         """It is idle, since `container.idle_since`."""
-        if container not in self._listed:
-            self._listed.add(container)
+        if not container.listed & self._bit:
+            container.listed |= self._bit
             heapq.heappush(self._heap, (container.idle_since, next(self._ages), container))
 
     def longest(self) -> Container | None:
@@ -35,7 +38,7 @@ class IdleOrder:
             since, _, container = self._heap[0]
             if container.cell is None or not container.cell.idle:
                 heapq.heappop(self._heap)
-                self._listed.discard(container)
+                container.listed &= ~self._bit
             elif container.idle_since != since:
                 heapq.heapreplace(self._heap, (container.idle_since, next(self._ages), container))
             else:

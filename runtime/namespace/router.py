@@ -73,6 +73,7 @@ class Router:
             log=log,
         )
         self.containers: dict[ActorId, Container] = {}
+        self.construct: Callable[[Cell], Actor[Any]] = self._construct  # bound once, because every cell keeps it
         self._classes = dict(classes)
         self.names: Mapping[type[Actor[Any]], Names] = {cls: Names.of(cls) for cls in self._classes.values()}
         self._live_actors = live_actors
@@ -80,8 +81,8 @@ class Router:
         self._open_objects = open_objects
         self._live = 0
         self._objects = 0  # of those: of SQL classes
-        self._idle = IdleOrder()
-        self._idle_objects = IdleOrder()  # those of SQL classes
+        self._idle = IdleOrder(1)
+        self._idle_objects = IdleOrder(2)  # those of SQL classes
         self._sweep: Timer | None = None
         self._idle_events: dict[Container, trio.Event] = {}
         self._time = trio.lowlevel.current_clock().current_time
@@ -110,8 +111,7 @@ class Router:
 
     # Containers (`Keeper`).
 
-    def construct(self, cell: Cell) -> Actor[Any]:
-        """Make the instance of a cell."""
+    def _construct(self, cell: Cell) -> Actor[Any]:
         return cell.actor_class(Context(cell), self.env)
 
     def now_live(self, container: Container) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -56,8 +57,8 @@ class Overlay:
         self._sealed: dict[bytes, tuple[int, bytes | None]] = {}
         self._cleared = 0  # number of the newest sealed delete_all, 0 once that is durable
         self._alarm: float | Keep | None = KEEP  # sealed or durable; KEEP: nobody asked yet
-        self._unconfirmed: deque[WriteBatch] = deque()
-        self._undo: list[tuple[bytes | None, object]] = []
+        self._unconfirmed: deque[WriteBatch] | None = None  # sealed, not durable yet; most actors have none
+        self._undo: builtins.list[tuple[bytes | None, object]] | None = None  # None while there are no marks
         self._marks = 0
 
     @property
@@ -150,7 +151,7 @@ class Overlay:
         """Set a key; None deletes."""
         assert self._open is not None
         writes = self._open.writes
-        if self._marks:
+        if self._undo is not None:
             self._undo.append((key, writes.get(key, _UNWRITTEN)))
         writes[key] = value
 
@@ -166,27 +167,33 @@ class Overlay:
     def set_alarm(self, time: float | None) -> None:
         """Set or delete the alarm."""
         assert self._open is not None
-        if self._marks:
+        if self._undo is not None:
             self._undo.append((None, self._open.alarm))
         self._open.alarm = time
 
     def mark(self) -> int:
         """Set a mark to undo to; each is taken back by `undo` or `keep`, the newest first."""
         self._marks += 1
+        if self._undo is None:
+            self._undo = []
         return len(self._undo)
 
     def keep(self) -> None:
         """Take the newest mark back; what was written since belongs to the mark before it, if any."""
         self._marks -= 1
         if not self._marks:
-            self._undo.clear()
+            self._undo = None
 
     def undo(self, mark: int) -> None:
         """Take the newest mark back, and every put and alarm change since."""
         self._marks -= 1
         batch = self._open
-        while len(self._undo) > mark:
-            key, before = self._undo.pop()
+        changes = self._undo
+        assert changes is not None
+        if not self._marks:
+            self._undo = None
+        while len(changes) > mark:
+            key, before = changes.pop()
             assert batch is not None
             if key is None:
                 batch.alarm = before  # type: ignore[assignment]
@@ -257,22 +264,28 @@ class Overlay:
             history=self._history,
             restore_next=opened.restore_next,
         )
+        if self._unconfirmed is None:
+            self._unconfirmed = deque()
         self._unconfirmed.append(batch)
         return batch
 
     def committed(self, sequence: int) -> None:
         """Forget what is durable now: every batch up to this number."""
-        while self._unconfirmed and self._unconfirmed[0].sequence <= sequence:
-            batch = self._unconfirmed.popleft()
+        unconfirmed = self._unconfirmed
+        while unconfirmed and unconfirmed[0].sequence <= sequence:
+            batch = unconfirmed.popleft()
             for key in batch.writes:
                 entry = self._sealed.get(key)
                 if entry is not None and entry[0] == batch.sequence:
                     del self._sealed[key]
+        if not unconfirmed:
+            assert not self._sealed
+            self._unconfirmed, self._sealed = None, {}  # used ones are large, and a hundred thousand may idle
         if self._cleared <= sequence:
             self._cleared = 0
 
     def drop_open(self) -> None:
         """Forget the open batch and all marks; sealed batches still count."""
         self._open = None
-        self._undo.clear()
+        self._undo = None
         self._marks = 0

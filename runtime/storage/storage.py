@@ -6,7 +6,6 @@ calls. Everything written up to the next real wait is one atomic batch, made dur
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
@@ -49,7 +48,7 @@ class Storage(StorageReads):
         self._has_alarm_handler = has_alarm_handler
         self._now = now
         self._alarm_hidden = False  # the handler runs and has set no alarm anew
-        self._transactions: builtins.list[Transaction] = []
+        self._transactions: tuple[Transaction, ...] = ()  # those that run, the innermost last
         self._snapshots: dict[bytes, Any] = {}
         self._sql = None if keys.database is None else Sql(keys.database, gate.check, self._begin_confirmed)
         self._kv = None if keys.database is None else SyncKv(self)
@@ -268,14 +267,14 @@ class Storage(StorageReads):
 
     def _enter(self, *, defers: bool) -> Transaction:
         transaction = Transaction(self, self._overlay.mark(), self._alarm_hidden, defers=defers)
-        self._transactions.append(transaction)
+        self._transactions += (transaction,)
         return transaction
 
     def _commit(self, transaction: Transaction) -> None:
         if transaction.state != "open":
             return
         assert self._transactions[-1] is transaction
-        self._transactions.pop()
+        self._transactions = self._transactions[:-1]
         self._overlay.keep()
         transaction.state = "committed"
         if transaction.confirmed_writes:
@@ -287,7 +286,8 @@ class Storage(StorageReads):
     def _undo_to(self, transaction: Transaction) -> None:
         """Take back a transaction and those inside it; nothing when it has ended."""
         while transaction.state == "open":
-            last = self._transactions.pop()
+            last = self._transactions[-1]
+            self._transactions = self._transactions[:-1]
             last.state = "rolled back"
             self._overlay.undo(last.mark)
             self._alarm_hidden = last.alarm_hidden
@@ -357,7 +357,7 @@ class Storage(StorageReads):
         """Forget the open batch: the instance was destroyed."""
         for transaction in self._transactions:
             transaction.state = "rolled back"
-        self._transactions.clear()
+        self._transactions = ()
         self._overlay.drop_open()
         self._snapshots.clear()
 
