@@ -39,6 +39,7 @@ MEASURE = Measure(
         "kib_per_actor",
         "tasks",
         "us_per_activation",
+        "rest_stall_ms",
         "activation_stall_ms",
         "eviction_stall_ms",
         "all_gone_s",
