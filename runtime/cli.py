@@ -25,6 +25,7 @@ from runtime.commands.backup import backup
 from runtime.commands.inspect import inspect
 from runtime.commands.options import UnusableError
 from runtime.commands.restore import restore
+from runtime.commands.sim import sim
 from runtime.config import ConfigError, ServerConfig, check_exposure, load_config
 from runtime.log import configure_logging
 from runtime.storage.store import StoreUnusable
@@ -96,7 +97,7 @@ def main() -> None:
     """A Durable Objects runtime on Trio, and a live signal service on top of it."""
 
 
-for command in (backup, inspect, restore):
+for command in (backup, inspect, restore, sim):
     main.add_command(command)
 
 

@@ -10,11 +10,12 @@ import errno
 import itertools
 import operator
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import final
 from weakref import WeakValueDictionary
 
+import attrs
 import trio
 from trio.lowlevel import ParkingLot
 
@@ -30,13 +31,38 @@ def writer(stream: trio.abc.Stream, /) -> Writer:
     return Writer(MemoryStream.write_now, stream) if isinstance(stream, MemoryStream) else NO_WRITER
 
 
+@attrs.frozen(kw_only=True)
+class Weather:
+    """What a network does to bytes on their way. They stay in order and none is lost.
+
+    Attributes:
+        delay_s: how long what has arrived is kept from the receiver; asked for each read.
+        bite: how many of so many bytes one read gets, at least 1.
+    """
+
+    delay_s: Callable[[], float]
+    bite: Callable[[int], int]
+
+
 class _Pipe:
     """One direction: bytes that the receiver has not taken yet, at most a window of them."""
 
-    __slots__ = ("buffer", "finished", "readable", "receiver_gone", "reset", "window", "writable")
+    __slots__ = (
+        "buffer",
+        "finished",
+        "held",
+        "readable",
+        "receiver_gone",
+        "reset",
+        "weather",
+        "window",
+        "writable",
+    )
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, weather: Weather | None) -> None:
         self.buffer = bytearray()
+        self.held = False  # nothing of what was sent, nor its end, comes through
+        self.weather = weather
         self.window = window
         self.finished = False  # the sender will send no more
         self.receiver_gone = False
@@ -47,6 +73,10 @@ class _Pipe:
     @property
     def room(self) -> int:
         return self.window - len(self.buffer)
+
+    @property
+    def arrived(self) -> bool:
+        return not self.held and bool(self.reset or self.buffer or self.finished)
 
     def wake(self) -> None:
         self.readable.unpark_all()
@@ -132,14 +162,19 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._receiving = True
         try:
             await trio.lowlevel.checkpoint()
-            while not (self._closed or self._in.buffer or self._in.reset or self._in.finished):
+            while not (self._closed or self._in.arrived):
                 await self._in.readable.park()
+                if self._in.weather is not None:
+                    await trio.sleep(self._in.weather.delay_s())
         finally:
             self._receiving = False
         if self._closed:
             raise trio.ClosedResourceError("this end of the stream is closed")
         if self._in.reset:
             raise trio.BrokenResourceError("the connection was reset")
+        if self._in.weather is not None and self._in.buffer:
+            size = len(self._in.buffer) if max_bytes is None else min(max_bytes, len(self._in.buffer))
+            max_bytes = self._in.weather.bite(size)
         data = bytes(self._in.buffer[:max_bytes])
         del self._in.buffer[:max_bytes]
         self._in.writable.unpark_all()
@@ -156,6 +191,22 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             pipe.reset = True
             pipe.buffer.clear()
         self._close()
+
+    def hold(self) -> None:
+        """Keep back everything in both directions, ends and resets included, until `release`: neither end is told."""
+        for pipe in (self._in, self._out):
+            pipe.held = True
+
+    def release(self) -> None:
+        """What was held comes through."""
+        for pipe in (self._in, self._out):
+            pipe.held = False
+            pipe.wake()
+
+    @property
+    def closed(self) -> bool:
+        """This end was closed, or the connection was reset."""
+        return self._closed
 
     @property
     def unread_bytes(self) -> int:
@@ -187,13 +238,13 @@ class MemoryStream(trio.abc.HalfCloseableStream):
 
 
 def memory_stream_pair(
-    window_bytes: int = WINDOW_BYTES, *, peers: tuple[str, str] = ("", "")
+    window_bytes: int = WINDOW_BYTES, *, peers: tuple[str, str] = ("", ""), weather: Weather | None = None
 ) -> tuple[MemoryStream, MemoryStream]:
     """Two connected ends; each direction holds at most `window_bytes` that were not received.
 
     `peers` are the addresses that the first and the second end see.
     """
-    there, back = _Pipe(window_bytes), _Pipe(window_bytes)
+    there, back = _Pipe(window_bytes, weather), _Pipe(window_bytes, weather)
     return MemoryStream(back, there, peer=peers[0]), MemoryStream(there, back, peer=peers[1])
 
 
@@ -223,12 +274,16 @@ class MemoryListener(trio.abc.Listener[MemoryStream]):
 
     async def aclose(self) -> None:
         """Stop listening; connections that nobody accepted are reset."""
+        self.stop()
+        await trio.lowlevel.checkpoint()
+
+    def stop(self) -> None:
+        """The same at once, as when the process ends."""
         self._closed = True
         self._network.forget(self)
         while self._pending:
             self._pending.popleft().reset()
         self._arrived.unpark_all()
-        await trio.lowlevel.checkpoint()
 
     def arrive(self, stream: MemoryStream) -> bool:
         """A connection arrives; False when too many wait already."""
@@ -244,10 +299,12 @@ class MemoryNetwork:
 
     Args:
         window_bytes: what each direction of a new connection holds before its sender waits.
+        weather: what happens to bytes on their way; nothing when None.
     """
 
-    def __init__(self, *, window_bytes: int = WINDOW_BYTES) -> None:
+    def __init__(self, *, window_bytes: int = WINDOW_BYTES, weather: Weather | None = None) -> None:
         self._window = window_bytes
+        self._weather = weather
         self._listeners: dict[tuple[str, int], MemoryListener] = {}
         self._ports = itertools.count(_FIRST_FREE_PORT)
         self._made = itertools.count()
@@ -274,11 +331,21 @@ class MemoryNetwork:
         """
         await trio.lowlevel.checkpoint()
         listener = self._listeners.get((_canonical(host), port)) or self._listeners.get(("0.0.0.0", port))  # noqa: S104 -- a name, nothing binds
-        client, server = memory_stream_pair(self._window, peers=(host, peer))
+        client, server = memory_stream_pair(self._window, peers=(host, peer), weather=self._weather)
         self._streams[next(self._made)] = server
         if listener is None or not listener.arrive(server):
             raise OSError(errno.ECONNREFUSED, f"nobody accepts connections at {host}:{port}")
         return client
+
+    @property
+    def connections(self) -> list[MemoryStream]:
+        """The servers' ends of what is open, in the order of `connect`."""
+        return [stream for stream in self._streams.values() if not stream.closed]
+
+    @property
+    def listeners(self) -> list[MemoryListener]:
+        """Those that are open."""
+        return list(self._listeners.values())
 
     def cut(self) -> None:
         """Reset every connection at once, as when the server's machine loses power."""

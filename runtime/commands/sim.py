@@ -1,0 +1,249 @@
+"""`heliograph sim`: run scenarios in a simulated world, see a failure again, make it small."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from runtime.commands.options import UnusableError
+
+DEFAULT_SCENARIOS = "actors.scenarios"
+_FAILURES_SHOWN = 3
+
+
+@click.group()
+def sim() -> None:
+    """Simulate an app while everything goes wrong: crashes, power cuts, bad disks, networks and clocks."""
+
+
+def _seeds(_: click.Context, __: click.Parameter, value: str) -> range:
+    first, dots, last = value.partition("..")
+    try:
+        begin = int(first)
+        end = int(last) if dots else begin
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no range of seeds; write 7 or 1..1000") from None
+    if end < begin:
+        raise click.BadParameter(f"{value!r} is empty; write the smaller one first")
+    return range(begin, end + 1)
+
+
+def _faults(_: click.Context, __: click.Parameter, value: str | None) -> Any:
+    from runtime.sim import Faults
+
+    try:
+        return Faults.swarm() if value is None else Faults.swarm(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+_FILE = click.argument("file", default=DEFAULT_SCENARIOS, metavar="[FILE]")
+_ONLY = click.option("--scenario", "names", multiple=True, metavar="NAME", help="Only this one; may be repeated.")
+_FAULTS = click.option(
+    "--faults",
+    callback=_faults,
+    metavar="LIST",
+    help="Groups of faults to draw from.  [default: crash,disk,net,clock,slow,evict]",
+)
+_ORDER = click.option(
+    "--order",
+    type=click.Choice(["shuffle", "delaying"]),
+    default="shuffle",
+    show_default=True,
+    help="Order of the tasks that are ready: any, or with one that is late for long.",
+)
+
+
+@sim.command()
+@_FILE
+@_ONLY
+@_FAULTS
+@_ORDER
+@click.option("--seeds", default="1..100", show_default=True, callback=_seeds, help="One, or a range such as 1..1000.")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes at once.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+def run(file: str, names: Sequence[str], faults: Any, order: Any, seeds: range, jobs: int, fail_fast: bool) -> None:
+    """Run the scenarios of FILE (a .py file or a module), the signal service's own by default, for many seeds.
+
+    The exit status is 1 when anything failed.
+    """
+    from runtime.sim.runner import pick, run_seeds
+
+    chosen = _load(lambda: pick(file, names))
+    fired: Counter[str] = Counter()
+    checked: Counter[str] = Counter()
+    passed, failed, events, virtual_s = 0, 0, 0, 0.0
+    began, options = _wall(), _options(faults, order)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(", ".join(chosen), total=len(seeds) * len(chosen))
+        for one in run_seeds(file, names, seeds, faults, jobs=jobs, order=order):
+            fired.update(one.fired)
+            checked.update(one.checked)
+            events += one.count
+            virtual_s += one.virtual_s
+            passed += not one.text
+            failed += bool(one.text)
+            progress.update(bar, advance=1, description=f"{one.scenario}: {failed} failed")
+            if one.text and failed <= _FAILURES_SHOWN:
+                progress.stop()
+                click.echo(f"{one.text}\n\n  again   {_again('replay', one.seed, one.scenario, file, options)}")
+                click.echo(f"  smaller {_again('shrink', one.seed, one.scenario, file, options)}\n")
+                progress.start()
+            if one.text and fail_fast:
+                break
+    took = max(_wall() - began, 1e-9)
+    _show_counts(fired, checked, faults)
+    click.echo(
+        f"{events:,} events in {took:.1f} s: {events / took:,.0f} events/s, "
+        f"{virtual_s / took:,.0f} virtual seconds/s, {(passed + failed) / took:.1f} runs/s"
+    )
+    click.echo(f"{passed} passed, {failed} failed")
+    if failed:
+        raise SystemExit(1)
+
+
+def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any) -> None:
+    from runtime.sim import KINDS
+
+    happened = ["crash" if kind == "crash in io" else kind for kind in faults.kinds]
+    happened = ["power cut" if kind == "power cut in io" else kind for kind in happened]
+    counts = {kind: fired[kind] for kind in dict.fromkeys(happened) if kind in KINDS and kind != "sync fails"}
+    counts |= {"sync fails": fired["sync fails"]} if "sync fails" in faults.kinds else {}
+    click.echo("faults: " + (", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"))
+    click.echo("claims: " + ", ".join(f"{name} {count:,}" for name, count in sorted(checked.items())))
+    for kind in [kind for kind, count in {**counts, **checked}.items() if not count]:
+        click.echo(f"never happened: {kind}; more seeds would make it, or the scenario gives no occasion", err=True)
+
+
+@sim.command()
+@click.argument("seed", type=int)
+@_FILE
+@_ONLY
+@_FAULTS
+@_ORDER
+@click.option("--events", default=60, show_default=True, help="How many of the last events to show.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the timeline there.")
+def replay(seed: int, file: str, names: Sequence[str], faults: Any, order: Any, events: int, html: Path | None) -> None:
+    """Run SEED again: the same happens, step by step."""
+    from runtime.sim import simulate
+    from runtime.sim.runner import pick
+    from runtime.sim.timeline import timeline
+
+    bad = False
+    for name, chosen in _load(lambda: pick(file, names)).items():
+        result = simulate(chosen, seed=seed, faults=faults, order=order)
+        for event in result.events[-events:]:
+            click.echo(str(event))
+        click.echo(f"\n{result.explain()}\n\n{name}: trace {result.digest}")
+        if html is not None:
+            target = html if len(names) == 1 or not bad else html.with_stem(f"{html.stem}-{name}")
+            target.write_text(timeline(result), encoding="utf-8")
+            click.echo(f"timeline: {target}")
+        bad = bad or not result.ok
+    if bad:
+        raise SystemExit(1)
+
+
+@sim.command()
+@click.argument("seed", type=int)
+@_FILE
+@_ONLY
+@_FAULTS
+@_ORDER
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the timeline there.")
+def shrink(seed: int, file: str, names: Sequence[str], faults: Any, order: Any, html: Path | None) -> None:
+    """Find the fewest faults and operations with which SEED still fails."""
+    from runtime.sim import simulate
+    from runtime.sim.runner import pick
+    from runtime.sim.runner import shrink as smallest
+    from runtime.sim.timeline import timeline
+
+    for chosen in _load(lambda: pick(file, names)).values():
+        failed = simulate(chosen, seed=seed, faults=faults, order=order)
+        if failed.ok:
+            click.echo(f"{failed.explain()}; there is nothing to make smaller")
+            continue
+        small, runs = smallest(chosen, failed, order=order)
+        operations = "" if small.operations is None else f", {small.operations} operations in each loop"
+        click.echo(f"{small.explain()}\n")
+        click.echo(f"{len(failed.plan)} faults became {len(small.plan)}{operations}, after {runs} runs")
+        if html is not None:
+            html.write_text(timeline(small), encoding="utf-8")
+            click.echo(f"timeline: {html}")
+        raise SystemExit(1)
+
+
+@sim.command()
+@_FILE
+@_ONLY
+@_FAULTS
+@click.option("--seeds", default="1..20", show_default=True, callback=_seeds, help="One, or a range such as 1..50.")
+def determinism(file: str, names: Sequence[str], faults: Any, seeds: range) -> None:
+    """Run each seed in two processes whose hashes differ, and twice in each; all four must do the same."""
+    from runtime.sim.runner import pick
+
+    chosen = list(_load(lambda: pick(file, names)))
+    kinds = list(faults.kinds)
+    found = [_digests(file, chosen, kinds, seeds, hash_seed) for hash_seed in ("1", "2")]
+    differ = [key for key in found[0] if found[0][key] != found[1].get(key)]
+    for key in differ:
+        click.echo(f"{key}: {found[0][key]} and {found[1].get(key)}")
+    click.echo(f"{len(found[0]) - len(differ)} the same, {len(differ)} different")
+    if differ:
+        raise SystemExit(1)
+
+
+def _digests(file: str, names: Sequence[str], kinds: Sequence[str], seeds: range, hash_seed: str) -> dict[str, str]:
+    arguments = json.dumps([file, list(names), list(kinds), seeds.start, seeds.stop])
+    done = subprocess.run(  # noqa: S603 -- this very Python
+        [sys.executable, "-m", "runtime.sim.digests", arguments],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise click.ClickException(done.stderr.strip() or f"exit status {done.returncode}")
+    digests: dict[str, str] = json.loads(done.stdout)
+    return digests
+
+
+def _load(pick: Any) -> Any:
+    from runtime.sim.runner import NoScenario
+
+    try:
+        return pick()
+    except (NoScenario, ImportError) as error:
+        raise UnusableError(str(error)) from error
+
+
+def _again(command: str, seed: int, name: str, file: str, options: str) -> str:
+    where = "" if file == DEFAULT_SCENARIOS else f" {shlex.quote(file)}"
+    return f"heliograph sim {command} {seed}{where} --scenario {name}{options}"
+
+
+def _options(faults: Any, order: str) -> str:
+    from runtime.sim import GROUPS, KINDS
+
+    groups = dict.fromkeys(KINDS[kind].group for kind in faults.kinds)
+    chosen = "" if len(groups) == len(GROUPS) else f" --faults {shlex.quote(','.join(groups))}"
+    return chosen + ("" if order == "shuffle" else f" --order {order}")
+
+
+def _wall() -> float:
+    from runtime.platform import real_platform
+
+    return real_platform().now()

@@ -1,0 +1,188 @@
+"""What goes wrong in a run, drawn from the seed before it begins: a few kinds of faults, each at its moments.
+
+Every kind says why an app must survive it. A fault without such an argument is noise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import attrs
+
+HORIZON_S = 10.0
+
+
+@attrs.frozen
+class Fault:
+    """One fault of a plan.
+
+    Attributes:
+        at: virtual seconds from the beginning. kind: one of `KINDS`.
+        amount: what it means depends on the kind: seconds, steps, or a choice.
+        lasts: seconds.
+    """
+
+    at: float
+    kind: str
+    amount: float = 0.0
+    lasts: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.at:7.3f} s  {self.kind:<12} {self.amount:9.4f}  for {self.lasts:.3f} s"
+
+
+@attrs.frozen
+class Kind:
+    """A kind of fault.
+
+    Attributes:
+        group: as `--faults` names it. survivable: why nothing of what is promised may be lost by it.
+        amount: the range that is drawn from. lasts: the same in seconds. most: how many in a run.
+    """
+
+    group: str
+    survivable: str
+    amount: tuple[float, float] = (0.0, 0.0)
+    lasts: tuple[float, float] = (0.0, 0.0)
+    most: int = 3
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "crash": Kind(
+        "crash",
+        "The process ends before a step of any task. The kernel has every byte that was written, and what was "
+        "acknowledged was written. Whoever waits for an answer learns that it may or may not have happened.",
+        amount=(1, 400),
+        lasts=(0.01, 1.5),
+    ),
+    "crash in io": Kind(
+        "crash",
+        "The process ends right before a write, sync or truncation of a file. SQLite's log says what is whole.",
+        amount=(1, 40),
+        lasts=(0.01, 1.5),
+    ),
+    "power cut": Kind(
+        "disk",
+        "The machine ends before a step of any task, and any sectors of what was not synced are lost. What was "
+        "acknowledged was synced before. The other end hears nothing until the machine is back.",
+        amount=(1, 400),
+        lasts=(0.01, 1.5),
+    ),
+    "power cut in io": Kind(
+        "disk",
+        "The machine ends right before an operation on a file; as above.",
+        amount=(1, 40),
+        lasts=(0.01, 1.5),
+    ),
+    "sync fails": Kind(
+        "disk",
+        "The next syncs report an error, and the kernel forgets what it had to write. What is not known to be durable "
+        "is not acknowledged; the instance that wrote it is destroyed.",
+        amount=(1, 2),
+        most=2,
+    ),
+    "disk full": Kind(
+        "disk",
+        "Writes are refused for a while. Nothing is acknowledged meanwhile, and nothing that was is lost.",
+        lasts=(0.05, 1.5),
+        most=2,
+    ),
+    "reset": Kind(
+        "net",
+        "A connection is reset and what was on its way is lost. A subscriber resumes from its cursor; a publisher "
+        "repeats with the same id.",
+        amount=(0, 1),
+        most=6,
+    ),
+    "half-open": Kind(
+        "net",
+        "A connection carries nothing any more and neither end is told. Pings find out.",
+        amount=(0, 1),
+    ),
+    "partition": Kind(
+        "net",
+        "For a while no connection carries anything and no new one is answered; then all goes on, in order.",
+        lasts=(0.05, 4.0),
+        most=2,
+    ),
+    "clock jump": Kind(
+        "clock",
+        "The wall clock is set forward or back. Waits run on the monotonic clock; an alarm is due by the wall clock, "
+        "so it may come sooner or later, but not before the time that the wall clock shows.",
+        amount=(-90.0, 90.0),
+    ),
+    "slow": Kind(
+        "slow",
+        "Blocking calls (commits, checkpoints, syncs) take long for a while. Effects wait; nobody else does.",
+        amount=(0.05, 2.0),
+        lasts=(0.1, 3.0),
+    ),
+    "evict": Kind(
+        "evict",
+        "An idle instance leaves memory. The next event makes another one from what is stored; sockets stay open.",
+        amount=(0, 1),
+        most=8,
+    ),
+    "abort": Kind(
+        "evict",
+        "An instance is destroyed at any moment with what it has not committed. Its callers get an error that says "
+        "so; its sockets are cut, and clients come back.",
+        amount=(0, 1),
+        most=4,
+    ),
+}
+"""Every kind of fault."""
+
+GROUPS: Final = tuple(dict.fromkeys(kind.group for kind in KINDS.values()))
+
+
+@attrs.frozen
+class Faults:
+    """Which faults a run may have.
+
+    Attributes:
+        kinds: names of `KINDS`.
+        horizon_s: they happen within so many virtual seconds.
+    """
+
+    kinds: tuple[str, ...] = tuple(KINDS)
+    horizon_s: float = HORIZON_S
+
+    @classmethod
+    def swarm(cls, groups: str | Iterable[str] = GROUPS, *, horizon_s: float = HORIZON_S) -> Faults:
+        """Those of some groups: "crash disk net clock slow evict", with blanks or commas between them.
+
+        Raises:
+            ValueError: there is no such group.
+        """
+        names = groups.replace(",", " ").split() if isinstance(groups, str) else list(groups)
+        for name in names:
+            if name not in GROUPS:
+                raise ValueError(f"no faults {name!r}; there are {', '.join(GROUPS)}")
+        return cls(tuple(name for name, kind in KINDS.items() if kind.group in names), horizon_s)
+
+    @classmethod
+    def none(cls) -> Faults:
+        """A run in which all goes well."""
+        return cls(())
+
+    def draw(self, seed: int) -> Sequence[Fault]:
+        """The plan of one run: about half of the kinds, so that runs differ in kind (swarm testing), in time order."""
+        plan: list[Fault] = []
+        for name in self.kinds:
+            rng = random.Random(f"{seed}/faults/{name}")  # noqa: S311 -- reproducible on purpose
+            if rng.random() < 0.5 and len(self.kinds) > 1:
+                continue
+            kind = KINDS[name]
+            plan += [
+                Fault(
+                    round(rng.uniform(0.0, self.horizon_s), 6),
+                    name,
+                    round(rng.uniform(*kind.amount), 6),
+                    round(rng.uniform(*kind.lasts), 6),
+                )
+                for _ in range(rng.randint(1, kind.most))
+            ]
+        return sorted(plan, key=lambda fault: (fault.at, fault.kind))

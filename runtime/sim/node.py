@@ -1,0 +1,343 @@
+"""A server of a simulated world: the real runtime on a simulated platform, which can die at any step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+import attrs
+import structlog
+import trio
+
+from runtime.actor.cell import Cell
+from runtime.app import App
+from runtime.errors import ActorError, ActorReset, StorageFailed
+from runtime.frontend import serve_node
+from runtime.ids import ActorId
+from runtime.namespace.namespace import Namespace
+from runtime.node import Node, open_node
+from runtime.platform import Platform
+from runtime.sim.disk import Image
+from runtime.storage.database_file import DATABASE
+from runtime.storage.shared import SharedStore
+from runtime.storage.store import Done, WriteBatch
+from runtime.testing.platform import EPOCH_S
+from runtime.testing.streams import MemoryNetwork, Weather, writer
+from runtime.transport.config import TransportConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from runtime.sim.world import World
+
+HOST, PORT = "127.0.0.1", 8787
+
+
+class Unknown(ActorError):
+    """A call ended without an answer: what it asked for may have happened, or not, or may happen still."""
+
+
+@attrs.define(eq=False)
+class Life:
+    """One run of a node's process.
+
+    Attributes:
+        number: counted over all nodes. dead: it has ended without a word. image: its files.
+    """
+
+    number: int
+    image: Image
+    scope: trio.CancelScope
+    dead: bool = False
+    node: Node | None = None
+    platform: Platform | None = None
+    store: WatchedStore | None = None
+    stopping: trio.Event = attrs.field(factory=trio.Event)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    callers: set[trio.CancelScope] = attrs.field(factory=set)
+
+
+class WatchedStore(SharedStore):
+    """The real store; what is submitted and how it ends is told to the world."""
+
+    def __init__(self, life: Life, world: World, **arguments: Any) -> None:
+        super().__init__(life.image.folder, **arguments)
+        self._life = life
+        self._world = world
+        self._log = life.image.folder / f"{DATABASE}-wal"
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Open, and tell the world what is there before anybody changes it."""
+        await super().run(task_status=_Opened(self._opened_first, task_status))
+
+    def _opened_first(self) -> None:
+        if not self._life.dead:
+            self._world.store_opened(self)
+
+    def submit(self, batch: WriteBatch, done: Done) -> None:
+        """Take a batch."""
+        if not self._life.dead:
+            self._world.batch_submitted(batch)
+        super().submit(batch, lambda error: self._ended(batch, done, error))
+
+    def _ended(self, batch: WriteBatch, done: Done, error: Exception | None) -> None:
+        if not self._life.dead:
+            self._world.batch_ended(batch, error, self._life.image.unsynced(self._log))
+        done(error)
+
+
+@attrs.frozen
+class _Opened(trio.TaskStatus[None]):
+    """Does something before the one who waits for a start is told of it."""
+
+    _first: Callable[[], None]
+    _then: trio.TaskStatus[None]
+
+    def started(self, value: None = None) -> None:
+        self._first()
+        self._then.started()
+
+
+class SimulatedNode:
+    """A node of a world.
+
+    Args:
+        world: it is in. name: in the trace. app: it serves. settings: of the app. idle_s: time to eviction.
+
+    Attributes:
+        network: where it listens; connect to it as ("127.0.0.1", 8787).
+        clock_offset_s: by how much its wall clock is wrong.
+        slow_s: how long blocking calls take at most, beside their usual time.
+    """
+
+    def __init__(self, world: World, name: str, app: App, settings: Any, idle_s: float) -> None:
+        self.world = world
+        self.name = name
+        self.clock_offset_s = 0.0
+        self.slow_s = 0.0
+        self.partitioned = False
+        self._app = app
+        self._settings = app.settings() if settings is None else settings
+        self._idle_s = idle_s
+        self._rng = world.rng(f"{name}/platform")
+        self._ids = world.rng(f"{name}/ids")
+        self.network = MemoryNetwork(weather=_weather(world.rng(f"{name}/network")))
+        self.life: Life | None = None
+        self._image = world.disk.image()
+        self._silent: list[Any] = []
+        self._up = trio.Event()
+
+    # Life.
+
+    async def start(self) -> None:
+        """Start on what the disk has. Raises what the server raises."""
+        assert self.life is None
+        life = Life(self.world.next_life(), self._image, trio.CancelScope())
+        for stream in self._silent:
+            stream.release()
+            stream.reset()
+        self._silent.clear()
+        self.life = life
+        self.world.nursery.start_soon(self._live, life)
+        await self._up.wait()
+
+    async def _live(self, life: Life) -> None:
+        log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+            None, processors=[self._log], wrapper_class=structlog.stdlib.BoundLogger
+        )
+        platform = life.platform = self._platform(life)
+        store = life.store = WatchedStore(life, self.world, platform=platform)
+        try:
+            with life.scope:
+                listeners = await platform.listen(HOST, PORT)
+                async with open_node(
+                    self._app,
+                    settings=self._settings,
+                    store=store,
+                    platform=platform,
+                    log=log,
+                    idle_s=self._idle_s,
+                    objects=life.image.folder / "objects",
+                ) as node:
+                    life.node = node
+                    await serve_node(
+                        node,
+                        listeners,
+                        config=TransportConfig(),
+                        ready=lambda: self._ready(life),
+                        stop=life.stopping.wait,
+                    )
+        except BaseException as error:
+            if not life.dead or isinstance(error, KeyboardInterrupt):
+                raise
+            # Whatever a process that has ended does in its last blocks, it does to nobody.
+        finally:
+            life.ended.set()
+
+    def _ready(self, life: Life) -> None:
+        if not life.dead:
+            self.world.trace.note("serves", self.name)
+            self._up.set()
+
+    def _log(self, _: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
+        if self.life is not None:
+            self.world.trace.note("log", self.name, f"{method}: {event.get('event')}")
+        raise structlog.DropEvent
+
+    @property
+    def up(self) -> bool:
+        """It serves."""
+        return self.life is not None and self._up.is_set()
+
+    async def wait_up(self) -> None:
+        """Wait until it serves."""
+        await self._up.wait()
+
+    def kill(self, *, power: bool) -> None:
+        """End the process without a word, at once; with `power`, the machine too. Harmless when it is down."""
+        life = self.life
+        if life is None:
+            return
+        self.life = None
+        life.dead = True
+        if self._up.is_set():
+            self._up = trio.Event()
+        self.world.node_died(self, life, power=power)
+        for listener in self.network.listeners:
+            listener.stop()
+        for stream in self.network.connections:
+            if power:
+                stream.hold()
+                self._silent.append(stream)
+            else:
+                stream.reset()
+        self._image = self.world.disk.crash(life.image, power=power)
+        for scope in list(life.callers):
+            scope.cancel()
+        life.scope.cancel()
+
+    async def stop(self) -> None:
+        """Stop as on SIGTERM. Harmless when it is down."""
+        life = self.life
+        if life is None:
+            return
+        life.stopping.set()
+        await life.ended.wait()
+        if not life.dead:
+            self.life = None
+            self._up = trio.Event()
+            self.world.trace.note("stop", self.name)
+
+    def life_of(self, cell: Cell) -> int | None:
+        """The number of the living process that an instance belongs to."""
+        life = self.life
+        return life.number if life is not None and cell.services.platform is life.platform else None
+
+    # Calls.
+
+    def stub(self, namespace: str, name: str) -> Any:
+        """A stub whose calls come from outside: `await node.stub("counters", "tea").add(1)`.
+
+        A call raises what the method raised, or `Unknown` when the actor or its process ended before the answer.
+
+        Args:
+            namespace: a field of the app's env.
+        """
+        return _OutsideStub(self, namespace, name)
+
+    async def call(self, namespace: str, name: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """One call from outside."""
+        while not self.up:
+            await self.wait_up()
+        life = self.life
+        assert life is not None
+        assert life.node is not None
+        who = f"{namespace}/{name}"
+        number = self.world.trace.note("call", who, f"{method}{args!r}")
+        actors: Namespace[Any] = getattr(life.node.env, namespace)
+        scope = trio.CancelScope()
+        life.callers.add(scope)
+        try:
+            with scope:
+                value = await getattr(actors.get_by_name(name), method)(*args, **kwargs)
+                if not life.dead:
+                    self.world.trace.note("answer", who, f"to #{number}: {value!r}")
+                    return value
+        except (ActorReset, StorageFailed) as error:
+            if not life.dead:
+                self.world.trace.note("no answer", who, f"to #{number}: {type(error).__name__}")
+            raise Unknown(f"no answer from {who}.{method}: {error}") from error
+        finally:
+            life.callers.discard(scope)
+        raise Unknown(f"no answer from {who}.{method}: the process has ended")
+
+    # Platform.
+
+    def now(self) -> float:
+        """Its wall clock."""
+        return EPOCH_S + self.world.now() + self.clock_offset_s
+
+    def _platform(self, life: Life) -> Platform:
+        async def run_blocking(fn: Callable[..., Any], /, *args: Any) -> Any:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            with trio.CancelScope(shield=True):  # nothing stops a thread
+                if not life.dead:
+                    await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+                try:
+                    return fn(*args)
+                finally:
+                    if not life.dead:
+                        await trio.sleep(self._rng.uniform(0.0, 0.001))
+
+        async def sync_file(*paths: Path) -> None:
+            begun: list[tuple[Path, Any, int]] = []
+            for path in paths:
+                life.image.before("sync", path)
+                model = life.image.model(path)
+                if model is not None:
+                    begun.append((path, model, len(model.unsynced)))
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+            if life.dead:
+                raise OSError(5, "the process is dead")
+            for path, model, count in begun:
+                life.image.sync(path, model, count)
+
+        return Platform(
+            now=self.now,
+            random=random.Random(self._rng.random()),  # noqa: S311 -- reproducible on purpose
+            token_bytes=self._ids.randbytes,
+            run_blocking=run_blocking,
+            sync_file=sync_file,
+            listen=self.network.listen,
+            writer=writer,
+        )
+
+    def live_ids(self) -> list[ActorId]:
+        """The actors in memory, in the order in which they were first used."""
+        if self.life is None or self.life.node is None:
+            return []
+        return [held.id for held in self.life.node.router.containers.values() if held.cell is not None]
+
+
+class _OutsideStub:
+    def __init__(self, node: SimulatedNode, namespace: str, name: str) -> None:
+        self._node = node
+        self._to = namespace, name
+
+    def __getattr__(self, method: str) -> Any:
+        if method.startswith("_"):
+            raise AttributeError(method)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._node.call(*self._to, method, args, kwargs)
+
+        return cast("Any", call)
+
+
+def _weather(rng: random.Random) -> Weather:
+    return Weather(
+        delay_s=lambda: rng.expovariate(500.0),
+        bite=lambda size: size if size < 2 or rng.random() < 0.8 else rng.randint(1, size),
+    )

@@ -1,0 +1,245 @@
+"""One run of a scenario from one seed: everything that happens follows from it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import trio
+import trio.testing
+
+from runtime.sim.claims import CLAIMS, Claim, Violation, make_claims
+from runtime.sim.faults import Fault, Faults
+from runtime.sim.scheduling import Delaying, Shuffle, Watch, repeatable
+from runtime.sim.trace import Event
+from runtime.sim.world import World
+
+Order = Literal["shuffle", "delaying"]
+
+_DEFAULT_FAULTS = Faults.swarm()
+_MEMORY = Path("/dev/shm")  # noqa: S108 -- tmpfs: the simulated disk needs no real one
+_SHOWN = 30
+
+
+class SimulationFailed(AssertionError):
+    """A run did not do what it must; the text says which, and how to see it again."""
+
+
+@attrs.frozen
+class Scenario:
+    """Clients of an app, and what must hold.
+
+    Attributes:
+        run: `async def name(w: World) -> None`; what it asserts is a claim of its own.
+        name: for commands and reports.
+        claims: that are watched.
+        virtual_s, steps: a run that takes longer has failed.
+    """
+
+    run: Callable[[World], Awaitable[None]]
+    name: str
+    claims: Sequence[type[Claim]] = CLAIMS
+    virtual_s: float = 3_600.0
+    steps: int = 2_000_000
+
+
+def scenario(
+    run: Callable[[World], Awaitable[None]] | None = None,
+    *,
+    claims: Sequence[type[Claim]] = (),
+    virtual_s: float = 3_600.0,
+    steps: int = 2_000_000,
+) -> Any:
+    """Decorate `async def name(w: World)` as a scenario.
+
+    Args:
+        claims: of the scenario's own, beside those that hold of every app.
+    """
+
+    def decorate(fn: Callable[[World], Awaitable[None]]) -> Scenario:
+        return Scenario(fn, getattr(fn, "__name__", "scenario"), (*CLAIMS, *claims), virtual_s, steps)
+
+    return decorate if run is None else decorate(run)
+
+
+@attrs.frozen
+class Result:
+    """How a run ended.
+
+    Attributes:
+        failure: what did not hold, or None. plan: what went wrong on purpose.
+        digest: the same for two runs in which the same happened.
+        steps, virtual_s: of the run. fired: how often each kind of event happened. checked: the same for each claim.
+        events: the newest 50,000.
+    """
+
+    scenario: str
+    seed: int
+    plan: Sequence[Fault]
+    operations: int | None
+    failure: Violation | None
+    digest: str
+    steps: int
+    virtual_s: float
+    count: int
+    fired: Mapping[str, int]
+    checked: Mapping[str, int]
+    events: Sequence[Event] = attrs.field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Everything held."""
+        return self.failure is None
+
+    def explain(self) -> str:
+        """For people: the seed, what was drawn, the claim, the two events, and what happened last."""
+        if self.failure is None:
+            return f"{self.scenario}, seed {self.seed}: everything held ({self.count:,} events)"
+        failure = self.failure
+        lines = [f"{self.scenario}, seed {self.seed}: {failure.claim}", f"  {failure.text}", ""]
+        by_number = {event.number: event for event in self.events}
+        pair = [by_number[number] for number in dict.fromkeys((failure.first, failure.second)) if number in by_number]
+        if pair:
+            lines += ["These contradict each other:", *(f"  {event}" for event in pair), ""]
+        lines += ["Drawn from the seed:", *(f"  {fault}" for fault in self.plan)]
+        lines += [] if self.plan else ["  no faults"]
+        last = [event for event in self.events if not failure.second or event.number <= failure.second][-_SHOWN:]
+        lines += ["", f"What happened last, of {self.count:,} events:", *(f"  {event}" for event in last)]
+        return "\n".join(lines)
+
+    def raise_if_failed(self) -> None:
+        """Raises: SimulationFailed."""
+        if self.failure is not None:
+            raise SimulationFailed(self.explain())
+
+
+def simulate(
+    what: Scenario | Callable[[World], Awaitable[None]],
+    *,
+    seed: int = 0,
+    faults: Faults = _DEFAULT_FAULTS,
+    plan: Sequence[Fault] | None = None,
+    operations: int | None = None,
+    order: Order = "shuffle",
+) -> Result:
+    """Run a scenario once. Not to be called from within trio.
+
+    Args:
+        seed: of everything.
+        faults: to draw the plan from. plan: instead of a drawn one.
+        operations: at most so many in each of the scenario's loops (`World.times`).
+        order: of the tasks that are ready at the same time: any, or with one that is late for long.
+    """
+    chosen = what if isinstance(what, Scenario) else Scenario(what, getattr(what, "__name__", "scenario"))
+    drawn = faults.draw(seed) if plan is None else plan
+    shuffler = Shuffle(f"{seed}/order") if order == "shuffle" else Delaying(f"{seed}/order")
+    memory = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
+    with (
+        tempfile.TemporaryDirectory(prefix="heliograph-sim-", dir=memory) as folder,
+        repeatable(str(seed), shuffler),
+    ):
+        run = _Run(chosen, seed, drawn, operations, Path(folder))
+        trio.run(run.main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[run.watch])
+        return run.result()
+
+
+class _Run:
+    def __init__(
+        self, chosen: Scenario, seed: int, plan: Sequence[Fault], operations: int | None, folder: Path
+    ) -> None:
+        self._scenario = chosen
+        self._seed = seed
+        self._plan = plan
+        self._operations = operations
+        self._folder = folder
+        self._failure: Violation | None = None
+        self._scope = trio.CancelScope()
+        self._world: World | None = None
+        self._took = 0.0
+        self.watch = Watch(chosen.steps, self._scope.cancel)
+
+    async def main(self) -> None:
+        world = self._world = World(
+            self._seed,
+            self._folder,
+            self._plan,
+            self._operations,
+            self.watch,
+            lambda: make_claims(self._scenario.claims, self._broken),
+        )
+        self.watch.until = trio.current_time() + self._scenario.virtual_s
+        with world.disk.mounted(), world.probes.watching():
+            try:
+                with self._scope:
+                    async with trio.open_nursery() as nursery:
+                        world.nursery = nursery
+                        nursery.start_soon(world.nemesis)
+                        nursery.start_soon(world.restart_dead)
+                        await self._scenario.run(world)
+                        await self._finish(world)
+                        nursery.cancel_scope.cancel()
+            except Exception as error:  # noqa: BLE001 -- whatever a scenario raises is its verdict
+                leaf = _leaf(error)
+                self._fail(Violation("scenario", _words(leaf), second=world.trace.count))
+        if self.watch.stuck is not None:
+            self._fail(Violation("liveness", self.watch.stuck, second=world.trace.count))
+        self._took = world.now()
+
+    async def _finish(self, world: World) -> None:
+        await world.quiesce()
+        now = max((node.now() for node in world.nodes.values()), default=0.0)
+        await trio.sleep(max((claim.patience_s(now) for claim in world.claims), default=0.0))
+        now = max((node.now() for node in world.nodes.values()), default=0.0)
+        event = world.trace.note("finished", "world")
+        for claim in world.claims:
+            claim.finished(now, event)
+        for node in world.nodes.values():
+            await node.stop()
+
+    def _broken(self, claim: Claim, text: str, first: int, second: int) -> None:
+        self._fail(Violation(claim.name, text, first, second))
+
+    def _fail(self, violation: Violation) -> None:
+        if self._failure is None:
+            self._failure = violation
+            self._scope.cancel()
+
+    def result(self) -> Result:
+        world = self._world
+        assert world is not None
+        return Result(
+            self._scenario.name,
+            self._seed,
+            self._plan,
+            self._operations,
+            self._failure,
+            world.trace.digest,
+            self.watch.steps,
+            self._took,
+            world.trace.count,
+            dict(world.trace.fired),
+            {claim.name: claim.checked for claim in world.claims},
+            world.trace.events,
+        )
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _words(error: BaseException) -> str:
+    where = ""
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_code.co_filename
+        if "/trio/" not in name and "/runtime/sim/" not in name:
+            where = f" ({Path(name).name}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    notes = "".join(f" {note}" for note in getattr(error, "__notes__", ()))
+    return f"{type(error).__name__}: {error}{notes}{where}"

@@ -1,0 +1,333 @@
+"""The world of one run: its nodes, its time, what goes wrong, and what a scenario may ask for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from runtime.actor.cell import Cell
+from runtime.actor.http import Response
+from runtime.app import App
+from runtime.errors import ActorError
+from runtime.ids import ActorId
+from runtime.sim.claims import Claim
+from runtime.sim.disk import SimulatedDisk
+from runtime.sim.faults import Fault
+from runtime.sim.history import History
+from runtime.sim.node import HOST, PORT, Life, SimulatedNode, Unknown, WatchedStore
+from runtime.sim.probes import Probes
+from runtime.sim.scheduling import Watch
+from runtime.sim.trace import Trace
+from runtime.storage.store import WriteBatch
+from runtime.testing.http import read_response, write_request
+from runtime.testing.streams import MemoryStream
+
+T = TypeVar("T")
+
+IDLE_S = 2.0  # to eviction, so that every run has some
+
+
+class World:
+    """What a scenario gets. Made by `simulate`.
+
+    Attributes:
+        seed: of the run. trace: what happened. claims: that are watched. nodes: by name. histories: by name.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        folder: Path,
+        plan: Sequence[Fault],
+        operations: int | None,
+        watch: Watch,
+        make_claims: Callable[[], list[Claim]],
+    ) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.nursery: trio.Nursery
+        self._operations = operations
+        self._down: list[tuple[SimulatedNode, float]] = []
+        self._died = trio.Event()
+        self._started = trio.current_time()
+        self.trace = Trace(self.now)
+        self.disk = SimulatedDisk(folder, self.rng("disk"), self._disk_step)
+        self.nodes: dict[str, SimulatedNode] = {}
+        self.histories: dict[str, History] = {}
+        self._watch = watch
+        self._lives = 0
+        self._io_countdown: tuple[int, Callable[[], None]] | None = None
+        self.quiet = False
+        self._nemesis = trio.CancelScope()
+        self.claims = make_claims()
+        self.probes = Probes(self.trace, self.claims, self._life_of)
+
+    # For scenarios.
+
+    def now(self) -> float:
+        """Virtual seconds since the run began."""
+        return trio.current_time() - self._started
+
+    def rng(self, name: str) -> random.Random:
+        """Randomness of its own for everything that has a name: a draw here shifts none there."""
+        return random.Random(f"{self.seed}/{name}")  # noqa: S311 -- reproducible on purpose
+
+    async def start_node(
+        self, app: App, *, name: str = "node", settings: Any = None, idle_s: float = IDLE_S
+    ) -> SimulatedNode:
+        """Serve an app; from now on it may crash, and is started again by itself."""
+        node = self.nodes[name] = SimulatedNode(self, name, app, settings, idle_s)
+        await self._start(node)
+        return node
+
+    def history(self, name: str) -> History:
+        """A record of what clients asked one actor and what they were answered, for `linearizable`."""
+        return self.histories.setdefault(name, History(self.trace, name))
+
+    async def until_answered(self, fn: Callable[[], Awaitable[T]]) -> T:
+        """Repeat something that may be repeated until it is answered, with pauses that grow to 2 s."""
+        pause = 0.02
+        while True:
+            try:
+                return await fn()
+            except (ActorError, OSError, trio.BrokenResourceError) as error:
+                if not (isinstance(error, Unknown | OSError | trio.BrokenResourceError) or _passes(error)):
+                    raise
+            await trio.sleep(pause)
+            pause = min(pause * 2, 2.0)
+
+    def times(self, count: int) -> range:
+        """`range(count)`, or less while a failure is shrunk: use it for a scenario's loops over operations."""
+        return range(count if self._operations is None else min(count, self._operations))
+
+    async def connect(self, node: SimulatedNode, *, peer: str = "127.0.0.1") -> MemoryStream:
+        """A stream to a node. Raises: OSError: it is down, or cut off."""
+        await trio.sleep(0.0005)
+        if node.partitioned:
+            await trio.sleep(3.0)
+            raise OSError(110, f"{node.name} does not answer")
+        return await node.network.connect(HOST, PORT, peer=peer)
+
+    async def request(
+        self,
+        node: SimulatedNode,
+        method: str,
+        target: str,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
+    ) -> Response:
+        """One HTTP request on a connection of its own.
+
+        Raises:
+            OSError: no answer; the request may have been carried out.
+        """
+        number = self.trace.note("request", "http", f"{method} {target}")
+        with trio.move_on_after(timeout_s):
+            async with await self.connect(node) as stream:
+                try:
+                    await write_request(stream, method, target, f"{HOST}:{PORT}", body, headers or {})
+                    response = await read_response(stream, method)
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    raise OSError(104, str(error)) from error
+                self.trace.note("response", "http", f"to #{number}: {response.status}")
+                return response
+        raise OSError(110, f"no answer to {method} {target} in {timeout_s:g} s")
+
+    async def quiesce(self, seconds: float = 0.0) -> None:
+        """Faults are over: undo those that last, start what is down, and let everybody have some time to finish.
+
+        What the scenario does from here on must succeed.
+        """
+        if not self.quiet:
+            self.quiet = True
+            self.trace.note("quiesce", "world")
+            self._nemesis.cancel()
+            self._io_countdown = None
+            for node in self.nodes.values():
+                self._heal(node)
+                if node.life is None:
+                    await self._start(node)
+                await node.wait_up()
+        await trio.sleep(seconds)
+
+    # What goes wrong.
+
+    async def nemesis(self) -> None:
+        """Carry out the plan."""
+        with self._nemesis:
+            async with trio.open_nursery() as nursery:
+                for fault in self.plan:
+                    nursery.start_soon(self._inflict, fault)
+
+    async def _inflict(self, fault: Fault) -> None:
+        await trio.sleep_until(self._started + fault.at)
+        node = next(iter(self.nodes.values()), None)
+        if node is None or (node.life is None and not fault.kind.startswith("clock")):
+            return
+        kind, amount = fault.kind, fault.amount
+        if kind in ("crash", "power cut"):
+            self._watch.call_before_step(int(amount), lambda: self._kill(node, fault))
+        elif kind in ("crash in io", "power cut in io"):
+            self._io_countdown = int(amount), lambda: self._kill(node, fault)
+        elif kind == "sync fails":
+            self._fault(node, kind)
+            self._image(node).failing += int(amount)
+        elif kind == "disk full":
+            self._fault(node, kind)
+            self._image(node).full = True
+            await trio.sleep(fault.lasts)
+            self._image(node).full = False
+            self._fault(node, "disk has room")
+        elif kind in ("reset", "half-open"):
+            self._break_connection(node, kind, amount)
+        elif kind == "partition":
+            await self._partition(node, fault.lasts)
+        elif kind == "clock jump":
+            self._fault(node, kind, f"{amount:+.3f} s")
+            node.clock_offset_s += amount
+        elif kind == "slow":
+            self._fault(node, kind)
+            node.slow_s = amount
+            await trio.sleep(fault.lasts)
+            node.slow_s = 0.0
+            self._fault(node, "fast again")
+        elif kind in ("evict", "abort"):
+            self._end_instance(node, kind, amount)
+
+    def _fault(self, node: SimulatedNode, kind: str, detail: str = "") -> None:
+        self.trace.note(kind, node.name, detail)
+
+    def _image(self, node: SimulatedNode) -> Any:
+        assert node.life is not None or node._image is not None
+        return node._image if node.life is None else node.life.image
+
+    def _kill(self, node: SimulatedNode, fault: Fault) -> None:
+        if not self.quiet and node.life is not None:
+            node.kill(power=fault.kind.startswith("power"))
+            self._down.append((node, fault.lasts))
+            self._died.set()
+
+    async def restart_dead(self) -> None:
+        """Start nodes that were killed again, some time later."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._died.wait()
+                self._died = trio.Event()
+                down, self._down = self._down, []
+                for node, seconds in down:
+                    nursery.start_soon(self._restart, node, seconds)
+
+    async def _restart(self, node: SimulatedNode, seconds: float) -> None:
+        await trio.sleep(seconds)
+        if node.life is None:
+            await self._start(node)
+
+    async def _start(self, node: SimulatedNode) -> None:
+        self.trace.note("start", node.name)
+        await node.start()
+
+    def _break_connection(self, node: SimulatedNode, kind: str, which: float) -> None:
+        streams = node.network.connections
+        if streams:
+            stream = streams[min(int(which * len(streams)), len(streams) - 1)]
+            self._fault(node, kind)
+            stream.reset() if kind == "reset" else stream.hold()
+
+    async def _partition(self, node: SimulatedNode, seconds: float) -> None:
+        self._fault(node, "partition")
+        node.partitioned = True
+        streams = node.network.connections
+        for stream in streams:
+            stream.hold()
+        await trio.sleep(seconds)
+        node.partitioned = False
+        for stream in streams:
+            stream.release()
+        self._fault(node, "healed")
+
+    def _end_instance(self, node: SimulatedNode, kind: str, which: float) -> None:
+        assert node.life is not None
+        ids = node.live_ids()
+        if node.life.node is None or not ids:
+            return
+        router = node.life.node.router
+        actor = ids[min(int(which * len(ids)), len(ids) - 1)]
+        container = router.containers[actor]
+        if kind == "abort":
+            self._fault(node, kind, repr(actor))
+            router.abort(actor, "aborted by the simulation")
+        elif container.cell is not None and container.cell.idle:
+            self._fault(node, kind, repr(actor))
+            container.evict()
+
+    def _heal(self, node: SimulatedNode) -> None:
+        image = self._image(node)
+        image.full, image.failing, node.slow_s, node.partitioned = False, 0, 0.0, False
+        for stream in node.network.connections:
+            stream.release()
+
+    # Told by nodes, disk and probes.
+
+    def next_life(self) -> int:
+        """A number for a process."""
+        self._lives += 1
+        return self._lives
+
+    def _life_of(self, cell: Cell) -> int | None:
+        for node in self.nodes.values():
+            life = node.life_of(cell)
+            if life is not None:
+                return life
+        return None
+
+    def _disk_step(self, what: str, name: str) -> None:
+        self.trace.note(what, "disk", name)
+        if self._io_countdown is not None:
+            left, act = self._io_countdown
+            self._io_countdown = (left - 1, act) if left > 1 else None
+            if left <= 1:
+                act()
+
+    def node_died(self, node: SimulatedNode, life: Life, *, power: bool) -> None:
+        """A process has ended."""
+        event = self.trace.note("power cut" if power else "crash", node.name)
+        self._io_countdown = None
+        self.probes.died()
+        for claim in self.claims:
+            claim.died(life.number, event)
+
+    def store_opened(self, store: WatchedStore) -> None:
+        """A process has its store open, and nothing else yet."""
+        event = self.trace.note("opened", "store")
+        for claim in self.claims:
+            claim.opened(store.open, event)
+
+    def batch_submitted(self, batch: WriteBatch) -> None:
+        """A batch is on its way to the store."""
+        event = self.trace.note("submit", _name(batch.actor), f"batch {batch.sequence}, {len(batch.writes)} keys")
+        for claim in self.claims:
+            claim.submitted(batch, event)
+
+    def batch_ended(self, batch: WriteBatch, error: Exception | None, unsynced: int) -> None:
+        """The store says how it ended."""
+        what = "commit" if error is None else "not stored"
+        event = self.trace.note(what, _name(batch.actor), f"batch {batch.sequence}")
+        for claim in self.claims:
+            if error is None:
+                claim.acknowledged(batch, unsynced, event)
+            else:
+                claim.refused(batch, event)
+
+
+def _name(actor: ActorId) -> str:
+    return f"{actor.namespace}/{actor.name or str(actor)[:8]}"
+
+
+def _passes(error: ActorError) -> bool:
+    return bool(error.retryable or error.overloaded)

@@ -1,0 +1,150 @@
+"""Scenarios of a small app: everything holds whatever goes wrong, and every run can be had again."""
+
+import attrs
+import pytest
+import trio
+
+from runtime.sim import Fault, Faults, SimulationFailed, Unknown, World, check, linearizable, scenario, simulate
+from runtime.sim.history import History
+from runtime.sim.runner import repeat, shrink
+from runtime.sim.timeline import timeline
+from runtime.sim.trace import Trace
+from tests.sim.counters import app, counting, reminding
+
+
+def test_counters_are_linearizable_whatever_goes_wrong():
+    check(counting, seeds=40)
+
+
+def test_alarms_are_rung_whatever_goes_wrong():
+    check(reminding, seeds=40)
+
+
+def test_the_same_seed_does_the_same_and_another_one_something_else():
+    assert repeat(counting, 5, Faults.swarm()) != repeat(counting, 6, Faults.swarm())
+
+
+def test_without_faults_none_happens():
+    result = simulate(counting, faults=Faults.none())
+    assert result.ok
+    assert not {"crash", "power cut", "reset", "abort"} & set(result.fired)
+
+
+def test_over_many_seeds_each_kind_of_fault_happens_and_each_claim_is_checked():
+    fired, checked = set(), set()
+    for seed in range(40):
+        result = simulate(reminding, seed=seed)
+        fired |= set(result.fired)
+        checked |= {name for name, count in result.checked.items() if count}
+    assert {"crash", "power cut", "sync fails", "disk full", "partition", "clock jump", "slow", "evict"} <= fired
+    assert checked == set(result.checked)
+
+
+@scenario
+async def forgetful(w: World):
+    """Claims too much: that what was not answered has not happened."""
+    node = await w.start_node(app)
+    sure = 0
+    for _ in w.times(20):
+        await trio.sleep(0.5)
+        try:
+            await node.stub("counters", "tea").add(1)
+        except Unknown:
+            continue
+        sure += 1
+    await w.quiesce()
+    found = await node.stub("counters", "tea").read()
+    assert found == sure, f"{found} were added, and {sure} were answered"
+
+
+def test_a_failure_says_what_was_drawn_what_broke_and_what_happened_last():
+    failed = next(result for seed in range(100) if not (result := simulate(forgetful, seed=seed)).ok)
+    with pytest.raises(SimulationFailed) as caught:
+        failed.raise_if_failed()
+    text = str(caught.value)
+    assert f"forgetful, seed {failed.seed}: scenario" in text
+    assert "were answered" in text
+    assert "Drawn from the seed" in text
+    page = timeline(failed)
+    assert page.startswith("<!doctype html>")
+    assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_failure_shrinks_to_few_faults():
+    failed = next(result for seed in range(100) if not (result := simulate(forgetful, seed=seed)).ok)
+    small, _ = shrink(forgetful, failed)
+    assert not small.ok
+    assert small.failure.claim == failed.failure.claim
+    assert 1 <= len(small.plan) <= 2 < len(failed.plan)
+
+
+def test_a_plan_can_be_given_by_hand():
+    result = simulate(counting, plan=[Fault(1.0, "power cut", 1.0, 0.5)])
+    assert result.ok
+    assert result.fired["power cut"] == 1
+
+
+def test_a_run_in_which_nothing_can_ever_happen_again_says_who_waits():
+    @scenario
+    async def stuck(w: World):
+        await trio.Event().wait()
+
+    # A task of the simulator's own waits for nodes that die; it is no way out.
+    result = simulate(stuck, faults=Faults.none())
+    assert result.failure is not None
+    assert "every task waits" in result.failure.text
+    assert "stuck" in result.failure.text
+
+
+def test_a_run_that_goes_round_in_circles_ends():
+    @scenario(steps=5_000)
+    async def busy(w: World):
+        while True:
+            await trio.lowlevel.checkpoint()
+
+    assert "goes round in circles" in simulate(busy, faults=Faults.none()).failure.text
+
+
+def test_a_run_that_takes_too_long_ends():
+    @scenario(virtual_s=10)
+    async def slow(w: World):
+        await trio.sleep(11)
+
+    assert "not finished in time" in simulate(slow, faults=Faults.none()).failure.text
+
+
+def test_unknown_faults_are_named():
+    with pytest.raises(ValueError, match="no faults 'fire'; there are crash, disk, net"):
+        Faults.swarm("crash,fire")
+
+
+@attrs.frozen
+class Step:
+    request: object
+    answer: object
+    begun: int
+    ended: int | None
+
+
+def _history(*steps):
+    from runtime.sim.history import Operation
+
+    history = History(Trace(lambda: 0.0), "x")
+    history.operations += [Operation(s.request, s.begun, s.answer, s.ended) for s in steps]
+    return history
+
+
+def _register(state, request):
+    return (state, state) if request == "read" else (request, None)
+
+
+def test_linearizable_histories_are_told_from_others():
+    write, late = Step(1, None, 1, 4), Step("read", 0, 2, 3)
+    assert linearizable(_history(write, late), 0, _register) is None  # the read came first
+    stale = Step("read", 0, 5, 6)
+    culprit, before = linearizable(_history(write, late, stale), 0, _register)
+    assert culprit.begun == 5
+    assert before.ended == 4
+    lost = Step(2, None, 7, None)
+    assert linearizable(_history(write, lost, Step("read", 2, 8, 9)), 0, _register) is None  # it happened
+    assert linearizable(_history(write, lost, Step("read", 1, 8, 9)), 0, _register) is None  # or not
