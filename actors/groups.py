@@ -234,9 +234,9 @@ class Groups:
         self._forget_named()
 
     def _store(self, group: Group) -> None:
-        # Unconfirmed: what is lost in a crash belongs to sockets that are lost with it.
-        row = _Row(group.filter.canonical, tuple(group.shards))
-        self._storage.put(_key(group.number), row, allow_unconfirmed=True)
+        # The answer waits for it: an instance that ends with a failed commit takes no sockets with it, and the next one
+        # would neither tell their shard anything nor know that the number is taken.
+        self._storage.put(_key(group.number), _Row(group.filter.canonical, tuple(group.shards)))
 
 
 def _key(number: int) -> str:

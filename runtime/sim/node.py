@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
@@ -23,7 +23,7 @@ from runtime.storage.database_file import DATABASE
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import Done, WriteBatch
 from runtime.testing.platform import EPOCH_S
-from runtime.testing.streams import MemoryNetwork, Weather, writer
+from runtime.testing.streams import MemoryListener, MemoryNetwork, Weather, writer
 from runtime.transport.config import TransportConfig
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ class Life:
     stopping: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
     callers: set[trio.CancelScope] = attrs.field(factory=set)
+
+    def unwind(self) -> None:
+        """End the tasks of a process that is dead, or has to be: its instances first, which wait for no cancellation.
+
+        Not to be called from within a handler.
+        """
+        if self.node is not None:
+            self.node.router.stop()
+        self.scope.cancel()
 
 
 class WatchedStore(SharedStore):
@@ -182,7 +191,8 @@ class SimulatedNode:
 
     def _log(self, _: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
         if self.life is not None:
-            self.world.trace.note("log", self.name, f"{method}: {event.get('event')}")
+            told = ", ".join(f"{key} {event[key]}" for key in ("error", "reason") if key in event)
+            self.world.trace.note("log", self.name, f"{method}: {event.get('event')} {told}".rstrip())
         raise structlog.DropEvent
 
     @property
@@ -215,7 +225,6 @@ class SimulatedNode:
         self._image = self.world.disk.crash(life.image, power=power)
         for scope in list(life.callers):
             scope.cancel()
-        life.scope.cancel()
 
     async def stop(self) -> None:
         """Stop as on SIGTERM. Harmless when it is down."""
@@ -304,13 +313,22 @@ class SimulatedNode:
             for path, model, count in begun:
                 life.image.sync(path, model, count)
 
+        async def listen(host: str, port: int, /) -> Sequence[MemoryListener]:
+            if life.dead:
+                raise OSError(9, "the process is dead")
+            listeners = await self.network.listen(host, port)
+            if life.dead:
+                for listener in listeners:
+                    listener.stop()
+            return listeners
+
         return Platform(
             now=self.now,
             random=random.Random(self._rng.random()),  # noqa: S311 -- reproducible on purpose
             token_bytes=self._ids.randbytes,
             run_blocking=run_blocking,
             sync_file=sync_file,
-            listen=self.network.listen,
+            listen=listen,
             writer=writer,
         )
 

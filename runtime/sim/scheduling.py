@@ -19,6 +19,8 @@ from trio.lowlevel import Task
 
 from runtime.errors import ActorError
 
+_SILENT_MAX = 20
+
 
 class SchedulerUnknown(ActorError):
     """This version of Trio has other insides than the simulator knows."""
@@ -147,6 +149,10 @@ class Watch(trio.abc.Instrument):
                 self._end(f"not finished in time:\n  {self._waiting(runner)}")
             return
         self._silent += 1
+        if self._silent == _SILENT_MAX:
+            # Cancelled, and yet it waits: only an error of Trio's own ends that.
+            self.stuck = f"{self.stuck}\n  and cancelled:\n  {self._waiting(runner)}"
+            runner.clock._autojump = _give_up
         if self._silent == 2:
             self._end(f"every task waits, and nothing will ever wake one:\n  {self._waiting(runner)}")
 
@@ -157,6 +163,10 @@ class Watch(trio.abc.Instrument):
         if self.stuck is None:
             self.stuck = why
             self._stop()
+
+
+def _give_up() -> None:
+    raise RuntimeError("the simulation does not end")
 
 
 def _waits(root: Task | None) -> list[str]:

@@ -103,7 +103,7 @@ class Result:
         lines = [f"{self.scenario}, seed {self.seed}: {failure.claim}", f"  {failure.text}", ""]
         by_number = {event.number: event for event in self.events}
         pair = [by_number[number] for number in dict.fromkeys((failure.first, failure.second)) if number in by_number]
-        if pair:
+        if failure.first:
             lines += ["These contradict each other:", *(f"  {event}" for event in pair), ""]
         lines += ["Drawn from the seed:", *(f"  {fault}" for fault in self.plan)]
         lines += [] if self.plan else ["  no faults"]
@@ -143,7 +143,12 @@ def simulate(
         repeatable(str(seed), shuffler),
     ):
         run = _Run(chosen, seed, drawn, operations, Path(folder))
-        trio.run(run.main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[run.watch])
+        try:
+            trio.run(run.main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[run.watch])
+        except trio.TrioInternalError:
+            if run.watch.stuck is None:
+                raise
+            run.given_up()
         return run.result()
 
 
@@ -158,9 +163,11 @@ class _Run:
         self._folder = folder
         self._failure: Violation | None = None
         self._scope = trio.CancelScope()
+        self._over = trio.Event()
         self._world: World | None = None
         self._took = 0.0
-        self.watch = Watch(chosen.steps, self._scope.cancel)
+        self._at = 0  # the number of the last event when the scenario failed
+        self.watch = Watch(chosen.steps, self._over.set)
 
     async def main(self) -> None:
         world = self._world = World(
@@ -177,17 +184,36 @@ class _Run:
                 with self._scope:
                     async with trio.open_nursery() as nursery:
                         world.nursery = nursery
+                        nursery.start_soon(self._end_early, world)
                         nursery.start_soon(world.nemesis)
                         nursery.start_soon(world.restart_dead)
-                        await self._scenario.run(world)
+                        await self._play(world)
                         await self._finish(world)
                         nursery.cancel_scope.cancel()
             except Exception as error:  # noqa: BLE001 -- whatever a scenario raises is its verdict
                 leaf = _leaf(error)
-                self._fail(Violation("scenario", _words(leaf), second=world.trace.count))
+                self._fail(Violation("scenario", _words(leaf), second=self._at))
         if self.watch.stuck is not None:
             self._fail(Violation("liveness", self.watch.stuck, second=world.trace.count))
         self._took = world.now()
+
+    async def _play(self, world: World) -> None:
+        try:
+            await self._scenario.run(world)
+        except Exception:
+            self._at = world.trace.count
+            self._unwind(world)
+            raise
+
+    async def _end_early(self, world: World) -> None:
+        await self._over.wait()
+        self._unwind(world)
+        self._scope.cancel()
+
+    def _unwind(self, world: World) -> None:
+        for node in world.nodes.values():
+            if node.life is not None:
+                node.life.unwind()
 
     async def _finish(self, world: World) -> None:
         await world.quiesce()
@@ -206,7 +232,12 @@ class _Run:
     def _fail(self, violation: Violation) -> None:
         if self._failure is None:
             self._failure = violation
-            self._scope.cancel()
+            self._over.set()
+
+    def given_up(self) -> None:
+        """It could not be ended in order."""
+        assert self.watch.stuck is not None
+        self._fail(Violation("liveness", self.watch.stuck))
 
     def result(self) -> Result:
         world = self._world

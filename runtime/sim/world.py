@@ -51,7 +51,7 @@ class World:
         self.plan = plan
         self.nursery: trio.Nursery
         self._operations = operations
-        self._down: list[tuple[SimulatedNode, float]] = []
+        self._down: list[tuple[SimulatedNode, Life, float]] = []
         self._died = trio.Event()
         self._started = trio.current_time()
         self.trace = Trace(self.now)
@@ -208,9 +208,10 @@ class World:
         return node._image if node.life is None else node.life.image
 
     def _kill(self, node: SimulatedNode, fault: Fault) -> None:
-        if not self.quiet and node.life is not None:
+        life = node.life
+        if not self.quiet and life is not None:
             node.kill(power=fault.kind.startswith("power"))
-            self._down.append((node, fault.lasts))
+            self._down.append((node, life, fault.lasts))
             self._died.set()
 
     async def restart_dead(self) -> None:
@@ -220,7 +221,8 @@ class World:
                 await self._died.wait()
                 self._died = trio.Event()
                 down, self._down = self._down, []
-                for node, seconds in down:
+                for node, life, seconds in down:
+                    life.unwind()
                     nursery.start_soon(self._restart, node, seconds)
 
     async def _restart(self, node: SimulatedNode, seconds: float) -> None:
