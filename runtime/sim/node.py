@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, MutableMapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import attrs
@@ -288,49 +289,49 @@ class SimulatedNode:
         return EPOCH_S + self.world.now() + self.clock_offset_s
 
     def _platform(self, life: Life) -> Platform:
-        async def run_blocking(fn: Callable[..., Any], /, *args: Any) -> Any:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            with trio.CancelScope(shield=True):  # nothing stops a thread
-                if not life.dead:
-                    await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
-                try:
-                    return fn(*args)
-                finally:
-                    if not life.dead:
-                        await trio.sleep(self._rng.uniform(0.0, 0.001))
-
-        async def sync_file(*paths: Path) -> None:
-            begun: list[tuple[Path, Any, int]] = []
-            for path in paths:
-                life.image.before("sync", path)
-                model = life.image.model(path)
-                if model is not None:
-                    begun.append((path, model, len(model.unsynced)))
-            with trio.CancelScope(shield=True):
-                await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
-            if life.dead:
-                raise OSError(5, "the process is dead")
-            for path, model, count in begun:
-                life.image.sync(path, model, count)
-
-        async def listen(host: str, port: int, /) -> Sequence[MemoryListener]:
-            if life.dead:
-                raise OSError(9, "the process is dead")
-            listeners = await self.network.listen(host, port)
-            if life.dead:
-                for listener in listeners:
-                    listener.stop()
-            return listeners
-
         return Platform(
             now=self.now,
             random=random.Random(self._rng.random()),  # noqa: S311 -- reproducible on purpose
             token_bytes=self._ids.randbytes,
-            run_blocking=run_blocking,
-            sync_file=sync_file,
-            listen=listen,
+            run_blocking=partial(self._run_blocking, life),
+            sync_file=partial(self._sync_file, life),
+            listen=partial(self._listen, life),
             writer=writer,
         )
+
+    async def _run_blocking(self, life: Life, fn: Callable[..., Any], /, *args: Any) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        with trio.CancelScope(shield=True):  # nothing stops a thread
+            if not life.dead:
+                await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+            try:
+                return fn(*args)
+            finally:
+                if not life.dead:
+                    await trio.sleep(self._rng.uniform(0.0, 0.001))
+
+    async def _sync_file(self, life: Life, *paths: Path) -> None:
+        begun: list[tuple[Path, Any, int]] = []
+        for path in paths:
+            life.image.before("sync", path)
+            model = life.image.model(path)
+            if model is not None:
+                begun.append((path, model, len(model.unsynced)))
+        with trio.CancelScope(shield=True):
+            await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+        if life.dead:
+            raise OSError(5, "the process is dead")
+        for path, model, count in begun:
+            life.image.sync(path, model, count)
+
+    async def _listen(self, life: Life, host: str, port: int, /) -> Sequence[MemoryListener]:
+        if life.dead:
+            raise OSError(9, "the process is dead")
+        listeners = await self.network.listen(host, port)
+        if self.life is not life:  # it died meanwhile
+            for listener in listeners:
+                listener.stop()
+        return listeners
 
     def live_ids(self) -> list[ActorId]:
         """The actors in memory, in the order in which they were first used."""
