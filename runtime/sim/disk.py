@@ -85,7 +85,7 @@ class Image:
         folder: where they are.
         frozen: the process is dead: what it still does here as it unwinds, nobody will ever see.
         full: there is no room.
-        failing: how many of the next syncs fail.
+        failing: how many of the next syncs fail. refuses: it has refused something in this life.
     """
 
     def __init__(self, folder: Path, step: Step) -> None:
@@ -93,6 +93,7 @@ class Image:
         self.frozen = False
         self.full = False
         self.failing = 0
+        self.refuses = False
         self._step = step
         self._models: dict[Path, _Model] = {}
 
@@ -112,6 +113,7 @@ class Image:
         if not self.frozen:
             self._step(what, path.name)
         if self.full and what == "write" and not self.frozen:
+            self.refuses = True
             raise apsw.FullError("no space left on the simulated disk")
 
     def sync(self, path: Path, model: _Model, count: int | None = None) -> None:
@@ -119,6 +121,7 @@ class Image:
         if self.failing and not self.frozen:
             self.failing -= 1
             model.forget()
+            self.refuses = True
             raise OSError(5, "the simulated disk failed to sync")
         model.sync(len(model.unsynced) if count is None else count)
 

@@ -179,6 +179,8 @@ class SimulatedNode:
                         stop=life.stopping.wait,
                     )
         except BaseException as error:
+            if self.life is life and not self._up.is_set() and life.image.refuses:
+                self.world.cannot_start(self, life)  # as it must while the disk takes nothing
             if not life.dead or isinstance(error, KeyboardInterrupt):
                 raise
             # Whatever a process that has ended does in its last blocks, it does to nobody.

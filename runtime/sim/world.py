@@ -304,6 +304,13 @@ class World:
         for claim in self.claims:
             claim.died(life.number, event)
 
+    def cannot_start(self, node: SimulatedNode, life: Life) -> None:
+        """A process gave up before it served; another one tries a little later."""
+        self.trace.note("cannot start", node.name)
+        node.kill(power=False)
+        self._down.append((node, life, 0.5))
+        self._died.set()
+
     def store_opened(self, store: WatchedStore) -> None:
         """A process has its store open, and nothing else yet."""
         event = self.trace.note("opened", "store")
