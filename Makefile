@@ -5,6 +5,7 @@
 #   make check                       format, lint, types, layers
 #   make format                      rewrite files in the house format
 #   make bench [ARGS="list"]         measure against the physical limit
+#   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
 #   make screenshots                 take the pictures of docs/images anew, of a server that runs (ARGS="URL FILE")
 #   make wheel                       build dist/*.whl
 #   make clean                       remove what the others made, but no data
@@ -14,7 +15,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test check format bench screenshots wheel clean
+.PHONY: serve test check format bench conformance-live screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
@@ -35,6 +36,9 @@ format: .venv/installed-dev
 
 bench: .venv/installed-test
 	@$(BIN)/python -m bench $(or $(ARGS),run)
+
+conformance-live: .venv/installed-test
+	@$(BIN)/python -W ignore::RuntimeWarning -m tests.conformance.live $(ARGS)
 
 screenshots: .venv/installed-test
 	@$(BIN)/python -m tests.browser.screenshot $(or $(ARGS),http://127.0.0.1:8787 docs/images/live.png)

@@ -51,29 +51,44 @@ class Transaction:
         found: dict[str, Any] = self._storage.list(type, **bounds)
         return found
 
-    def put(self, key: str, value: object) -> None:
+    def put(self, key: str, value: object, *, allow_unconfirmed: bool = False) -> None:
         """As `Storage.put`."""
         self._check("put")
-        self._storage.put(key, value)
+        self._storage.put(key, value, allow_unconfirmed=allow_unconfirmed)
 
-    def put_many(self, entries: Mapping[str, object]) -> None:
+    def put_many(self, entries: Mapping[str, object], *, allow_unconfirmed: bool = False) -> None:
         """As `Storage.put_many`."""
         self._check("put_many")
-        self._storage.put_many(entries)
+        self._storage.put_many(entries, allow_unconfirmed=allow_unconfirmed)
 
-    def delete(self, key: str) -> bool:
+    def delete(self, key: str, *, allow_unconfirmed: bool = False) -> bool:
         """As `Storage.delete`."""
         self._check("delete")
-        return self._storage.delete(key)
+        return self._storage.delete(key, allow_unconfirmed=allow_unconfirmed)
 
-    def delete_many(self, keys: builtins.list[str]) -> int:
+    def delete_many(self, keys: builtins.list[str], *, allow_unconfirmed: bool = False) -> int:
         """As `Storage.delete_many`."""
         self._check("delete_many")
-        return self._storage.delete_many(keys)
+        return self._storage.delete_many(keys, allow_unconfirmed=allow_unconfirmed)
 
     def delete_all(self) -> NoReturn:
         """Refused. Raises: RuntimeError."""
         raise RuntimeError("Cannot call delete_all() within a transaction")
+
+    def set_alarm(self, time_s: float) -> None:
+        """As `Storage.set_alarm`."""
+        self._check("set_alarm")
+        self._storage.set_alarm(time_s)
+
+    def get_alarm(self) -> float | None:
+        """As `Storage.get_alarm`."""
+        self._check("get_alarm")
+        return self._storage.get_alarm()
+
+    def delete_alarm(self) -> None:
+        """As `Storage.delete_alarm`."""
+        self._check("delete_alarm")
+        self._storage.delete_alarm()
 
     def rollback(self) -> None:
         """Undo everything that the transaction wrote; the function goes on, and its value is still returned.

@@ -45,6 +45,7 @@ class Client:
         if status != 101:
             self._note({"refused": status})
             await trio.aclose_forcefully(self._stream)
+            return
         self._frames.receive_bytes(rest)
 
     async def run(self) -> None:

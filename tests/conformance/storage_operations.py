@@ -100,16 +100,16 @@ def _block(run: Run, program: Program) -> Any:
 
 
 def _set_alarm(run: Run, milliseconds: Any, *_: Any) -> None:
-    run.ctx.storage.set_alarm(run.ctx.now() + run.value(milliseconds) / 1000)
+    run.storage.set_alarm(run.ctx.now() + run.value(milliseconds) / 1000)
 
 
 def _set_alarm_at(run: Run, milliseconds: Any) -> None:
     time = run.value(milliseconds)
-    run.ctx.storage.set_alarm(time / 1000 if isinstance(time, int | float) else time)
+    run.storage.set_alarm(time / 1000 if isinstance(time, int | float) else time)
 
 
 def _alarm_in(run: Run) -> Any:
-    time = run.ctx.storage.get_alarm()
+    time = run.storage.get_alarm()
     return None if time is None else math.floor(time - run.ctx.now() + 0.5)
 
 
@@ -217,9 +217,9 @@ STORAGE: dict[str, Callable[..., Any]] = {
     "block": _block,
     "setAlarm": _set_alarm,
     "setAlarmAt": _set_alarm_at,
-    "getAlarm": lambda run: None if run.ctx.storage.get_alarm() is None else "set",
+    "getAlarm": lambda run: None if run.storage.get_alarm() is None else "set",
     "alarmIn": _alarm_in,
-    "deleteAlarm": lambda run: run.ctx.storage.delete_alarm(),
+    "deleteAlarm": lambda run: run.storage.delete_alarm(),
     "kvPut": _kv_put,
     "kvGet": lambda run, key: _kv(run).get(run.value(key), Any, UNDEFINED),
     "kvDelete": lambda run, key: _kv(run).delete(run.value(key)),

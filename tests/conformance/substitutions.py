@@ -62,6 +62,9 @@ _TABLE: list[tuple[type[BaseException], str, str, str]] = [
         "Error",
         "Cannot call deleteAll() within a transaction",
     ),
+    (RuntimeError, r"Cannot get_alarm\(\) (on rolled back transaction)", "Error", r"Cannot getAlarm() \1"),
+    (RuntimeError, r"Cannot set_alarm\(\) (on rolled back transaction)", "Error", r"Cannot setAlarm() \1"),
+    (RuntimeError, r"Cannot delete_alarm\(\) (on rolled back transaction)", "Error", r"Cannot deleteAlarm() \1"),
     # SQL classes.
     (RuntimeError, r"SQL is not enabled for this actor class; .*", "Error", _NO_SQL),
     (RuntimeError, r"The storage\.kv API is only available for SQL classes\. .*", "Error", _NO_KV),

@@ -1,0 +1,1 @@
+"""The real runtime beside this one: the same programs on `workerd` and on Heliograph."""
