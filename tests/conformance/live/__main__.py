@@ -16,6 +16,7 @@ from tests.conformance.live.differential import AGAIN, Outcome, compare_programs
 from tests.conformance.live.planted import PATCHES, with_planted
 from tests.conformance.live.recorder import record_alone
 from tests.conformance.live.workerd import NoWorkerd, install
+from tests.conformance.runner import record
 
 HERE = Path(__file__).parent.parent
 BUILD = HERE.parent.parent / "build" / "conformance"
@@ -47,15 +48,23 @@ def record_command(names: tuple[str, ...], slow: bool) -> None:
 @click.option(
     "--keep", type=click.Path(path_type=Path), help="A folder for every difference; do not stop at the first."
 )
-def random_command(programs: int, seed: int, keep: Path | None) -> None:
+@click.option("--beside", type=click.Path(path_type=Path), help="A tree: what differs there too does not count.")
+def random_command(programs: int, seed: int, keep: Path | None, beside: Path | None) -> None:
     """Compares random programs and shrinks the first difference."""
-    sys.exit(0 if _random(programs, seed, keep) else 1)
+    sys.exit(0 if _random(programs, seed, keep, beside) else 1)
+
+
+@main.command("here")
+def here_command() -> None:
+    """Runs the program on standard input on this runtime alone and prints its trace."""
+    click.echo(json.dumps(record(json.load(sys.stdin))))
 
 
 @main.command("planted")
 @click.option("--seed", type=int, default=0, show_default=True)
 def planted_command(seed: int) -> None:
     """Plants each bug into a copy of the tree and looks for it."""
+    _install()
     found = [with_planted(patch, PLANTED_PROGRAMS, seed) for patch in PATCHES]
     sys.exit(0 if all(found) else 1)
 
@@ -95,10 +104,10 @@ def _record(names: tuple[str, ...], *, slow: bool) -> bool:
     return not failed
 
 
-def _random(programs: int, seed: int, keep: Path | None) -> bool:
+def _random(programs: int, seed: int, keep: Path | None, beside: Path | None = None) -> bool:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-    outcome = trio.run(partial(compare_programs, _install(), programs, seed, keep))
+    outcome = trio.run(partial(compare_programs, _install(), programs, seed, keep, beside))
     click.echo(_report(outcome, seed))
     lacking = outcome.tally.lacking() if outcome.found_after is None else []
     if lacking:

@@ -7,6 +7,8 @@ is recognised by running it anew, and left out.
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,6 +67,7 @@ class Comparison:
     live: Callable[[Trace], Trace]
     outcome: Outcome
     keep: Path | None = None
+    beside: Path | None = None
 
     def __call__(self, program: Trace) -> None:
         """Compare.
@@ -82,7 +85,7 @@ class Comparison:
             if differences(there, again) or not differences(again, here):
                 self.outcome.races += 1
                 return
-        if not found:
+        if not found or (self.beside is not None and differences(there, _recorded_in(self.beside, program))):
             return
         if self.keep is not None:
             self._save(program, there, [str(one) for one in found])
@@ -101,26 +104,37 @@ class Comparison:
         (self.keep / f"{number}.json").write_text(text, encoding="utf-8")
 
 
-async def compare_programs(program: Path, count: int, start: int, keep: Path | None = None) -> Outcome:
+def _recorded_in(tree: Path, program: Trace) -> Trace:
+    command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.live", "here"]
+    done = subprocess.run(command, cwd=tree, input=json.dumps(program), capture_output=True, text=True, check=True)
+    return each_caller(json.loads(done.stdout))
+
+
+async def compare_programs(
+    program: Path, count: int, start: int, keep: Path | None = None, beside: Path | None = None
+) -> Outcome:
     """Run random programs until one differs, and shrink that one.
 
     Args:
         program: the real runtime.
         count: how many programs. start: the seed they come from.
         keep: a folder where each difference is written as it is instead, without stopping.
+        beside: another tree of this project; only what it does as the real runtime does counts, and nothing is shrunk.
     """
     outcome = Outcome()
     async with workerd(program) as server:
-        await trio.to_thread.run_sync(_generate, server, outcome, count, start, keep)  # noqa: TID251 -- Hypothesis
+        await trio.to_thread.run_sync(_generate, server, outcome, count, start, keep, beside)  # noqa: TID251 -- Hypothesis
     return outcome
 
 
-def _generate(server: Workerd, outcome: Outcome, count: int, start: int, keep: Path | None) -> None:
+def _generate(
+    server: Workerd, outcome: Outcome, count: int, start: int, keep: Path | None, beside: Path | None
+) -> None:
     def live(program: Trace) -> Trace:
         return trio.from_thread.run(record_run, server, program)
 
-    compare = Comparison(live, outcome, keep)
-    phases = [Phase.generate] if keep is not None else [Phase.generate, Phase.shrink]
+    compare = Comparison(live, outcome, keep, beside)
+    phases = [Phase.generate] if keep or beside else [Phase.generate, Phase.shrink]
 
     @seed(start)
     @settings(

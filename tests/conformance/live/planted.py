@@ -28,6 +28,7 @@ def with_planted(patch: Path, programs: int, seed: int) -> bool:
         (copy / "build" / "conformance").symlink_to(ROOT / "build" / "conformance")
         subprocess.run(["patch", "--quiet", "-p1", "-i", str(patch)], cwd=copy, check=True)
         command = [sys.executable, "-m", "tests.conformance.live", "random", f"--programs={programs}", f"--seed={seed}"]
+        command.append(f"--beside={ROOT}")
         done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     found = _FOUND.search(done.stdout)
     if found is None:
