@@ -94,6 +94,9 @@ class Claim:
     def alarm_began(self, actor: ActorId, scheduled: float, now: float, event: int) -> None:
         """An alarm handler begins."""
 
+    def clock_set(self, before: float, event: int) -> None:
+        """The wall clock of a node, which showed `before`, was set to another time."""
+
     def patience_s(self, now: float) -> float:
         """How long the world is to go on before `finished`."""
         return 0.0
@@ -309,14 +312,23 @@ def _difference(kept: Mapping[bytes, bytes], found: Mapping[bytes, bytes]) -> st
 
 @attrs.define(eq=False)
 class AlarmNeverEarly(Claim):
-    """An alarm handler never begins before its time."""
+    """An alarm handler never begins before the wall clock has shown its time.
+
+    A clock that was set back later does not count: the alarm rang, and is tried again or still waits for its turn.
+    """
 
     row = "G7"
+
+    _shown: float = attrs.field(default=0.0, init=False)
+
+    def clock_set(self, before: float, event: int) -> None:
+        """The wall clock was set."""
+        self._shown = max(self._shown, before)
 
     def alarm_began(self, actor: ActorId, scheduled: float, now: float, event: int) -> None:
         """An alarm handler begins."""
         self.checked += 1
-        if now < scheduled:
+        if max(now, self._shown) < scheduled:
             self.broken(f"the alarm of {actor!r} ran {scheduled - now:.6f} s early", event, event)
 
 

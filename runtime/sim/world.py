@@ -189,7 +189,9 @@ class World:
         elif kind == "partition":
             await self._partition(node, fault.lasts)
         elif kind == "clock jump":
-            self._fault(node, kind, f"{amount:+.3f} s")
+            event = self.trace.note(kind, node.name, f"{amount:+.3f} s")
+            for claim in self.claims:
+                claim.clock_set(node.now(), event)
             node.clock_offset_s += amount
         elif kind == "slow":
             self._fault(node, kind)

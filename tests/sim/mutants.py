@@ -121,7 +121,7 @@ def acknowledged_before_it_is_written(put: Put) -> None:
     put(SharedStore, "submit", submit)
 
 
-@mutant(faults="disk")
+@mutant(faults="disk", seeds=160)
 def a_failed_group_is_reported_as_stored(put: Put) -> None:
     real = CommitQueue.settle
     put(CommitQueue, "settle", lambda self, failed: real(self, {}))

@@ -20,6 +20,10 @@ def test_alarms_are_rung_whatever_goes_wrong():
     check(reminding, seeds=40)
 
 
+def test_an_alarm_that_rang_is_not_early_when_the_clock_is_set_back_afterwards():
+    simulate(reminding, seed=234).raise_if_failed()
+
+
 def test_the_same_seed_does_the_same_and_another_one_something_else():
     assert repeat(counting, 5, Faults.swarm()) != repeat(counting, 6, Faults.swarm())
 
