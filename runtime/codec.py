@@ -207,6 +207,11 @@ class _FieldNames:
     frozen: bool
 
 
+def field_names(cls: type) -> tuple[str, ...]:
+    """The fields of an attrs class or dataclass that are encoded. Raises: TypeError when it is neither."""
+    return _field_names(cls).stored
+
+
 @functools.cache
 def _field_names(cls: type) -> _FieldNames:
     if attrs.has(cls):

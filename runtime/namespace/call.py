@@ -19,6 +19,7 @@ from runtime.actor.frame import Frame, Held, current_frame, release_all
 from runtime.actor.input_gate import Arrival
 from runtime.actor.result import DONE, Error, Result, Value
 from runtime.actor.services import Services
+from runtime.call_size import check_call_size
 
 
 @attrs.frozen
@@ -164,6 +165,7 @@ class Call:
     def _pipeline(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         frame = calling_frame()
         args, kwargs = codec.copy(args), codec.copy(kwargs)
+        check_call_size((args, kwargs))
         call = Call(frame, self, name, self._calls)
 
         def follow(result: Result) -> None:

@@ -23,7 +23,8 @@ from runtime.actor.frame import Frame, Held, current_frame, release_all
 from runtime.actor.input_gate import Job
 from runtime.actor.result import Error, Result
 from runtime.actor.services import Services
-from runtime.errors import ActorError, UnknownMethod
+from runtime.call_size import check_call_size
+from runtime.errors import ActorError, LimitExceeded, UnknownMethod
 from runtime.namespace.call import Call, Carried, calling_frame
 from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
@@ -164,6 +165,7 @@ class Reference:
         frame = calling_frame()
         calls = self._export.calls
         (args, kwargs), lent = carry_arguments(args, kwargs, frame, calls)
+        check_arguments(args, kwargs, lent)
         call = Call(frame, self, name, calls, lent)
         if frame is None:
             self._invoke(name, args, kwargs, call)
@@ -256,9 +258,23 @@ def carry_arguments(
     return (args, kwargs), made
 
 
+def check_arguments(args: tuple[Any, ...], kwargs: dict[str, Any], lent: list[Held] | None = None) -> None:
+    """Refuse arguments over 32 MiB, and let go of the references in them. Raises: LimitExceeded."""
+    try:
+        check_call_size((args, kwargs) if kwargs else args)
+    except LimitExceeded:
+        release_all(lent or ())
+        raise
+
+
 def carried(value: Any, caller: Frame | None, calls: Calls) -> Any:
     """The result of a call as it leaves; `Carried` when it has references in it."""
     copied, made = carry(value, current_frame.get() if caller is not None else None, calls)
+    try:
+        check_call_size(copied)
+    except LimitExceeded:
+        release_all(made or ())
+        raise
     return copied if made is None else Carried(copied, made)
 
 

@@ -17,12 +17,13 @@ from runtime.actor.actor import Actor, Names
 from runtime.actor.breaking import Incarnation, copy_error
 from runtime.actor.result import Error, Result
 from runtime.actor.services import Services
+from runtime.call_size import SMALL, check_call_size
 from runtime.errors import StorageFailed, UnknownMethod
 from runtime.ids import ActorId
 from runtime.namespace.call import Call, calling_frame
 from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
-from runtime.namespace.references import carried, carry_arguments
+from runtime.namespace.references import carried, carry_arguments, check_arguments
 
 
 class Calls(Protocol):
@@ -106,6 +107,13 @@ class Stub:
                     kwargs = codec.copy(kwargs)
             except TypeError:
                 (args, kwargs), lent = carry_arguments(args, kwargs, frame, calls)
+            for arg in args:
+                if arg.__class__ not in SMALL:
+                    check_arguments(args, kwargs, lent)
+                    break
+            else:
+                if kwargs:
+                    check_arguments(args, kwargs, lent)
         call = Call(frame, self._id, name, calls, lent)
         job = kind(self, name, args, kwargs, call)
         if frame is None:
@@ -119,6 +127,13 @@ class Stub:
         args = codec.copy(args)
         if kwargs:
             kwargs = codec.copy(kwargs)
+        for arg in args:
+            if arg.__class__ not in SMALL:
+                check_arguments(args, kwargs)
+                break
+        else:
+            if kwargs:
+                check_arguments(args, kwargs)
         place = self._place()
         place.reserve_call()
         job = _StubCall(self, name, args, kwargs, None)
@@ -201,9 +216,12 @@ class _StubCall(CallJob):
 
     def carry(self, value: Any) -> Any:
         try:
-            return codec.copy(value)
+            copied = codec.copy(value)
         except TypeError:
             return carried(value, self.caller, self._stub._calls)
+        if copied.__class__ not in SMALL:
+            check_call_size(copied)
+        return copied
 
 
 class _Read(_StubCall):
