@@ -82,7 +82,7 @@ class ConnectionManager(Actor["Env"]):
             return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
         self.ctx.accept_web_socket(ws)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
-        state = Remembered(accepted_at=now, user=user, peer=request.peer, counted=counted)
+        state = Remembered(user=user, peer=request.peer, counted=counted)
         connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
         connection.remember()
         self._wake_by(now + self._limits.hello_ms / 1000)
@@ -142,9 +142,11 @@ class ConnectionManager(Actor["Env"]):
         for connection in self._connections.values():
             if connection.closed:
                 continue
-            due, close = connection.machine.deadline(connection.ws.last_received, self._heartbeat.silent_s)
-            if connection.busy:
-                due = now + 1  # it waits for us, perhaps for the answer to its hello
+            silent_s = now - connection.ws.last_received
+            rest_s, close = connection.machine.patience(connection.open_s, silent_s, self._heartbeat.silent_s)
+            due = now + (
+                1 if connection.busy else rest_s
+            )  # a busy one waits for us, perhaps for the answer to its hello
             if due <= now:
                 connection.close(close.code, close.reason)
             else:

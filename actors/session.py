@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import attrs
+import trio
 
 from actors.protocol.messages import encode_sig
 from actors.protocol.server import ServerMachine
@@ -21,6 +22,8 @@ class Connection:
         waiting: frames that came while an earlier one is carried out. busy: one is carried out now.
         catching_up: a task sends it pages. closed: nothing is sent to it any more.
         groups: of its live subscriptions, with how many each has.
+        since: trio's clock when this instance met it: a wall clock that is set must not run out a client's time to
+            say hello, after which it would not come back.
     """
 
     ws: WebSocket
@@ -30,6 +33,12 @@ class Connection:
     catching_up: bool = False
     closed: bool = False
     groups: dict[int, int] = attrs.Factory(dict)
+    since: float = attrs.Factory(trio.current_time)
+
+    @property
+    def open_s(self) -> float:
+        """For how long this instance knows it."""
+        return trio.current_time() - self.since
 
     def remember(self) -> None:
         """Keep what the machine knows with the socket."""

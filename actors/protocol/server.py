@@ -69,11 +69,10 @@ class Remembered:
     """What a connection is, besides its socket.
 
     Attributes:
-        accepted_at: wall clock, seconds. user: whose token it showed, "" for nobody. peer: its address.
+        user: whose token it showed, "" for nobody. peer: its address.
         counted: the limits of rates and counts apply to it. session: "" until it was welcomed.
     """
 
-    accepted_at: float
     user: str = ""
     peer: str = ""
     counted: bool = False
@@ -83,7 +82,6 @@ class Remembered:
     def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
         """The same with other subscriptions; `attrs.evolve`, which is slow, would be a part of every subscription."""
         return Remembered(
-            accepted_at=self.accepted_at,
             user=self.user,
             peer=self.peer,
             counted=self.counted,
@@ -173,12 +171,17 @@ class ServerMachine:
             case _:
                 return message
 
-    def deadline(self, last_received: float, silent_s: float) -> tuple[float, Close]:
-        """When (wall clock) to close this connection if nothing more arrives, and how."""
+    def patience(self, open_s: float, silent_s: float, heartbeat_s: float) -> tuple[float, Close]:
+        """In how many seconds to close this connection if nothing more arrives, and how.
+
+        Args:
+            open_s: how long it has been open. silent_s: for how long nothing has arrived.
+            heartbeat_s: how long that may be.
+        """
         if not self._hello_seen:
             hello_s = self.limits.hello_ms / 1000
-            return self.state.accepted_at + hello_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
-        return last_received + silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {silent_s:g} s")
+            return hello_s - open_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
+        return heartbeat_s - silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {heartbeat_s:g} s")
 
     def _count(self) -> None:
         if self.state.counted and self._bucket is None:

@@ -19,7 +19,7 @@ HELLO = '{"t":"hello","id":1}'
 
 
 def machine(*, counted: bool = False, welcomed: bool = True, **limits: int) -> ServerMachine:
-    state = Remembered(accepted_at=0.0, counted=counted, session="s_1" if welcomed else "")
+    state = Remembered(counted=counted, session="s_1" if welcomed else "")
     return ServerMachine(Limits(**limits), state)
 
 
@@ -142,12 +142,12 @@ def test_rates_count_only_for_those_they_apply_to() -> None:
 
 def test_deadlines() -> None:
     fresh = machine(welcomed=False)
-    due, close = fresh.deadline(3.0, 60.0)
-    assert (due, close.code) == (5.0, CloseCode.HELLO_TIMEOUT)
-    due, close = machine().deadline(3.0, 60.0)
-    assert (due, close.code) == (63.0, CloseCode.NO_HEARTBEAT)
+    rest_s, close = fresh.patience(2.0, 1.0, 60.0)
+    assert (rest_s, close.code) == (3.0, CloseCode.HELLO_TIMEOUT)
+    rest_s, close = machine().patience(2.0, 1.0, 60.0)
+    assert (rest_s, close.code) == (59.0, CloseCode.NO_HEARTBEAT)
     steps(fresh, HELLO)  # on its way to the stream: not late any more
-    assert fresh.deadline(3.0, 60.0)[1].code == CloseCode.NO_HEARTBEAT
+    assert fresh.patience(2.0, 1.0, 60.0)[1].code == CloseCode.NO_HEARTBEAT
 
 
 def test_what_is_remembered_is_enough_to_go_on() -> None:
