@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import trio
+from click.testing import CliRunner
 
 from actors.app import app
 from actors.filters import Filter
@@ -13,7 +15,10 @@ from actors.settings import Settings
 from actors.signals import Draft
 from actors.stream import STREAM
 from runtime.actor.input_gate import Job
+from runtime.cli import main
+from runtime.storage.shared import SharedStore
 from runtime.testing import RunningServer, start_server
+from runtime.testing.platform import virtual_platform
 
 QUIET = Settings(sources_enabled=False)
 
@@ -98,6 +103,57 @@ async def test_connected_clients_are_told_the_gap_and_follow_the_restored_stream
         assert await publish(server, "newest") == [20]
         await trio.sleep(1)
         assert [one.offsets["all"][-1] for one in followers] == [20] * 4
+        nursery.cancel_scope.cancel()
+
+
+async def test_after_heliograph_restore_clients_that_come_back_are_told_the_gap(
+    autojump_clock: Any, follower: Any, tmp_path: Path
+) -> None:
+    store = SharedStore(tmp_path, platform=virtual_platform())
+
+    async def restore(server: RunningServer, target: str) -> str:
+        """Stop, run the command on the data, start again; the bookmark that undoes it."""
+        await server.stop()
+        command = ["restore", "broadcasters", STREAM, "--to", target, "--data", str(tmp_path)]
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+        await server.start()
+        return str(done.stdout.split()[-1])
+
+    async with start_server(app, settings=QUIET, store=store) as server, trio.open_nursery() as nursery:
+        await publish(server, "1", "2", "3")
+        first = await stream(server).bounds()
+        bookmark = await now(server)
+        followers = [follower(server, n) for n in range(2)]
+        for one, on_gap in zip(followers, ("skip", "fail"), strict=True):
+            one.subscribe("all", Filter.parse({}), "now", on_gap)
+            await nursery.start(one.run)
+        await trio.sleep(1)
+        await publish(server, "4", "5")
+        await trio.sleep(1)
+        assert [one.offsets["all"] for one in followers] == [[4, 5]] * 2
+
+        undo = await restore(server, bookmark)
+        await trio.sleep(60)
+        restored = await stream(server).bounds()
+        assert (restored.head, restored.epoch != first.epoch) == (3, True)
+        assert await publish(server, "other") == [4]
+        await trio.sleep(1)
+        for one in followers:
+            assert one.codes[0] == 1001  # the server went down, and they came back
+            assert [gap.reason for gap in one.gaps] == ["epoch"]
+            assert one.detected == []
+        # `skip` begins again with what is kept, `fail` with what comes.
+        assert [one.offsets["all"][2:] for one in followers] == [[1, 2, 3, 4], [4]]
+
+        await restore(server, undo)
+        await trio.sleep(60)
+        again = await stream(server).bounds()
+        assert (again.head, again.epoch in {first.epoch, restored.epoch}) == (5, False)
+        assert [len(one.gaps) for one in followers] == [2] * 2
+        assert await publish(server, "newest") == [6]
+        await trio.sleep(1)
+        assert [one.offsets["all"][-1] for one in followers] == [6] * 2
         nursery.cancel_scope.cancel()
 
 
