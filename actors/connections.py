@@ -85,7 +85,7 @@ class ConnectionManager(Actor["Env"]):
         state = Remembered(user=user, peer=request.peer, counted=counted)
         connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
         connection.remember()
-        self._wake_by(now + self._limits.hello_ms / 1000)
+        self._wake_by(self.ctx.now() + self._limits.hello_ms / 1000)  # not a moment before its time is over
         return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen})
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
@@ -144,9 +144,8 @@ class ConnectionManager(Actor["Env"]):
                 continue
             silent_s = now - connection.ws.last_received
             rest_s, close = connection.machine.patience(connection.open_s, silent_s, self._heartbeat.silent_s)
-            due = now + (
-                1 if connection.busy else rest_s
-            )  # a busy one waits for us, perhaps for the answer to its hello
+            # A busy one waits for us, perhaps for the answer to its hello.
+            due = now + (1 if connection.busy else rest_s)
             if due <= now:
                 connection.close(close.code, close.reason)
             else:
