@@ -16,6 +16,7 @@ RATE = 50
 MANY = 10_000
 MANY_RATE = 10
 SYNC_BYTES = 4_096
+MANY_WARMUP_S = 4.0  # Linux acknowledges the first messages of a connection one by one: half as much work again
 DURABLE = "50/s x 1000, on the disk"
 VOLATILE = "50/s x 1000, in memory"
 ADDED = "added by durability"
@@ -38,7 +39,9 @@ def run(subject: str, setting: Setting) -> Cases:
             "fdatasync_p50_ms": statistics.median(synced),
             "fdatasync_p99_ms": statistics.quantiles(synced, n=100)[98],
         }
-    wide = Load(subscribers=setting.subscribers or MANY, phases=(f"rate:{MANY_RATE}:{seconds}",))
+    wide = Load(
+        subscribers=setting.subscribers or MANY, phases=(f"rate:{MANY_RATE}:{seconds}",), warmup_s=MANY_WARMUP_S
+    )
     with running(subject, setting) as server:
         cases[WIDE] = run_load(wide, server, setting).phases[0].figures()
     return cases

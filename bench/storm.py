@@ -15,7 +15,7 @@ QUIET, STORM = "quiet", "storm"
 
 
 def run(subject: str, setting: Setting) -> Cases:
-    """One server: 5 signals/s to those who stay, first in peace, then while the others come back."""
+    """One server: 5 signals/s to those who stay, some to warm up, then in peace, then while the others come back."""
     leaving = 200 if setting.quick else LEAVING
     staying = (setting.subscribers or (1_000 if setting.quick else SUBSCRIBERS)) - leaving
     with running(subject, setting) as server:
@@ -23,19 +23,19 @@ def run(subject: str, setting: Setting) -> Cases:
 
 
 def _storm(server: Running, setting: Setting, staying: int, leaving: int) -> Cases:
-    steady = Load(subscribers=staying, phases=("rate:5:6", "rate:5:6"), connect_s=180.0)
+    steady = Load(subscribers=staying, phases=("rate:5:4", "rate:5:6", "rate:5:6"), connect_s=180.0)
     with loading(Load(subscribers=leaving, settle_s=HOLD_S), server, setting) as there:
         there.wait_connected(leaving)
         with loading(steady, server, setting) as others:
-            others.wait_phase(1)
+            others.wait_phase(2)
             time.sleep(1)  # the warm-up of the phase is over
             there.process.kill()
             with loading(Load(subscribers=leaving, connecting=leaving, settle_s=0.0), server, setting) as back:
                 seconds = back.result().connect.seconds
             phases = [phase.figures() for phase in others.result().phases]
-    if len(phases) < 2:
+    if len(phases) < 3:
         raise BenchError("it does not even keep up with 5 signals/s in peace")
-    return {QUIET: phases[0], STORM: {**phases[1], "all_back_s": seconds}}
+    return {QUIET: phases[1], STORM: {**phases[2], "all_back_s": seconds}}
 
 
 def claims(_setting: Setting) -> tuple[Claim, ...]:

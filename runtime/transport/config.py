@@ -30,6 +30,8 @@ class TransportConfig:
         openings: WebSockets being opened by actors at the same time; while there are so many, who else connects waits
             in the kernel's queue, so that a thousand who come back at once do not stand before everybody's signals.
         opening_s: how long one that is slow to open may hold up the next connection.
+        losses: actors told at the same time that a connection was lost; a crowd that vanishes together is told of in
+            such groups, between which broadcasts go on.
         refusals: such answers given at the same time; beyond that a client is dropped.
         retry_after_s: what a 503 tells the client to wait.
         keepalive_s: silence after which TCP asks whether the peer is still there, and between the four times it asks.
@@ -50,6 +52,7 @@ class TransportConfig:
     connections: int = 50_000
     openings: int = 4
     opening_s: float = 0.02
+    losses: int = 16
     refusals: int = 64
     retry_after_s: int = 5
     keepalive_s: int = 60

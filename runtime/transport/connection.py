@@ -33,6 +33,7 @@ class Site:
         numbers: what `Request.number` counts.
         waiting: the waits of connections on which no request is under way.
         requests: requests under way. openings: those of them that open a WebSocket.
+        losses: held while an actor is told of a connection that was lost.
         draining: no further request is served.
         request_ended: called whenever a request has been answered.
     """
@@ -46,6 +47,9 @@ class Site:
     waiting: set[trio.CancelScope] = attrs.field(factory=set)
     requests: int = 0
     openings: int = 0
+    losses: trio.Semaphore = attrs.field(
+        default=attrs.Factory(lambda site: trio.Semaphore(site.config.losses), takes_self=True)
+    )
     draining: bool = False
     request_ended: Callable[[], object] = lambda: None
 
@@ -63,7 +67,7 @@ async def serve_connection(stream: trio.abc.Stream, site: Site) -> None:
     try:
         upgraded = await _serve_requests(stream, site)
         if upgraded is not None:
-            await read_messages(stream, upgraded.socket, upgraded.outbound, upgraded.received)
+            await read_messages(stream, upgraded.socket, upgraded.outbound, upgraded.received, site.losses)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the client is gone
     except Exception:

@@ -69,7 +69,9 @@ def answer_headers(head: Head, response: Response) -> Mapping[str, str]:
     }
 
 
-async def read_messages(stream: trio.abc.ReceiveStream, socket: WebSocket, outbound: FrameStream, data: bytes) -> None:
+async def read_messages(
+    stream: trio.abc.ReceiveStream, socket: WebSocket, outbound: FrameStream, data: bytes, losses: trio.Semaphore
+) -> None:
     """Read until the connection ends, and tell the socket how it ended: `feed_close` or `feed_error`, once.
 
     Args:
@@ -77,6 +79,7 @@ async def read_messages(stream: trio.abc.ReceiveStream, socket: WebSocket, outbo
         socket: the actor's end.
         outbound: the sending half.
         data: what arrived together with the handshake.
+        losses: what is held while an actor is told of a connection that ended without a close frame.
     """
     decoder = MessageDecoder(socket.message_bytes)
     try:
@@ -86,12 +89,15 @@ async def read_messages(stream: trio.abc.ReceiveStream, socket: WebSocket, outbo
             data = b""  # an idle connection holds no buffer
             data = bytes(await stream.receive_some())
             if not data:
-                if not outbound.was_cut:
-                    await socket.feed_close(1006, LOST, False)
-                return
+                break
     except (trio.BrokenResourceError, trio.ClosedResourceError):
+        data = b""
+    if not data:
+        outbound.lost()  # at once: nobody is to write to it while it waits to be told
         if not outbound.was_cut:
-            await socket.feed_close(1006, LOST, False)
+            async with losses:
+                await socket.feed_close(1006, LOST, False)
+                await trio.lowlevel.checkpoint()
         return
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while await stream.receive_some():

@@ -165,3 +165,23 @@ async def test_while_many_websockets_are_being_opened_nobody_else_is_accepted_fo
         assert b"200 OK" in await server.exchange(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         go_on.set()
         clients.cancel_scope.cancel()
+
+
+async def test_a_crowd_that_vanishes_together_is_told_of_in_groups_and_others_run_in_between(
+    autojump_clock, serve, room
+):
+    server = await serve(room.fetch, losses=4)
+    clients = [await server.connect() for _ in range(40)]
+    for client in clients:
+        await client.send_all(UPGRADE)
+        assert (await client.receive_some()).startswith(b"HTTP/1.1 101 ")
+    told = []
+    for client in clients:
+        await client.aclose()
+    while len(room.events) < len(clients):
+        before = len(room.events)
+        await trio.lowlevel.checkpoint()
+        told.append(len(room.events) - before)
+    assert {code for code, _, _ in room.events} == {1006}
+    assert max(told) <= 4
+    assert await server.transport.gone(1)
