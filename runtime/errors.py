@@ -72,7 +72,10 @@ class UnknownNamespace(ActorError):
 
 
 class StorageFailed(ActorError):
-    """The store could not make a batch durable; the batch is gone and the instance with it."""
+    """The store could not make a batch durable; the instance is gone, and the batch with it.
+
+    Only a crash can bring the batch back: when the disk took it and failed to sync it, the log may still have it then.
+    """
 
 
 class LimitExceeded(ValueError):

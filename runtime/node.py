@@ -70,7 +70,8 @@ async def open_node(
 ) -> AsyncGenerator[Node, None]:
     """Run an app's actors while the block runs.
 
-    At the end running events get 10 s to finish, every instance ends, and what was sealed is committed.
+    At the end running events get 10 s to finish, every instance ends, and what was sealed is committed. When the block
+    is cancelled from outside they get no time, and all else is the same.
 
     Args:
         store: keys and alarms of all actors but those of SQL classes.
@@ -90,11 +91,11 @@ async def open_node(
             raise ValueError("the app has SQL classes; open_node needs a folder for their databases (objects=…)")
         folder = ObjectStore(objects, index=store, platform=platform, limits=storage_limits)
         backends["sql"] = folder
-    async with trio.open_nursery() as world:
+    async with _own_nursery() as world:
         await world.start(store.run)
         timers = Timers()
         world.start_soon(timers.run)
-        async with _running(folder), trio.open_nursery() as actors:
+        async with _running(folder), _own_nursery() as actors:
             router = Router(
                 classes,
                 platform=platform,
@@ -128,8 +129,6 @@ async def open_node(
                     await router.drain()
             finally:
                 router.stop()
-                actors.cancel_scope.cancel()
-        world.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -138,7 +137,33 @@ async def _running(folder: ObjectStore | None) -> AsyncGenerator[None, None]:
     if folder is None:
         yield
         return
-    async with trio.open_nursery() as nursery:
+    async with _own_nursery() as nursery:
         await nursery.start(folder.run)
         yield
-        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _own_nursery() -> AsyncGenerator[trio.Nursery, None]:
+    """A nursery that is cancelled when the block has ended, and that no cancellation from outside reaches before.
+
+    A handler that waits for its turn does not stop waiting before its instance ends, and a store commits what others
+    submit as they end: all of them have to end in order.
+    """
+    own = trio.CancelScope(shield=True)
+    opened: list[trio.Nursery] = []
+    is_open = trio.Event()
+
+    async def keep_open() -> None:
+        with own:
+            async with trio.open_nursery() as nursery:
+                opened.append(nursery)
+                is_open.set()
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as outer:
+        outer.start_soon(keep_open)  # not `start`, whose task stays where it was when the caller is cancelled meanwhile
+        try:
+            await is_open.wait()
+            yield opened[0]
+        finally:
+            own.cancel()

@@ -45,6 +45,7 @@ class Life:
 
     Attributes:
         number: counted over all nodes. dead: it has ended without a word. image: its files.
+        scope: cancelled to end the tasks of a process that is dead, or has to be.
     """
 
     number: int
@@ -57,15 +58,6 @@ class Life:
     stopping: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
     callers: set[trio.CancelScope] = attrs.field(factory=set)
-
-    def unwind(self) -> None:
-        """End the tasks of a process that is dead, or has to be: its instances first, which wait for no cancellation.
-
-        Not to be called from within a handler.
-        """
-        if self.node is not None:
-            self.node.router.stop()
-        self.scope.cancel()
 
 
 class WatchedStore(SharedStore):

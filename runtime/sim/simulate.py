@@ -213,7 +213,7 @@ class _Run:
     def _unwind(self, world: World) -> None:
         for node in world.nodes.values():
             if node.life is not None:
-                node.life.unwind()
+                node.life.scope.cancel()
 
     async def _finish(self, world: World) -> None:
         await world.quiesce()

@@ -224,7 +224,7 @@ class World:
                 self._died = trio.Event()
                 down, self._down = self._down, []
                 for node, life, seconds in down:
-                    life.unwind()
+                    life.scope.cancel()
                     nursery.start_soon(self._restart, node, seconds)
 
     async def _restart(self, node: SimulatedNode, seconds: float) -> None:

@@ -386,4 +386,5 @@ def _is_nothing(batch: WriteBatch) -> bool:
 def _failed(error: apsw.Error) -> StorageFailed:
     if isinstance(error, apsw.FullError):
         return StorageFailed("the disk is full: the writes were not stored; make space where the data is (--data)")
-    return StorageFailed(f"the writes were not stored: {error}")
+    # The log has the writes when only its sync failed: a crash before the next commit may bring them back.
+    return StorageFailed(f"the writes may not be stored: {error}")

@@ -108,7 +108,7 @@ class SharedStore:
             try:
                 failed = await self._platform.run_blocking(writer.write, batches, self._platform.now())
             except BaseException as error:
-                lost = StorageFailed(f"the writes were not stored: {error!r}")
+                lost = StorageFailed(f"the writes may not be stored: {error!r}")
                 self._queue.settle(dict.fromkeys(range(len(batches)), lost))
                 raise
             self._queue.settle(failed)
