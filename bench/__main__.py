@@ -21,6 +21,7 @@ from bench import (
     memory,
     peers,
     scale,
+    semantics,
     service,
     soak,
     storage,
@@ -52,6 +53,7 @@ _MODULES = (
     durable,
     soak,
     peers,
+    semantics,
 )
 MEASURES = {module.MEASURE.name: module.MEASURE for module in _MODULES}
 

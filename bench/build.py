@@ -1,4 +1,4 @@
-"""Compiles the C programs of the bench: the load client and the limit servers."""
+"""Compiles the C programs of the bench: the load clients and the limit servers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bench.measure import BenchError
 SOURCES = Path(__file__).parent / "c"
 PROGRAMS = {
     "wsload": ("wsload.c", "client.c", "account.c", "options.c"),
+    "wsask": ("wsask.c",),
     "limit": ("limit.c",),
 }
 
@@ -28,7 +29,7 @@ def compile_program(name: str, build: Path) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise BenchError(
-            "the load client and the limit servers are C programs, and no C compiler (gcc or cc) is on the PATH; "
+            "the load clients and the limit servers are C programs, and no C compiler (gcc or cc) is on the PATH; "
             "install one, for example with `apt-get install gcc libc6-dev`"
         )
     build.mkdir(parents=True, exist_ok=True)

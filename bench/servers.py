@@ -60,6 +60,11 @@ ECHO = Dialect(path="/_test/echo", publish_path="/_test/echo")
 """An actor that accepts WebSockets and does nothing else with them."""
 
 
+def keepers(path: str) -> Dialect:
+    """Objects that store every message and send it back; the path of one ends with its name."""
+    return Dialect(path=path, publish_path=path)
+
+
 def _compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
@@ -102,14 +107,17 @@ def _limit(mode: str) -> Server:
     return Server(command=lambda setting, _data: [str(compile_program("limit", setting.build)), mode], dialect=RAW)
 
 
-def _product(*flags: str, config: str = "", folder: Path | None = None) -> Server:
+def _product(
+    *flags: str, app: str | None = None, dialect: Dialect = SIGNALS, config: str = "", folder: Path | None = None
+) -> Server:
     def command(_setting: Setting, data: Path) -> Sequence[str]:
         file = data / "heliograph.toml"
         file.write_text(config)
         places = ["--config", str(file), "--data", str(data / DATA)]
-        return [sys.executable, "-m", "runtime", "serve", "--port", "0", *places, *flags]
+        served = [] if app is None else [app]
+        return [sys.executable, "-m", "runtime", "serve", *served, "--port", "0", *places, *flags]
 
-    return Server(command=command, dialect=SIGNALS, folder=folder)
+    return Server(command=command, dialect=dialect, folder=folder)
 
 
 _SMALL_LOG = """
@@ -125,9 +133,11 @@ dedup_signals = 50_000
 SERVERS = {
     "product": _product("--no-sources"),
     "product_ingest": _product(),
-    "product_echo": attrs.evolve(_product("--no-sources", "--test-routes"), dialect=ECHO),
+    "product_echo": _product("--no-sources", "--test-routes", dialect=ECHO),
     "product_small_log": _product("--no-sources", config=_SMALL_LOG),
     "product_volatile": _product("--no-sources", folder=Path("/dev/shm")),
+    "shared": _product(app="bench.keepers:app", dialect=keepers("/shared/")),
+    "sql": _product(app="bench.keepers:app", dialect=keepers("/sql/")),
     "c_send": _limit("send"),
     "c_coalesce": _limit("coalesce"),
     "trio_naive": Server(command=lambda _setting, _data: [sys.executable, "-m", "bench.trio_naive"], dialect=RAW),

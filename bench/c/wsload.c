@@ -2,8 +2,7 @@
  * JSON object: how fast, how late, what was missing, and what it cost the server and this client. */
 #define _GNU_SOURCE
 #include "load.h"
-
-#include <sched.h>
+#include "watched.h"
 
 struct usage {
     double client_s, server_s;
@@ -14,44 +13,10 @@ static const char *template_parts[64]; /* literal texts; NULL stands for the mar
 static char template_markers[64];
 static int template_count;
 
-static int64_t page_kib(void) { return sysconf(_SC_PAGESIZE) / 1024; }
-
-/* Seconds of CPU of the watched server, all its threads; 0 when none is watched. */
-static double server_cpu_s(void) {
-    char path[64], text[1024];
-    unsigned long user = 0, system = 0;
-    if (options.watch_pid == 0) return 0;
-    snprintf(path, sizeof path, "/proc/%d/stat", options.watch_pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL) die("the server (pid %d) is gone", options.watch_pid);
-    size_t size = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    text[size] = 0;
-    const char *after_name = strrchr(text, ')');
-    if (after_name == NULL ||
-        sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-        die("cannot read %s", path);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-static int64_t server_rss_kib(void) {
-    char path[64];
-    long size = 0, resident = 0;
-    if (options.watch_pid == 0) return 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", options.watch_pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL || fscanf(file, "%ld %ld", &size, &resident) != 2) die("cannot read %s", path);
-    fclose(file);
-    return resident * page_kib();
-}
-
 static struct usage usage_now(void) {
-    struct rusage own;
-    getrusage(RUSAGE_SELF, &own);
     return (struct usage){
-        .client_s = (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
-                    (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6,
-        .server_s = server_cpu_s(),
+        .client_s = own_cpu_s(),
+        .server_s = watched_cpu_s(options.watch_pid),
         .delivered = account.delivered,
         .published = account.published,
     };
@@ -183,7 +148,7 @@ static bool run_phase(const struct phase *phase) {
     }
     struct usage end = usage_now();
     double elapsed = (double)(now_ns() - started) / 1e9;
-    int64_t rss = server_rss_kib();
+    int64_t rss = watched_rss_kib(options.watch_pid);
     window = 0;
     bool all = drained(options.drain_s);
     double delivered = (double)(end.delivered - start.delivered);
@@ -243,22 +208,17 @@ static void print_close_codes(void) {
 
 int main(int count, char **arguments) {
     options_read(count, arguments);
-    if (options.core >= 0) {
-        cpu_set_t cores;
-        CPU_ZERO(&cores);
-        CPU_SET(options.core, &cores);
-        if (sched_setaffinity(0, sizeof cores, &cores)) die("--core %d: %s", options.core, strerror(errno));
-    }
+    run_on_core(options.core);
     raise_descriptor_limit();
     template_read();
     account_open();
-    int64_t rss_before = server_rss_kib();
-    double cpu_before = server_cpu_s();
+    int64_t rss_before = watched_rss_kib(options.watch_pid);
+    double cpu_before = watched_cpu_s(options.watch_pid);
     int64_t begin = now_ns();
     client_connect_all();
-    double took = (double)(now_ns() - begin) / 1e9, cpu = server_cpu_s() - cpu_before;
+    double took = (double)(now_ns() - begin) / 1e9, cpu = watched_cpu_s(options.watch_pid) - cpu_before;
     settle(options.settle_s);
-    int64_t rss_after = server_rss_kib();
+    int64_t rss_after = watched_rss_kib(options.watch_pid);
     printf("{\"connect\":{\"count\":%d,\"seconds\":%.4f,\"per_s\":%.1f,\"server_cpu_s\":%.3f,\"rss_before_kib\":%lld,"
            "\"rss_after_kib\":%lld},\"phases\":[",
            options.subscribers, took, options.subscribers / took, cpu, (long long)rss_before, (long long)rss_after);

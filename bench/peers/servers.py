@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.measure import BenchError, Setting
 from bench.peers.npm import node_modules
-from bench.servers import RAW, Dialect, Server
+from bench.servers import RAW, Dialect, Server, keepers
 
 PEERS = Path(__file__).parent
 WS = "ws@8.23.0"
@@ -26,6 +26,22 @@ const config :Workerd.Config = (
     durableObjectStorage = (inMemory = void),
     bindings = [(name = "rooms", durableObjectNamespace = "Room")],
   ))],
+  sockets = [(name = "http", address = "127.0.0.1:PORT", http = (), service = "main")],
+);
+"""
+
+_WORKERD_KEEPERS_CONFIG = """using Workerd = import "/workerd/workerd.capnp";
+const config :Workerd.Config = (
+  services = [
+    (name = "disk", disk = (path = "objects", writable = true)),
+    (name = "main", worker = (
+      modules = [(name = "keepers.mjs", esModule = embed "keepers.mjs")],
+      compatibilityDate = "2026-08-01",
+      durableObjectNamespaces = [(className = "Keeper", uniqueKey = "keeper", enableSql = true)],
+      durableObjectStorage = (localDisk = "disk"),
+      bindings = [(name = "keepers", durableObjectNamespace = "Keeper")],
+    )),
+  ],
   sockets = [(name = "http", address = "127.0.0.1:PORT", http = (), service = "main")],
 );
 """
@@ -68,6 +84,17 @@ def _workerd(setting: Setting, data: Path) -> Sequence[str]:
     return _announced([str(modules / "workerd" / "bin" / "workerd"), "serve", str(data / "config.capnp")], port)
 
 
+def _workerd_keepers(setting: Setting, data: Path) -> Sequence[str]:
+    modules = node_modules(setting.build, WORKERD)
+    port = _free_port()
+    (data / "objects").mkdir()
+    (data / "keepers.mjs").write_text((PEERS / "workerd_keepers.mjs").read_text())
+    config = data / "config.capnp"
+    config.write_text(_WORKERD_KEEPERS_CONFIG.replace("PORT", str(port)))
+    program = str(modules / "workerd" / "bin" / "workerd")
+    return _announced([program, "serve", str(config), f"--directory-path=disk={data / 'objects'}"], port)
+
+
 def _nats(_setting: Setting, data: Path) -> Sequence[str]:
     program = shutil.which("nats-server")
     if program is None:
@@ -94,5 +121,6 @@ PEER_SERVERS = {
     "picows": _module("picows_uvloop", "picows", "uvloop"),
     "node_ws": Server(command=_node_ws, dialect=RAW),
     "workerd": Server(command=_workerd, dialect=RAW),
+    "workerd_keepers": Server(command=_workerd_keepers, dialect=keepers("/")),
     "nats": Server(command=_nats, dialect=NATS),
 }
