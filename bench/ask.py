@@ -43,8 +43,13 @@ class Answers:
         }
 
 
-def ask(server: Running, setting: Setting, *, objects: int, window: int, seconds: float) -> Answers:
+def ask(
+    server: Running, setting: Setting, *, objects: int, window: int, seconds: float, warmup_s: float = 0.5
+) -> Answers:
     """Asks so many objects with so many messages in flight to each, from the load core.
+
+    Args:
+        warmup_s: how long answers do not count.
 
     Raises:
         BenchError: a connection ended, an answer was not the next one, or it took too long.
@@ -54,6 +59,7 @@ def ask(server: Running, setting: Setting, *, objects: int, window: int, seconds
         "--path": server.dialect.path,
         "--objects": objects,
         "--window": window,
+        "--warmup-s": warmup_s,
         "--seconds": seconds,
         "--limit-s": LIMIT_S,
         "--watch-pid": server.pid,
@@ -62,7 +68,9 @@ def ask(server: Running, setting: Setting, *, objects: int, window: int, seconds
     command = [str(compile_program("wsask", setting.build))]
     command += [part for name, value in arguments.items() for part in (name, str(value))]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 4 * LIMIT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=warmup_s + seconds + 4 * LIMIT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise BenchError("the client that asks did not end in time") from None
     if done.returncode != 0:

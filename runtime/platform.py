@@ -95,19 +95,23 @@ class Platform:
 
 def real_platform() -> Platform:
     """The platform of a server process."""
+    run_in_thread = _thread_runner()
     return Platform(
         now=time.time,
         random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
         token_bytes=secrets.token_bytes,
-        run_blocking=_thread_runner(),
-        sync_file=_sync_files,
+        run_blocking=run_in_thread,
+        sync_file=_file_syncer(run_in_thread),
         listen=open_listeners,
         writer=_writer,
     )
 
 
-async def _sync_files(*paths: Path) -> None:
-    await trio.to_thread.run_sync(_fdatasync, paths)
+def _file_syncer(run_in_thread: RunBlocking) -> SyncFile:
+    async def sync_files(*paths: Path) -> None:
+        await run_in_thread(_fdatasync, paths)
+
+    return sync_files
 
 
 def _fdatasync(paths: Sequence[Path]) -> None:
