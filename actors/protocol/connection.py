@@ -1,45 +1,36 @@
-"""What a client machine keeps per subscription and per socket."""
+"""One socket of a client: its timers, its limits, what it was asked for, and the texts that are to leave on it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import attrs
 
-from actors.filters import Filter
 from actors.protocol import messages as wire
 from actors.protocol.backoff import WINDOW_MS
-from actors.protocol.coverage import Coverage
-from actors.protocol.cursor import Since
-
-
-@attrs.define(eq=False, kw_only=True)
-class Subscription:
-    """One subscription: what the application wants, and how far this connection is with it."""
-
-    name: str
-    filter: Filter
-    since: Since
-    on_gap: wire.OnGap
-    coverage: Coverage = attrs.Factory(Coverage)
-    request: int | None = None  # the id of the `sub` (or `hello`) whose answer is awaited
-    retry_at: float | None = None
-    lost_at: float | None = None  # when this connection last lost a frame of it
-
-    def message(self, request: int | None) -> wire.Sub:
-        """The `sub` that asks for it; without an id inside `hello`."""
-        return wire.Sub(id=request, s=self.name, filter=self.filter, since=self.wanted(), on_gap=self.on_gap)
-
-    def wanted(self) -> Since:
-        """Where to begin: at the cursor once there is one."""
-        return self.coverage.cursor or self.since
+from actors.protocol.codes import CloseCode
+from actors.protocol.events import Notice, SubStateName
+from actors.protocol.fields import Refused
+from actors.protocol.limits import Limits
+from actors.protocol.subscription import Place, Subscription
 
 
 @attrs.define(eq=False, kw_only=True)
 class Connection:
-    """One socket's timers, limits and request counter, from the moment it is asked for."""
+    """One socket, from the moment it is asked for.
 
-    open_by: float | None  # when it must have been welcomed; None once it was
+    Attributes:
+        open_by: when it must have been welcomed; None once it was.
+        window: when to come back after its planned end.
+        trouble: the last `err` about it, for the words of a terminal close.
+        failure: why it is of no more use, and the code to close it with.
+    """
+
+    open_by: float | None
     opened: bool = False
     welcomed_at: float | None = None
+    places: dict[str, Place] = attrs.Factory(dict[str, Place])
+    outgoing: list[str] = attrs.Factory(list[str])
     requests: int = 0
     heard_at: float = 0
     ping_at: float | None = None
@@ -47,9 +38,98 @@ class Connection:
     dead_ms: int = 0
     message_bytes: int = 0
     window: tuple[float, float] = WINDOW_MS
-    trouble: str = ""  # the last err about the connection, for the words of a terminal close
+    trouble: str = ""
+    failure: tuple[CloseCode, str] | None = None
+
+    @property
+    def is_welcomed(self) -> bool:
+        """The server has answered hello."""
+        return self.welcomed_at is not None
+
+    @property
+    def dead_at(self) -> float:
+        """When it counts as dead, should nothing more be heard."""
+        return self.heard_at + self.ping_ms + self.dead_ms
+
+    def open(self, now: float) -> int:
+        """It is there; returns the id for `hello`."""
+        self.opened, self.heard_at = True, now
+        return self.next_request()
+
+    def greet(self, welcome: wire.Welcome, now: float, draw: float) -> None:
+        """`welcome` has come; `draw` in [0, 1) places the first ping.
+
+        Raises: Refused, when it is none for this hello.
+        """
+        if not self.opened or self.is_welcomed:
+            raise Refused("welcome does not answer hello", at="")
+        answered = {answer.s for answer in welcome.subs}
+        if not answered.issuperset(self.places):
+            raise Refused("welcome does not answer every subscription of hello", at="/subs")
+        self.open_by, self.welcomed_at = None, now
+        self.ping_ms, self.dead_ms = welcome.ping_ms, welcome.dead_ms
+        self.ping_at = now + welcome.ping_ms * draw
+        limit = welcome.limits.get("msg_bytes")
+        self.message_bytes = limit if isinstance(limit, int) else Limits().msg_bytes
+
+    def fail(self, code: CloseCode, reason: str) -> None:
+        """Nothing more is to be done with it."""
+        self.failure = (code, reason)
 
     def next_request(self) -> int:
         """The id of the next request of this connection."""
         self.requests += 1
         return self.requests
+
+    def send(self, message: wire.ClientMessage) -> None:
+        """One more text to send."""
+        self.outgoing.append(message.encode())
+
+    def ping(self, now: float) -> None:
+        """Ask for a sign of life, and again after `ping_ms`."""
+        self.ping_at = now + self.ping_ms
+        self.outgoing.append(wire.PING)
+
+    def notice(self, error: wire.Err) -> Notice:
+        """An `err` about the connection, or about `hello`."""
+        self.trouble = f"{error.slug}: {error.msg}"
+        return Notice(code=error.code, slug=error.slug, msg=error.msg)
+
+    # --- its subscriptions -----------------------------------------------------------------------------------
+
+    def request(self, sub: Subscription) -> None:
+        """Ask for a subscription (again), from where it is."""
+        place = self.places.setdefault(sub.name, Place(sub.wanted()))
+        place.coverage.restart()
+        place.asked, place.retry_at = sub.wanted(), None
+        place.request = self.next_request()
+        self.send(sub.message(place.request))
+
+    def request_missing(self, subs: Iterable[Subscription]) -> None:
+        """Ask for those that were not asked for here."""
+        for sub in subs:
+            if sub.name not in self.places:
+                self.request(sub)
+
+    def leave(self, name: str) -> None:
+        """Take a subscription back, if the server knows it or will."""
+        place = self.places.pop(name, None)
+        if place is not None and place.retry_at is None and self.is_welcomed:
+            self.send(wire.Unsub(id=self.next_request(), s=name))
+
+    def addressed(self, frame: wire.Sig) -> list[str]:
+        """The subscriptions that a `sig` frame counts for."""
+        names = list(self.places) if frame.s is None else [frame.s]
+        return [name for name in names if name in self.places and self.places[name].coverage.counts(frame)]
+
+    def awaiting(self, request: int | None) -> list[str]:
+        """The subscriptions whose answer has this id: one, or those of `hello`."""
+        return [s for s, place in self.places.items() if place.request == request and request is not None]
+
+    def retries(self) -> Iterator[tuple[str, float]]:
+        """Subscriptions to be asked for again, and when."""
+        return ((s, place.retry_at) for s, place in self.places.items() if place.retry_at is not None)
+
+    def state_of(self, name: str) -> SubStateName:
+        """Where a subscription is on this socket."""
+        return self.places[name].coverage.state if name in self.places else "pending"

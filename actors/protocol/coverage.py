@@ -27,7 +27,7 @@ class Loss(Exception):
 class Coverage:
     """One subscription's state, group and cursor.
 
-    The cursor outlives connections: after `restart` it stays where the next `subok` will confirm it.
+    After `restart` the cursor stays where the next `subok` will confirm it.
     """
 
     state: SubStateName = "pending"
@@ -37,11 +37,6 @@ class Coverage:
     def restart(self) -> None:
         """The subscription is requested (again): nothing counts before its `subok`."""
         self.state, self.group = "pending", None
-
-    def forget(self) -> None:
-        """The cursor's epoch is over."""
-        self.restart()
-        self.cursor = None
 
     def accept(self, since: Cursor, group: int) -> None:
         """Rule 1: `subok`."""
@@ -58,7 +53,7 @@ class Coverage:
 
         Raises: Loss.
         """
-        at = self._at()
+        at = self.at
         if frame.b <= at.offset:
             return None
         if frame.a > at.offset:
@@ -72,7 +67,7 @@ class Coverage:
         Returns where the gap begins for the application: at its cursor, wherever the server's began. What lies
         between was lost on the way, or was delivered already.
         """
-        at = self._at()
+        at = self.at
         if gap.b <= at.offset:
             return None
         self.cursor = Cursor(at.epoch, gap.b)
@@ -83,10 +78,12 @@ class Coverage:
 
         Raises: Loss.
         """
-        if live.b != self._at().offset:
+        if live.b != self.at.offset:
             raise Loss(live.b)
         self.state, self.group = "live", live.g
 
-    def _at(self) -> Cursor:
+    @property
+    def at(self) -> Cursor:
+        """The cursor of a subscription beyond pending."""
         assert self.cursor is not None, "a subscription beyond pending has a cursor"
         return self.cursor
