@@ -75,7 +75,14 @@ class StorageFailed(ActorError):
     """The store could not make a batch durable; the instance is gone, and the batch with it.
 
     Only a crash can bring the batch back: when the disk took it and failed to sync it, the log may still have it then.
+
+    Attributes:
+        by_app: the app's writes were at fault, and would be again.
     """
+
+    def __init__(self, message: str, *, by_app: bool = False) -> None:
+        super().__init__(message)
+        self.by_app = by_app
 
 
 class LimitExceeded(ValueError):

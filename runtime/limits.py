@@ -54,6 +54,7 @@ STORE_BACKLOG_BYTES = 64 * 1024 * 1024  # ours: sealed but not yet durable, all 
 # Alarms.
 ALARM_RETRIES = 6
 ALARM_BACKOFF_S = 2.0
+ALARM_BACKOFF_MOST_S = 1_024.0  # Durable Objects: reached only by failures that do not count
 ALARM_HANDLER_S = 15 * 60.0
 
 # HTTP.

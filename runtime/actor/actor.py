@@ -77,6 +77,10 @@ class Actor(Generic[EnvT]):
         """A socket broke the protocol or a limit."""
 
 
+HANDLERS = frozenset({"alarm", "web_socket_message", "web_socket_close", "web_socket_error"})
+"""The methods that only the runtime calls."""
+
+
 @attrs.frozen
 class Names:
     """What of an actor class a stub reaches.

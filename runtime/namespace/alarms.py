@@ -2,7 +2,8 @@
 
 An alarm is never early, runs at least once, and is deleted only together with its handler's writes. When the handler
 raises, or takes over 15 minutes, it runs again after 2 s, doubling, with up to 25 % of jitter, six times at most.
-(Durable Objects: alarms.)
+A run that failed because the runtime could not begin it or store what it wrote does not count towards the six; the
+wait grows to 1,024 s then. (Durable Objects: alarms.)
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.input_gate import Job, Work
 from runtime.actor.result import Error, Result
-from runtime.errors import ActorReset
+from runtime.errors import ActorReset, Overloaded, StorageFailed
 from runtime.ids import ActorId
 from runtime.platform import Platform
 from runtime.storage.store import KEEP, Keep
@@ -29,13 +30,15 @@ CLOCK_CHECK_S = 60.0
 
 
 class _Alarm:
-    __slots__ = ("at", "changed", "due", "retries", "running")
+    __slots__ = ("at", "changed", "counted", "due", "raised", "retries", "running")
 
     def __init__(self, due: float) -> None:
         self.due = due  # what is stored
         self.at = due  # when to run: later than due between retries
         self.retries = 0
+        self.counted = 0  # those of them that the handler is to blame for
         self.running = False
+        self.raised = False  # the handler, in this run
         self.changed: float | Keep | None = KEEP  # what the handler's own writes made of it
 
 
@@ -120,12 +123,21 @@ class AlarmScheduler:
     def _fire(self, actor_id: ActorId, alarm: _Alarm) -> None:
         alarm.running = True
         alarm.changed = KEEP
+        alarm.raised = False
         info = AlarmInfo(retry_count=alarm.retries, is_retry=alarm.retries > 0, scheduled_time=alarm.due)
+
+        async def run(actor: Actor[Any]) -> None:
+            try:
+                await actor.ctx._cell.run_alarm(info)
+            except Exception:
+                alarm.raised = True
+                raise
+
         self._deliver(
             actor_id,
             Job(
                 "alarm",
-                lambda actor: actor.ctx._cell.run_alarm(info),
+                run,
                 lambda result: self._ran(actor_id, alarm, result),
                 logs=True,
                 timeout_s=limits.ALARM_HANDLER_S,
@@ -143,15 +155,23 @@ class AlarmScheduler:
         if isinstance(error, ActorReset) and not error.retry_alarm:
             self._deliver(actor_id, Job("drop alarm", _drop))
             return
-        if failed.retries >= limits.ALARM_RETRIES:
+        counted = failed.counted + (failed.raised or _is_the_apps(error))
+        if counted > limits.ALARM_RETRIES:
             self._log.error("alarm dropped after its last retry", actor=repr(actor_id), runs=failed.retries + 1)
             self._deliver(actor_id, Job("drop alarm", _drop))
             return
         alarm = self._alarms[actor_id] = _Alarm(failed.due)
-        alarm.retries = failed.retries + 1
-        backoff = limits.ALARM_BACKOFF_S * 2**failed.retries
+        alarm.retries, alarm.counted = failed.retries + 1, counted
+        backoff = min(limits.ALARM_BACKOFF_S * 2**failed.retries, limits.ALARM_BACKOFF_MOST_S)
         alarm.at = self._platform.now() + backoff * (1 + 0.25 * self._platform.random.random())
         self._schedule(actor_id, alarm)
+
+
+def _is_the_apps(error: BaseException) -> bool:
+    """Not for a reason that passes without it: no room in memory, or a disk that does not take its writes."""
+    if isinstance(error, StorageFailed):
+        return error.by_app
+    return not isinstance(error, Overloaded)
 
 
 async def _drop(actor: Actor[Any]) -> None:

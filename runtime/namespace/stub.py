@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import structlog
 
 from runtime import codec
-from runtime.actor.actor import Actor, Names
+from runtime.actor.actor import HANDLERS, Actor, Names
 from runtime.actor.breaking import Incarnation, copy_error
 from runtime.actor.result import Error, Result
 from runtime.actor.services import Services
@@ -208,6 +208,9 @@ class _StubCall(CallJob):
         return method(*self._args, **self._kwargs)
 
     def _unknown(self, actor: Actor[Any]) -> UnknownMethod:
+        if self._name in HANDLERS:
+            text = f"'{self._name}' is a reserved method and cannot be called over RPC."
+            return UnknownMethod(text, remote=True)
         known = ", ".join(sorted(self._stub._calls.names[type(actor)].methods))
         return UnknownMethod(
             f'The RPC receiver does not implement the method "{self._name}". ({type(actor).__name__} has {known})',

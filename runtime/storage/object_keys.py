@@ -324,7 +324,8 @@ def _commit_error(error: apsw.Error) -> StorageFailed:
     if isinstance(error, apsw.ConstraintError):
         return StorageFailed(
             "Durable Object was reset and rolled back to its last known good state because the application left the "
-            f"database in a state where constraints were violated: {text}"
+            f"database in a state where constraints were violated: {text}",
+            by_app=True,
         )
     if isinstance(error, apsw.BusyError):
         text += ". Read a cursor of INSERT, UPDATE or DELETE … RETURNING to its end before the next wait"

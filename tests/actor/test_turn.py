@@ -279,6 +279,14 @@ async def test_an_unknown_method_is_refused_by_name(autojump_clock):
             await server.env.workers.get_by_name("a").dance()
 
 
+@pytest.mark.parametrize("name", ["alarm", "web_socket_message", "web_socket_close", "web_socket_error"])
+async def test_handlers_that_only_the_runtime_calls_are_reserved(autojump_clock, name):
+    async with start_server(app) as server:
+        with pytest.raises(ActorError, match=f"'{name}' is a reserved method and cannot be called over RPC") as caught:
+            await getattr(server.env.workers.get_by_name("a"), name)()
+        assert caught.value.remote
+
+
 async def test_an_idle_actor_is_evicted_after_ten_seconds_and_costs_no_task(autojump_clock):
     async with start_server(app) as server:
         worker = server.env.workers.get_by_name("a")

@@ -36,6 +36,7 @@ _NO_TRANSACTION = (
 _TABLE: list[tuple[type[BaseException], str, str, str]] = [
     # Calls.
     (ActorError, r'(The RPC receiver does not implement the method "\w+"\.) .*', "TypeError", r"\1"),
+    (ActorError, r"('alarm' is a reserved method and cannot be called over RPC\.)", "TypeError", r"\1"),
     (ActorError, r"(Timed out waiting to evict Durable Object: it still has active references\.) .*", "Error", r"\1"),
     (ActorError, r"(Durable Object is overloaded. Too many requests queued\.) .*", "Error", r"\1"),
     # Values: Python says where in the value and what is allowed.

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from runtime import Actor, AlarmInfo, App, Context, Namespace
+from runtime import Actor, AlarmInfo, App, Context, Namespace, StorageFailed
 from runtime.storage.memory import MemoryStore
 from runtime.testing import start_server
 
@@ -53,9 +53,26 @@ class Clock(Actor["Env"]):
         return self.ctx.storage.get("seen while running")
 
 
+class Orphan(Actor["Env"]):
+    """Its alarm leaves a row without the row that it refers to."""
+
+    storage = "sql"
+
+    async def set_in(self, seconds: float) -> None:
+        self.ctx.storage.sql.exec("CREATE TABLE child (parent REFERENCES child (rowid) DEFERRABLE INITIALLY DEFERRED)")
+        self.ctx.storage.set_alarm(self.ctx.now() + seconds)
+
+    async def pending(self) -> float | None:
+        return self.ctx.storage.get_alarm()
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        self.ctx.storage.sql.exec("INSERT INTO child VALUES (7)")
+
+
 @attrs.frozen
 class Env:
     clocks: Namespace[Clock]
+    orphans: Namespace[Orphan]
 
 
 app = App(env=Env, routes={})
@@ -109,6 +126,41 @@ async def test_a_failing_alarm_runs_once_and_six_times_more_with_doubling_waits_
         for wait, least in zip(waits, [2, 4, 8, 16, 32, 64], strict=True):
             assert least <= wait <= least * 1.25 + 0.01
         assert await clock.pending() is None
+
+
+async def test_a_run_whose_writes_the_disk_does_not_take_is_none_of_the_six(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.set_in(1)
+        for _ in range(12):
+            server.store.fail_next(StorageFailed("the disk is full"))
+        await trio.sleep(6_000)
+        ((rang, retries, due),) = await server.env.clocks.get_by_name("a").runs()
+        assert retries == 12  # the writes of all before were lost
+        least = sum(min(2 ** (run + 1), 1_024) for run in range(12))
+        assert least <= rang - due <= 1.25 * least
+        assert await server.env.clocks.get_by_name("a").pending() is None
+
+
+async def test_what_the_disk_did_not_take_leaves_a_failing_handler_its_six_retries(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(failures=100)
+        await clock.set_in(1)
+        for _ in range(3):
+            server.store.fail_next(StorageFailed("the disk is full"))
+        await trio.sleep(6_000)
+        assert len(await server.env.clocks.get_by_name("a").runs()) == 4
+        assert await server.env.clocks.get_by_name("a").pending() is None
+
+
+async def test_writes_that_violate_a_constraint_are_the_handlers_fault(autojump_clock):
+    async with start_server(app) as server:
+        await server.env.orphans.get_by_name("a").set_in(1)
+        await trio.sleep(2 + 4 + 8 + 16 + 32 + 64)
+        assert await server.env.orphans.get_by_name("a").pending() is not None
+        await trio.sleep(1 + 0.25 * (2 + 4 + 8 + 16 + 32 + 64))
+        assert await server.env.orphans.get_by_name("a").pending() is None
 
 
 async def test_an_alarm_set_by_a_failing_run_replaces_its_retry(autojump_clock):
