@@ -2,6 +2,7 @@
 
 from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.context import ActorEvent, Context, Spawned, Timeout
+from runtime.actor.facets import Facets, FacetStartupOptions
 from runtime.actor.http import Request, Response
 from runtime.actor.recipients import Recipients
 from runtime.actor.sockets import WebSocket
@@ -36,6 +37,8 @@ __all__ = [
     "AlarmInfo",
     "App",
     "Context",
+    "FacetStartupOptions",
+    "Facets",
     "InvalidBookmark",
     "InvalidId",
     "LimitExceeded",

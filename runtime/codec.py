@@ -361,4 +361,7 @@ def _parts(value: Any, cls: type, path: str) -> list[tuple[Any, str | None]]:
         return [(getattr(value, name), f"{path}.{name}") for name in _field_names(cls).every]
     if isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
         return [(f"{path} is the function {_name(value)}; functions cannot be stored or sent", None)]
+    refusal: str | None = getattr(cls, "refused_as_value", None)
+    if refusal is not None:
+        return [(refusal, None)]
     return [(f"{path} is a {cls.__module__}.{cls.__qualname__}; {_LEGAL}", None)]

@@ -36,7 +36,7 @@ class Node:
 
     Attributes:
         env: the app's env, its namespaces bound; stubs made from it may be called by any task.
-        objects: the databases of SQL classes, if the app has any.
+        objects: the databases of SQL classes, if it has a folder for them.
     """
 
     app: App
@@ -77,7 +77,7 @@ async def open_node(
         store: keys and alarms of all actors but those of SQL classes.
         live_actors, idle_s: how many instances may be in memory, and how long without events.
         storage_limits: of keys, values and rows.
-        objects: the folder of the databases of SQL classes; needed when the app has such classes.
+        objects: the folder of the databases of SQL classes; needed when the app has such classes, or facets of them.
         open_objects: how many of those may be in memory.
 
     Raises:
@@ -86,9 +86,9 @@ async def open_node(
     classes = app.classes()
     backends: dict[str, Backend] = {"shared": SharedBackend(store, storage_limits)}
     folder: ObjectStore | None = None
-    if any(cls.storage == "sql" for cls in classes.values()):
-        if objects is None:
-            raise ValueError("the app has SQL classes; open_node needs a folder for their databases (objects=…)")
+    if objects is None and any(cls.storage == "sql" for cls in classes.values()):
+        raise ValueError("the app has SQL classes; open_node needs a folder for their databases (objects=…)")
+    if objects is not None:
         folder = ObjectStore(objects, index=store, platform=platform, limits=storage_limits)
         backends["sql"] = folder
     async with _own_nursery() as world:

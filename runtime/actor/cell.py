@@ -22,7 +22,7 @@ from runtime.actor.input_gate import Arrival, InputGate, Waiter, Work, plain_wai
 from runtime.actor.output_gate import OutputGate
 from runtime.actor.result import DONE, Error, Result, Value
 from runtime.actor.services import Owner, Services
-from runtime.errors import ActorReset
+from runtime.errors import ActorError, ActorReset
 from runtime.ids import ActorId
 from runtime.storage.storage import Storage
 from runtime.storage.store import KEEP, Keep, WriteBatch
@@ -79,6 +79,7 @@ class Cell:
             has_alarm_handler=actor_class.alarm is not Actor.alarm,
             now=services.platform.now,
             lineage=services.store.lineage,
+            takes_alarms=not actor_id.is_facet,
         )
         self.actor: Actor[Any] | None = None
         self.broken: Exception | None = None
@@ -209,7 +210,10 @@ class Cell:
         failed = isinstance(result, Error)
         section = job.section if isinstance(job, SectionJob) else None
         if section is None or not failed:  # else its open batch goes with the instance
-            self.seal()
+            try:
+                self.seal()
+            except Aborted:
+                return  # what it wrote was refused: everyone who waits was told
         if frame.references:
             references, frame.references = frame.references, None
             self.output.emit(partial(release_all, references))
@@ -352,6 +356,10 @@ class Cell:
         if confirmed:
             self.output.shut(self.storage.sequence)
 
+    def clearing(self) -> None:
+        """Its facets are deleted with everything else."""
+        self.owner.clearing(self)
+
     async def sync(self) -> None:
         """Wait until everything written so far is durable."""
         await self.wait(self._arm_durable)
@@ -362,12 +370,16 @@ class Cell:
         return result
 
     def seal(self) -> None:
-        """The turn is let go: hand the open batch to the store, and let out what waits for no batch."""
+        """The turn is let go: hand the open batch to the store (or break), and let out what waits for no batch."""
         if self.output.turn_has_effects:
             self.output.end_turn()
         if not self._written:
             return
-        batch = self.storage.take_batch()
+        try:
+            batch = self.storage.take_batch()
+        except ActorError as error:
+            self.break_(error)
+            raise Aborted from error
         if batch is not None:
             self._written = False
             self._uncommitted += 1
@@ -434,11 +446,6 @@ class Cell:
     def idle(self) -> bool:
         """Nothing runs, waits or is pending."""
         return self._pending == 0
-
-    @property
-    def settled(self) -> bool:
-        """No batch of this instance is on its way."""
-        return self._uncommitted == 0
 
     def why_awake(self) -> list[str]:
         """What keeps this instance in memory."""

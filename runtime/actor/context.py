@@ -11,6 +11,7 @@ import trio
 
 from runtime.actor.breaking import Aborted
 from runtime.actor.cell import Cell
+from runtime.actor.facets import Facets
 from runtime.actor.input_gate import Job
 from runtime.actor.result import DONE, Error, Result
 from runtime.actor.sockets import Listener, WebSocket
@@ -105,13 +106,14 @@ class Timeout:
 class Context:
     """The runtime as one instance of an actor sees it (Durable Objects: `DurableObjectState`)."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Cell, actor_id: ActorId | None = None) -> None:
         self._cell = cell
+        self._id = cell.id if actor_id is None else actor_id
 
     @property
     def id(self) -> ActorId:
-        """Who this actor is; `.name` is what it was reached by, if any."""
-        return self._cell.id
+        """Who this actor is; `.name` is what it was reached by, if any. A facet's is its parent's, unless given one."""
+        return self._id
 
     @property
     def storage(self) -> Storage:
@@ -214,6 +216,11 @@ class Context:
             Overloaded: the target's mailbox is full; nothing was sent.
         """
         method.notify(*args, **kwargs)  # type: ignore[attr-defined]
+
+    @property
+    def facets(self) -> Facets:
+        """Child actors with instances and storage of their own, which are part of this actor."""
+        return self._cell.owner.facets(self._cell)
 
     # Critical sections and the end.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import structlog
 
+from runtime.actor.facets import Facets
 from runtime.actor.sockets import SocketTable
 from runtime.actor.workers import Workers
 from runtime.ids import ActorId
@@ -15,6 +16,9 @@ from runtime.platform import Platform
 from runtime.storage.backend import Backend
 from runtime.storage.store import Store
 from runtime.timers import Timers
+
+if TYPE_CHECKING:
+    from runtime.actor.cell import Cell
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +46,14 @@ class Owner(Protocol):
     @property
     def sockets(self) -> SocketTable:
         """The actor's sockets."""
+        ...
+
+    def facets(self, cell: Cell, /) -> Facets:
+        """What `ctx.facets` is for an instance."""
+        ...
+
+    def clearing(self, cell: Cell, /) -> None:
+        """An instance deletes everything that it has stored."""
         ...
 
     def cut_sockets(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import trio
 
@@ -61,6 +62,10 @@ class Workers:
         self._coming = False  # a worker was woken and does not run yet
         self._attended = False  # a worker is between two events
         self._at_once = 0
+
+    def start_soon(self, fn: Callable[..., Any], *args: Any) -> None:
+        """Start a task of the runtime's own that ends with the server's actors."""
+        self._context.run(self._start_soon, fn, *args)
 
     def start(self, job: Work) -> None:
         """Run a job that has been given its gate's turn."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from runtime import limits
 from runtime.actor.actor import Actor
 from runtime.actor.cell import Cell
+from runtime.actor.facets import Facets
 from runtime.actor.input_gate import Work
 from runtime.actor.result import Error
 from runtime.actor.services import Services
@@ -16,11 +17,18 @@ from runtime.actor.sockets import SocketTable
 from runtime.errors import Overloaded
 from runtime.ids import ActorId
 
+FACET_KEYS = b"f"
+"""What the runtime's own keys begin with under which an actor keeps where its facets are: then comes the name."""
+
 
 class Keeper(Protocol):
     """What keeps containers: the router."""
 
     services: Services
+
+    def facets_of(self, container: Container, /) -> Below:
+        """Nobody yet: the facets of a container that had none."""
+        ...
 
     def construct(self, cell: Cell, /) -> Actor[Any]:
         """Make the instance of a cell."""
@@ -47,6 +55,44 @@ class Keeper(Protocol):
         ...
 
 
+class Below(Protocol):
+    """The facets of an actor, which are part of it."""
+
+    @property
+    def empty(self) -> bool:
+        """Nothing is left to keep."""
+        ...
+
+    @property
+    def files(self) -> int:
+        """How many of those in memory have a database file open."""
+        ...
+
+    def of(self, cell: Cell, /) -> Facets:
+        """What an instance of the actor has as `ctx.facets`."""
+        ...
+
+    def clearing(self, cell: Cell, /) -> None:
+        """An instance deletes everything that it has stored."""
+        ...
+
+    def evict(self) -> None:
+        """Forget the idle instances: that of their parent is evicted."""
+        ...
+
+    def break_(self, error: Exception, /) -> None:
+        """Destroy the instances: that of their parent was destroyed."""
+        ...
+
+    def end(self) -> None:
+        """End the instances without an error."""
+        ...
+
+    def close_sockets(self, code: int, reason: str, /) -> None:
+        """Send every socket a close frame."""
+        ...
+
+
 class Container:
     """One actor of this server.
 
@@ -54,7 +100,7 @@ class Container:
     """
 
     __slots__ = (
-        "_keeper",
+        "_below",
         "_settling",
         "_sockets",
         "_waiting",
@@ -65,6 +111,7 @@ class Container:
         "has_file",
         "id",
         "idle_since",
+        "keeper",
         "listed",
         "restarts",
     )
@@ -79,7 +126,8 @@ class Container:
         self.restarts = 0
         self.forgotten = False  # by its keeper, which would make another one
         self.has_file = actor_class.storage == "sql"  # its storage is a database file of its own
-        self._keeper = keeper
+        self.keeper = keeper
+        self._below: Below | None = None
         self._settling: Cell | None = None
         self._sockets: SocketTable | None = None
         self._waiting: deque[Work] | None = None
@@ -106,7 +154,18 @@ class Container:
             and not self._waiting
             and not self.calls
             and (self._sockets is None or not self._sockets.sockets)
+            and (self._below is None or self._below.empty)
         )
+
+    @property
+    def shown_id(self) -> ActorId:
+        """Its `ctx.id`."""
+        return self.id
+
+    @property
+    def files(self) -> int:
+        """How many database files its instance and its facets' have open."""
+        return self.has_file + (0 if self._below is None else self._below.files)
 
     def deliver(self, job: Work) -> None:
         """Put an event into the mailbox, constructing the actor when it is not in memory.
@@ -122,12 +181,12 @@ class Container:
             self._waiting.append(job)
         else:
             try:
-                self._keeper.now_live(self)
+                self.keeper.now_live(self)
             except Overloaded as error:
                 job.take()
                 job.done(Error(error))
                 return
-            self.cell = Cell(self.id, self.actor_class, self._keeper.construct, self, self._keeper.services)
+            self.cell = Cell(self.id, self.actor_class, self.keeper.construct, self, self.keeper.services)
             self.cell.deliver(job)
 
     def reserve_call(self) -> None:
@@ -148,22 +207,33 @@ class Container:
         cell, self.cell = self.cell, None
         assert cell is not None
         assert cell.idle
+        if self._below is not None:
+            self._below.evict()
         cell.end()
         if self._sockets is not None:
             self._sockets.cut_unanswered()
-        self._keeper.now_ended(self)
+        self.keeper.now_ended(self)
+
+    def end(self) -> None:
+        """The server stops: end the instance without an error."""
+        if self._below is not None:
+            self._below.end()
+        if self.cell is not None:
+            self.cell.end()
 
     # The cell's side (`Owner`).
 
     def cell_idle(self) -> None:
         """Nothing runs and nothing is pending."""
-        self._keeper.now_idle(self)
+        self.keeper.now_idle(self)
 
     def cell_broken(self) -> None:
         """The instance was destroyed."""
         self._settling, self.cell = self.cell, None
         self.restarts += 1
-        self._keeper.now_ended(self)
+        if self._below is not None and self._settling is not None and self._settling.broken is not None:
+            self._below.break_(self._settling.broken)
+        self.keeper.now_ended(self)
 
     def cell_settled(self) -> None:
         """The destroyed instance's sealed batches have ended: the next one may be constructed."""
@@ -171,7 +241,20 @@ class Container:
         waiting, self._waiting = self._waiting, None
         for job in waiting or ():
             self.deliver(job)
-        self._keeper.now_gone(self)
+        self.keeper.now_gone(self)
+
+    def facets(self, cell: Cell) -> Facets:
+        """What `ctx.facets` is for an instance."""
+        if self._below is None:
+            self._below = self.keeper.facets_of(self)
+        return self._below.of(cell)
+
+    def clearing(self, cell: Cell) -> None:
+        """An instance deletes everything that it has stored, its facets too."""
+        if self._below is None and cell.storage.list_private(FACET_KEYS):
+            self._below = self.keeper.facets_of(self)
+        if self._below is not None:
+            self._below.clearing(cell)
 
     def cut_sockets(self) -> None:
         """Drop every connection."""
@@ -182,6 +265,8 @@ class Container:
         """Send every socket a close frame."""
         if self._sockets is not None:
             self._sockets.close_all(code, reason)
+        if self._below is not None:
+            self._below.close_sockets(code, reason)
 
     def _emit(self, effect: Callable[[], None]) -> None:
         if self.cell is None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 from runtime import ids
+from runtime.errors import InvalidId
 from runtime.ids import ActorId
-from runtime.namespace.stub import Calls, Stub
+from runtime.namespace.stub import Containers, Stub
 from runtime.storage.store import Store
 
 A = TypeVar("A")
@@ -19,9 +20,9 @@ class Namespace(Generic[A]):
     `get` and `get_by_name` are typed as returning `A`; at run time they return a stub with its public methods.
     """
 
-    def __init__(self, key: str, calls: Calls, store: Store, token_bytes: Callable[[int], bytes]) -> None:
+    def __init__(self, key: str, router: Containers, store: Store, token_bytes: Callable[[int], bytes]) -> None:
         self.key = key
-        self._calls = calls
+        self._router = router
         self._store = store
         self._token_bytes = token_bytes
 
@@ -38,8 +39,10 @@ class Namespace(Generic[A]):
         return ids.new_unique_id(self.key, self._token_bytes)
 
     def get(self, actor_id: ActorId) -> A:
-        """A new stub of an actor."""
-        return cast("A", cast("Any", Stub(self._calls, actor_id)))
+        """A new stub of an actor. Raises: InvalidId for the text that is the id of a facet."""
+        if len(actor_id.raw) != ids.ID_BYTES:
+            raise InvalidId(f"{actor_id!r} is a facet's own id, and no Durable Object of a namespace has it")
+        return cast("A", cast("Any", Stub(self._router, actor_id)))
 
     def get_by_name(self, name: str) -> A:
         """A new stub of the actor with this name."""

@@ -12,7 +12,7 @@ import inspect
 import types
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import structlog
 
@@ -42,10 +42,6 @@ class Calls(Protocol):
 
     log: structlog.stdlib.BoundLogger
     services: Services
-
-    def container(self, actor_id: Any, /) -> Container:
-        """The container of an actor."""
-        ...
 
 
 class _Export:
@@ -175,8 +171,8 @@ class Reference:
 
     def _invoke(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call) -> None:
         export = self._export
-        cell, calls = export.cell, export.calls
-        container = calls.container(cell.id)
+        cell = export.cell
+        container = cast("Container", cell.owner)
         try:
             if container.cell is not cell:
                 error = cell.incarnation.error

@@ -18,7 +18,8 @@ from runtime.actor.workers import Workers
 from runtime.errors import ActorError, ActorReset, Overloaded, UnknownNamespace
 from runtime.ids import ActorId
 from runtime.namespace.alarms import AlarmScheduler
-from runtime.namespace.container import Container
+from runtime.namespace.container import Below, Container
+from runtime.namespace.facets import FacetTable
 from runtime.namespace.residents import IdleOrder
 from runtime.namespace.turn_watch import TurnWatch
 from runtime.platform import Platform
@@ -111,6 +112,10 @@ class Router:
 
     # Containers (`Keeper`).
 
+    def facets_of(self, container: Container) -> Below:
+        """The facets of an actor that had none in memory."""
+        return FacetTable(container, self)
+
     def _construct(self, cell: Cell) -> Actor[Any]:
         return cell.actor_class(Context(cell), self.env)
 
@@ -141,7 +146,7 @@ class Router:
         """Start its time to eviction."""
         container.idle_since = self._time()
         self._idle.note(container)
-        if container.has_file:
+        if container.files:
             self._idle_objects.note(container)
         if self._sweep is None:
             self._sweep = self.services.timers.call_after(self._idle_s, self._evict_idle)
@@ -235,5 +240,4 @@ class Router:
         """End every instance without an error, and begin no more alarms; what is sealed still commits."""
         self.alarms.stop()
         for container in list(self.containers.values()):
-            if container.cell is not None:
-                container.cell.end()
+            container.end()

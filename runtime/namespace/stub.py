@@ -33,6 +33,10 @@ class Calls(Protocol):
     services: Services
     names: Mapping[type[Actor[Any]], Names]
 
+
+class Containers(Calls, Protocol):
+    """The router."""
+
     def container(self, actor_id: ActorId, /) -> Container:
         """The container of an actor, made when there is none."""
         ...
@@ -43,7 +47,7 @@ class StubMethod:
 
     __slots__ = ("_name", "_stub")
 
-    def __init__(self, stub: Stub, name: str) -> None:
+    def __init__(self, stub: AnyStub, name: str) -> None:
         self._stub = stub
         self._name = name
 
@@ -64,29 +68,23 @@ class StubMethod:
         self._stub._notify(self._name, args, kwargs)
 
 
-class Stub:
-    """A handle of one actor."""
+class AnyStub:
+    """A handle of an actor or of a facet.
 
-    __slots__ = ("_calls", "_container", "_id", "_incarnation")
+    Args:
+        calls: where calls go.
+        label: whose it is, for messages.
+    """
 
-    def __init__(self, calls: Calls, actor_id: ActorId) -> None:
+    __slots__ = ("_calls", "_incarnation", "_label")
+
+    def __init__(self, calls: Calls, label: object) -> None:
         self._calls = calls
-        self._id = actor_id
-        self._container: Container | None = None
+        self._label = label
         self._incarnation: Incarnation | None = None
 
-    @property
-    def id(self) -> ActorId:
-        """Whose stub this is."""
-        return self._id
-
-    @property
-    def name(self) -> str | None:
-        """The name it was made from."""
-        return self._id.name
-
     def __repr__(self) -> str:
-        return f"<stub of {self._id!r}>"
+        return f"<stub of {self._label!r}>"
 
     def __getattr__(self, name: str) -> StubMethod:
         if name.startswith("_"):
@@ -114,7 +112,7 @@ class Stub:
             else:
                 if kwargs:
                     check_arguments(args, kwargs, lent)
-        call = Call(frame, self._id, name, calls, lent)
+        call = Call(frame, self._label, name, calls, lent)
         job = kind(self, name, args, kwargs, call)
         if frame is None:
             job.send()
@@ -153,11 +151,36 @@ class Stub:
         Raises:
             Exception: what destroyed the instance that was called before.
         """
+        raise NotImplementedError
+
+
+class Stub(AnyStub):
+    """A handle of one actor."""
+
+    __slots__ = ("_container", "_id", "_router")
+
+    def __init__(self, router: Containers, actor_id: ActorId) -> None:
+        super().__init__(router, actor_id)
+        self._router = router
+        self._id = actor_id
+        self._container: Container | None = None
+
+    @property
+    def id(self) -> ActorId:
+        """Whose stub this is."""
+        return self._id
+
+    @property
+    def name(self) -> str | None:
+        """The name it was made from."""
+        return self._id.name
+
+    def _place(self) -> Container:
         if self._incarnation is not None and self._incarnation.error is not None:
             raise copy_error(self._incarnation.error)
         place = self._container
         if place is None or place.forgotten:
-            place = self._container = self._calls.container(self._id)
+            place = self._container = self._router.container(self._id)
         return place
 
 
@@ -166,13 +189,15 @@ class _StubCall(CallJob):
 
     __slots__ = ("_stub",)
 
-    def __init__(self, stub: Stub, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None) -> None:
+    def __init__(
+        self, stub: AnyStub, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], call: Call | None
+    ) -> None:
         super().__init__(name, args, kwargs, call)
         self._stub = stub
 
     @property
     def where(self) -> str:
-        return f"{self._stub._id!r}.{self._name}"
+        return f"{self._stub._label!r}.{self._name}"
 
     def send(self) -> None:
         """Reserve a place and take it."""

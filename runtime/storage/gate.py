@@ -19,6 +19,10 @@ class StorageGate(Protocol):
         """A write is about to join the open batch; not confirmed: effects need not wait for it."""
         ...
 
+    def clearing(self) -> None:
+        """Everything is about to be deleted in the open batch: what belongs to the actor goes with it."""
+        ...
+
     async def sync(self) -> None:
         """A real wait until everything written so far is durable."""
         ...

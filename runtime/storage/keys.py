@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from runtime.errors import LimitExceeded
 from runtime.limits import StorageLimits
 
+PRIVATE = b"\xff"
+"""What keys of the runtime's own begin with: no byte of UTF-8, and after every key of an app."""
+
 
 def key_bytes(key: object, limits: StorageLimits) -> bytes:
     """A key as stored. Raises: TypeError when it is no text, LimitExceeded when it is too long."""
@@ -57,28 +60,25 @@ def key_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogatepass")
 
 
-def key_range(
-    start: str | None, start_after: str | None, end: str | None, prefix: str | None
-) -> tuple[bytes, bytes | None]:
-    """The half-open range of stored keys that all bounds allow; no upper end: None.
+def key_range(start: str | None, start_after: str | None, end: str | None, prefix: str | None) -> tuple[bytes, bytes]:
+    """The half-open range of an app's stored keys that all bounds allow.
 
     Raises:
         TypeError: start and start_after together.
     """
     if start is not None and start_after is not None:
         raise TypeError("list() cannot be called with both start and start_after values.")
-    low, high = b"", None
+    low, high = b"", PRIVATE
     if start is not None:
         low = _bytes(start)
     if start_after is not None:
         low = _bytes(start_after) + b"\0"
     if end is not None:
-        high = _bytes(end)
+        high = min(high, _bytes(end))
     if prefix:
         first = _bytes(prefix)
         low = max(low, first)
-        beyond = first[:-1] + bytes((first[-1] + 1,))  # UTF-8 never holds 0xFF
-        high = beyond if high is None else min(high, beyond)
+        high = min(high, first[:-1] + bytes((first[-1] + 1,)))  # UTF-8 never holds 0xFF
     return low, high
 
 

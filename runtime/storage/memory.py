@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from runtime import ids
 from runtime.ids import ActorId
 from runtime.storage.bookmarks import Retention, bookmark_point, bookmark_text
 from runtime.storage.commit_queue import CommitQueue
@@ -75,10 +76,16 @@ class MemoryStore:
 
     def list_ids(self, namespace: str) -> Sequence[ActorId]:
         """Every actor of a namespace that wrote something after its last `delete_all`, in the order of their bytes."""
-        ids = [
-            held.actor for held in self._history.actors.values() if held.actor.namespace == namespace and not held.empty
-        ]
-        return sorted(ids, key=lambda actor: actor.raw)
+        return self._stored(lambda actor: actor.namespace == namespace and not actor.is_facet)
+
+    def list_below(self, actor: ActorId) -> Sequence[ActorId]:
+        """Every facet of an actor, and of its facets, that wrote something, in the order of their bytes."""
+        end = ids.end_below(actor)
+        return self._stored(lambda other: other.namespace == actor.namespace and actor.raw < other.raw < end)
+
+    def _stored(self, wanted: Callable[[ActorId], bool]) -> Sequence[ActorId]:
+        found = [held.actor for held in self._history.actors.values() if not held.empty and wanted(held.actor)]
+        return sorted(found, key=lambda actor: actor.raw)
 
     @property
     def backlog_bytes(self) -> int:

@@ -127,11 +127,11 @@ class StorageReads:
         self._gate.check()
         check_list_limit(limit)
         low, high = key_range(start, start_after, end, prefix)
-        if high is not None and low >= high:
+        if low >= high:
             return {}
         pairs = self._overlay.list(low, high, limit, reverse)
         return {key_text(key): codec.decode(data, type) for key, data in pairs}
 
-    def _pairs(self, low: bytes, high: bytes | None, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
+    def _pairs(self, low: bytes, high: bytes, limit: int | None, reverse: bool) -> Sequence[tuple[bytes, bytes]]:
         self._gate.check()
         return self._overlay.list(low, high, limit, reverse)

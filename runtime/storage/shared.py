@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import trio
 
+from runtime import ids
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.platform import Platform
@@ -27,6 +28,8 @@ _OF_ACTOR = "slot = (SELECT slot FROM actors WHERE namespace = ? AND id = ?)"
 _GET = f"SELECT value FROM keys WHERE {_OF_ACTOR} AND key = ?"  # noqa: S608 -- constants
 _LIST = f"SELECT key, value FROM keys WHERE {_OF_ACTOR} AND key >= ?"  # noqa: S608
 _ALARM = "SELECT due FROM alarms WHERE actor = (SELECT number FROM actors WHERE namespace = ? AND id = ?)"
+_LIST_IDS = "SELECT id, name FROM actors WHERE namespace = ? AND length(id) <= ? AND NOT empty ORDER BY id"
+_LIST_BELOW = "SELECT id, name FROM actors WHERE namespace = ? AND id > ? AND id < ? AND NOT empty ORDER BY id"
 _RESTORES = "SELECT since, restored, pending FROM actors WHERE namespace = ? AND id = ?"
 
 
@@ -128,8 +131,13 @@ class SharedStore:
 
     def list_ids(self, namespace: str) -> Sequence[ActorId]:
         """Every actor of a namespace that wrote something after its last `delete_all`, in the order of their bytes."""
-        rows = self.read("SELECT id, name FROM actors WHERE namespace = ? AND NOT empty ORDER BY id", (namespace,))
+        rows = self.read(_LIST_IDS, (namespace, ids.ID_BYTES))
         return [_actor(namespace, raw, name) for raw, name in rows]
+
+    def list_below(self, actor: ActorId) -> Sequence[ActorId]:
+        """Every facet of an actor, and of its facets, that wrote something, in the order of their bytes."""
+        rows = self.read(_LIST_BELOW, (actor.namespace, actor.raw, ids.end_below(actor)))
+        return [_actor(actor.namespace, raw, name) for raw, name in rows]
 
     @property
     def lineage(self) -> str:

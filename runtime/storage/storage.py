@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from runtime import codec
+from runtime.errors import ActorError
 from runtime.limits import StorageLimits
 from runtime.storage.backend import Keyspace
 from runtime.storage.gate import StorageGate
-from runtime.storage.keys import check_value, key_bytes, key_text, keys_bytes
+from runtime.storage.keys import PRIVATE, check_value, key_bytes, key_text, keys_bytes
 from runtime.storage.reads import StorageReads
 from runtime.storage.sql import NO_SQL, Sql
 from runtime.storage.store import Keep, WriteBatch
@@ -42,14 +43,17 @@ class Storage(StorageReads):
         has_alarm_handler: bool,
         now: Callable[[], float],
         lineage: str,
+        takes_alarms: bool = True,
     ) -> None:
         super().__init__(keys, gate, limits)
         self._lineage = lineage
         self._has_alarm_handler = has_alarm_handler
+        self._takes_alarms = takes_alarms
         self._now = now
         self._alarm_hidden = False  # the handler runs and has set no alarm anew
         self._transactions: tuple[Transaction, ...] = ()  # those that run, the innermost last
         self._snapshots: dict[bytes, Any] = {}
+        self._private: dict[bytes, bytes | None] | None = None  # keys of the runtime in the open batch
         self._sql = None if keys.database is None else Sql(keys.database, gate.check, self._begin_confirmed)
         self._kv = None if keys.database is None else SyncKv(self)
 
@@ -130,6 +134,8 @@ class Storage(StorageReads):
         if self._transactions:
             raise RuntimeError("Cannot call delete_all() within a transaction")
         self._begin(confirmed=True)
+        self._gate.clearing()
+        self._private = None
         self._overlay.clear(keep_alarm=self._alarm_hidden)
         self._snapshots.clear()
 
@@ -292,6 +298,9 @@ class Storage(StorageReads):
             self._overlay.undo(last.mark)
             self._alarm_hidden = last.alarm_hidden
             self._snapshots.clear()
+            for key, value in (self._private or {}).items():
+                self._begin_confirmed()
+                self._overlay.put(key, value)
 
     # ── for `durable`: a decoded value next to its bytes ──
 
@@ -310,6 +319,24 @@ class Storage(StorageReads):
         self._begin(confirmed=True)
         self._write(key, data)
         self._snapshots[key] = value
+
+    # ── for what the runtime keeps with an actor ──
+
+    def get_private(self, key: bytes) -> bytes | None:
+        """The value of a key of the runtime's own, which no app sees."""
+        return self._overlay.get(PRIVATE + key)
+
+    def put_private(self, key: bytes, value: bytes | None) -> None:
+        """Set one; None deletes. It joins the open batch, and no rollback of a transaction undoes it."""
+        self._gate.check()
+        self._begin(confirmed=True)
+        self._overlay.put(PRIVATE + key, value)
+        self._private = {**(self._private or {}), PRIVATE + key: value}
+
+    def list_private(self, prefix: bytes) -> dict[bytes, bytes]:
+        """All that begin with something."""
+        pairs = self._overlay.list(PRIVATE + prefix, None, None, False)
+        return {key[1:]: value for key, value in pairs if key[1:].startswith(prefix)}
 
     # ── for the actor's cell ──
 
@@ -337,8 +364,16 @@ class Storage(StorageReads):
         """Seal the open batch: for the cell, at each real wait. None when nothing was written or a transaction runs.
 
         Batches are numbered 1, 2, 3 … per Storage. One whose writes were rolled back is sealed empty.
+
+        Raises:
+            ActorError: it sets an alarm, and this actor may have none; nothing of the batch is stored.
         """
-        return None if self._transactions else self._overlay.seal()
+        if self._transactions:
+            return None
+        if not self._takes_alarms and self._overlay.alarm() is not None:
+            raise ActorError("Facets currently cannot set alarms.")
+        self._private = None
+        return self._overlay.seal()
 
     @property
     def sequence(self) -> int:
@@ -360,6 +395,7 @@ class Storage(StorageReads):
         self._transactions = ()
         self._overlay.drop_open()
         self._snapshots.clear()
+        self._private = None
 
     def begin_alarm(self) -> None:
         """The alarm handler starts: its alarm is out of sight."""

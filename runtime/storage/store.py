@@ -123,7 +123,11 @@ class Store(Protocol):
         ...
 
     def list_ids(self, namespace: str) -> Sequence[ActorId]:
-        """Every actor of a namespace that has stored something."""
+        """Every actor of a namespace that has stored something, facets left out."""
+        ...
+
+    def list_below(self, actor: ActorId) -> Sequence[ActorId]:
+        """Every facet of an actor, and of its facets, that has stored something."""
         ...
 
     @property

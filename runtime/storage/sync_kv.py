@@ -78,10 +78,10 @@ class PairIterator(Iterator[tuple[str, Any]]):
 
     def __init__(
         self,
-        read: Callable[[bytes, bytes | None, int, bool], Any],
+        read: Callable[[bytes, bytes, int, bool], Any],
         type: Any,  # noqa: A002
         low: bytes,
-        high: bytes | None,
+        high: bytes,
         limit: int | None,
         reverse: bool,
         is_newest: Callable[[PairIterator], bool],
@@ -101,7 +101,7 @@ class PairIterator(Iterator[tuple[str, Any]]):
                 "kv.list() iterator was invalidated because a new call to kv.list() was started. "
                 "Only one kv.list() iterator can exist at a time."
             )
-        if self._left == 0 or (self._high is not None and self._low >= self._high):
+        if self._left == 0 or self._low >= self._high:
             raise StopIteration
         found = self._read(self._low, self._high, 1, self._reverse)
         if not found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from runtime import Request
 from tests.conformance.run import Run
@@ -55,7 +55,7 @@ async def _returned_function(run: Run, actor: str, first: Any, second: Any) -> A
 
 
 async def _facet_call(run: Run, name: str, method: str, *argument: Any) -> Any:
-    facet = cast("Any", run.ctx).facets.get(name, run.world.facet_class)
+    facet = run.ctx.facets.get(name, lambda: run.actor_class)
     return await facet.run(method, _argument(run, argument))
 
 
@@ -143,6 +143,6 @@ CALLS: dict[str, Callable[..., Any]] = {
     "id": lambda run: {"name": _or_undefined(run.ctx.id.name), "text": len(str(run.ctx.id))},
     "abort": _abort,
     "facetCall": _facet_call,
-    "facetAbort": lambda run, name, text: cast("Any", run.ctx).facets.abort(name, Error(run.value(text))),
-    "facetDelete": lambda run, name: cast("Any", run.ctx).facets.delete(name),
+    "facetAbort": lambda run, name, text: run.ctx.facets.abort(name, Error(run.value(text))),
+    "facetDelete": lambda run, name: run.ctx.facets.delete(name),
 }

@@ -27,7 +27,8 @@ class Run:
     Attributes:
         who: names the events it logs. namespaces: the env of the scripted actors. operations: name to function.
         memory, latches: of this instance. variables, tasks, stubs: of this event.
-        transaction: the handle inside a transaction. socket: whose event it is. result: what `return` said.
+        transaction: the handle inside a transaction.
+        actor_class: what a facet is started as. socket: whose event it is. result: what `return` said.
     """
 
     who: str
@@ -38,6 +39,7 @@ class Run:
     memory: dict[str, Any]
     latches: dict[str, ActorEvent]
     variables: dict[str, Any] = attrs.field(factory=dict)
+    actor_class: Any = None
     transaction: Any = None
     socket: Any = None
     result: Any = UNDEFINED

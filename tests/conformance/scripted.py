@@ -64,6 +64,7 @@ class ScriptedNoAlarm(Actor["Env"]):
             operations=OPERATIONS,
             memory=self._memory,
             latches=self._latches,
+            actor_class=type(self),
             variables=variables,
             socket=socket,
         )

@@ -17,7 +17,6 @@ SCENARIOS = sorted(path.stem for path in (HERE / "scenarios").glob("*.json"))
 # What a scenario needs that the runtime does not have yet; it fails until then, and has to leave this list after.
 MISSING = {
     "bookmarks": "point-in-time recovery",
-    "facets": "ctx.facets",
 }
 
 

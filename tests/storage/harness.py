@@ -85,6 +85,9 @@ class Gate:
         if confirmed:
             self.waits_for.append(self.storage.sequence)
 
+    def clearing(self) -> None:
+        pass
+
     async def sync(self) -> None:
         self.seal()
         wanted = self.storage.sequence
