@@ -25,6 +25,7 @@ OTHERS: dict[str, Any] = {cls.__name__: cls for cls in (RunningServer, Sql, SqlC
 
 # The runtime's own side of these classes: an app has no use for it.
 RUNTIME_SIDE = {
+    "ActorId": {"depth", "is_facet"},
     "App": {"classes", "make_env", "namespace_field"},
     "Reference": {"release"},
     "Storage": {
