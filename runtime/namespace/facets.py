@@ -201,6 +201,8 @@ class FacetTable:
     # What is left of deleted ones.
 
     def _find_left_over(self, cell: Cell) -> None:
+        if cell.storage.lineage != self.services.store.lineage:
+            return  # it was brought back to a bookmark: what it does not know of may be known again after another one
         tokens = set(_tokens(cell).values())
         below = self.services.store.list_below(self._parent.id)
         begin = len(self._parent.id.raw)

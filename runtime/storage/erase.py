@@ -13,7 +13,7 @@ from runtime.storage.store import Done, Store, WriteBatch
 
 
 async def erase(actor: ActorId, store: Store, backends: Mapping[str, Backend]) -> None:
-    """Delete everything that an actor without an instance has stored, and everything below it.
+    """Delete everything that an actor without an instance has stored, and everything below it; no restore undoes it.
 
     Args:
         store: has the keys, or the entry in the index of objects with a file.
@@ -26,7 +26,7 @@ async def erase(actor: ActorId, store: Store, backends: Mapping[str, Backend]) -
     await _committed(store.submit, WriteBatch(actor=actor, sequence=0, writes={}))
     for found in (actor, *store.list_below(actor)):
         if store.open(found).get(REGISTERED) is None:
-            gone = WriteBatch(actor=found, sequence=0, delete_all=True, writes={}, alarm=None)
+            gone = WriteBatch(actor=found, sequence=0, delete_all=True, writes={}, alarm=None, history=False)
             await _committed(store.submit, gone)
             continue
         backend = backends["sql"]
