@@ -38,6 +38,7 @@ class Seen:
     wants: Callable[[str, str], bool]
     by_id: dict[int, str]
     offsets: list[int] = attrs.field(factory=list[int])
+    ids: set[str] = attrs.field(factory=set[str])
     gaps: list[Gap] = attrs.field(factory=list[Gap])
     done: trio.Event = attrs.field(factory=trio.Event)
 
@@ -53,6 +54,8 @@ class Seen:
         assert self.wants(item.type, item.entity), f"{self.name} was given {item.type} {item.entity}"
         known = self.by_id.setdefault(item.o, item.id)
         assert known == item.id, f"offset {item.o} was {known} and is {item.id} for {self.name}"
+        assert item.id not in self.ids, f"{self.name} was given {item.id} again, at {item.o}"
+        self.ids.add(item.id)
         self.offsets.append(item.o)
         if item.type == LAST:
             self.done.set()

@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from runtime.commands.options import UnusableError
 
 DEFAULT_SCENARIOS = "actors.scenarios"
+DEFAULT_MUTANTS = "tests/sim/mutants.py"  # of the source tree; what is installed has none
 _FAILURES_SHOWN = 3
 
 
@@ -206,6 +207,38 @@ def determinism(file: str, names: Sequence[str], faults: Any, seeds: range) -> N
         raise SystemExit(1)
 
 
+@sim.command()
+@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_MUTANTS)
+@click.option("--only", "names", multiple=True, metavar="TEXT", help="Only those with this in their name.")
+@click.option("--seeds", type=click.IntRange(1), help="Run so many of each and measure the median anew.")
+def mutants(file: Path, names: Sequence[str], seeds: int | None) -> None:
+    """Plant the bugs of FILE one at a time and show how many seeds it takes to find each.
+
+    FILE is of the tests; without it, the one of Heliograph's own source tree. Each bug has its measured median number
+    of seeds, and has to be found within four times as many; the exit status is 1 when one was not.
+    """
+    from runtime.sim.mutants import first_seed, hunt, load_mutants, median
+
+    found = _load(lambda: load_mutants(file))
+    missed = 0
+    click.echo(f"{'row':<4} {'planted bug':<62} {'found by':<28} {'median':>6} {'seeds':>8}")
+    for bug in found.values():
+        if names and not any(name in bug.name for name in names):
+            continue
+        if seeds is None:
+            first = first_seed(bug)
+            text, measured = "none" if first is None else str(first), str(bug.median)
+        else:
+            failing = sum(not result.ok for result in hunt(bug, range(1, seeds + 1)))
+            first = median(failing, seeds)
+            text, measured = f"{failing}/{seeds}", "none" if first is None else str(first)
+        missed += first is None
+        click.echo(f"{bug.row:<4} {bug.name:<62} {bug.scenario:<28} {measured:>6} {text:>8}")
+    click.echo(f"{missed} not found" if missed else "all found")
+    if missed:
+        raise SystemExit(1)
+
+
 def _digests(file: str, names: Sequence[str], kinds: Sequence[str], seeds: range, hash_seed: str) -> dict[str, str]:
     arguments = json.dumps([file, list(names), list(kinds), seeds.start, seeds.stop])
     done = subprocess.run(  # noqa: S603 -- this very Python
@@ -222,11 +255,12 @@ def _digests(file: str, names: Sequence[str], kinds: Sequence[str], seeds: range
 
 
 def _load(pick: Any) -> Any:
+    from runtime.sim.mutants import NoMutants
     from runtime.sim.runner import NoScenario
 
     try:
         return pick()
-    except (NoScenario, ImportError) as error:
+    except (NoScenario, NoMutants, ImportError) as error:
         raise UnusableError(str(error)) from error
 
 

@@ -1,6 +1,7 @@
 """A simulator of actor failure: the real runtime on real SQLite in a world that goes wrong, from a seed."""
 
-from runtime.sim.claims import CLAIMS, Claim, Violation
+from runtime.sim.claim import Claim, Violation
+from runtime.sim.claims import CLAIMS
 from runtime.sim.faults import GROUPS, KINDS, Fault, Faults
 from runtime.sim.history import History, linearizable
 from runtime.sim.node import SimulatedNode, Unknown

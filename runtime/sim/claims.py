@@ -1,108 +1,21 @@
 """What must always hold of any app: the rows of the published table of guarantees, each watched by a class of its own.
 
-A claim hears of what happens through its methods and calls `broken` with the two events that contradict each other.
+Those about storage and about alarms are in files of their own; `CLAIMS` has all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 
+from runtime import limits
 from runtime.actor.cell import Cell
 from runtime.ids import ActorId
-from runtime.storage.store import KEEP, ReadHandle, WriteBatch
-
-Broken = Callable[["Claim", str, int, int], None]
-
-
-@attrs.frozen
-class Violation:
-    """A claim that does not hold.
-
-    Attributes:
-        claim: its name, with the row of the table. text: what was seen.
-        first, second: the numbers of the events that contradict each other; 0: none.
-    """
-
-    claim: str
-    text: str
-    first: int = 0
-    second: int = 0
-
-
-@attrs.define(eq=False)
-class Claim:
-    """Something that must hold; hears of everything, and says when it does not.
-
-    Attributes:
-        row: of the table of guarantees.
-        checked: how often it had something to compare.
-    """
-
-    row = ""
-
-    _broken: Broken = attrs.field(alias="broken")
-    checked: int = attrs.field(default=0, init=False)
-
-    @property
-    def name(self) -> str:
-        """For reports."""
-        return f"{self.row} {type(self).__name__}"
-
-    def broken(self, text: str, first: int, second: int) -> None:
-        """It does not hold."""
-        self._broken(self, text, first, second)
-
-    def began(self, life: int, cell: Cell, event: int) -> None:
-        """An instance was made, in the so manieth process."""
-
-    def ended(self, life: int, cell: Cell, event: int) -> None:
-        """An instance was evicted or destroyed."""
-
-    def turn_taken(self, cell: Cell, gate: object, event: int) -> None:
-        """A handler has the turn of a gate."""
-
-    def turn_let_go(self, cell: Cell, gate: object, event: int) -> None:
-        """It has let it go."""
-
-    def wrote(self, cell: Cell, sequence: int, event: int) -> None:
-        """A handler wrote something that is to be waited for, into this batch."""
-
-    def durable(self, cell: Cell, sequence: int, event: int) -> None:
-        """The instance was told that its batches up to this one are durable."""
-
-    def left(self, cell: Cell, needed: int, since: int, event: int) -> None:
-        """An effect has left an actor that may be based on its batches up to `needed`, written at the event `since`."""
-
-    def submitted(self, batch: WriteBatch, event: int) -> None:
-        """A batch is on its way to the store."""
-
-    def acknowledged(self, batch: WriteBatch, unsynced: int, event: int) -> None:
-        """The store says that it is durable; so many operations on its log are not."""
-
-    def refused(self, batch: WriteBatch, event: int) -> None:
-        """The store says that it is not stored."""
-
-    def died(self, life: int, event: int) -> None:
-        """The process ended without a word."""
-
-    def opened(self, read: Callable[[ActorId], ReadHandle], event: int) -> None:
-        """The store was opened again."""
-
-    def alarm_began(self, actor: ActorId, scheduled: float, now: float, event: int) -> None:
-        """An alarm handler begins."""
-
-    def clock_set(self, before: float, event: int) -> None:
-        """The wall clock of a node, which showed `before`, was set to another time."""
-
-    def patience_s(self, now: float) -> float:
-        """How long the world is to go on before `finished`."""
-        return 0.0
-
-    def finished(self, now: float, event: int) -> None:
-        """Faults are over, and everybody has had time to finish."""
+from runtime.sim.claim import Broken, Claim
+from runtime.sim.claims_of_alarms import AlarmGoesWithItsEffect, AlarmNeverEarly, AlarmNotLost, AlarmPauses
+from runtime.sim.claims_of_storage import AcknowledgedIsSynced, AcknowledgedStays, RecoveryChangesNothing
 
 
 @attrs.define(eq=False)
@@ -182,208 +95,93 @@ class NothingLeavesEarly(Claim):
 
 
 @attrs.define(eq=False)
-class AcknowledgedIsSynced(Claim):
-    """When the store says durable, its log has nothing that a power cut could take."""
+class DeliveredOnce(Claim):
+    """A call begins once at most, and never when it was refused."""
 
-    row = "G11"
+    row = "G3 G9"
 
-    _submitted: dict[tuple[ActorId, int], int] = attrs.field(factory=dict, init=False)
+    _begun: dict[object, int] = attrs.field(factory=dict, init=False)
+    _refused: dict[object, int] = attrs.field(factory=dict, init=False)
 
-    def submitted(self, batch: WriteBatch, event: int) -> None:
-        """A batch is on its way."""
-        self._submitted[batch.actor, batch.sequence] = event
-
-    def acknowledged(self, batch: WriteBatch, unsynced: int, event: int) -> None:
-        """The store says that it is durable."""
+    def call_refused(self, call: object, event: int) -> None:
+        """A call was turned away."""
         self.checked += 1
-        first = self._submitted.pop((batch.actor, batch.sequence), 0)
-        if unsynced:
-            self.broken(f"{batch.actor!r}: acknowledged with {unsynced} unsynced writes in the log", first, event)
+        self._refused[call] = event
+
+    def call_began(self, call: object, stub: object, cell: Cell, event: int) -> None:
+        """A call begins to run."""
+        self.checked += 1
+        if call in self._refused:
+            self.broken(f"a call of {cell.id!r} was refused and runs all the same", self._refused[call], event)
+        if call in self._begun:
+            self.broken(f"a call of {cell.id!r} was delivered twice", self._begun[call], event)
+        self._begun[call] = event
 
     def died(self, life: int, event: int) -> None:
         """Nothing is on its way."""
-        self._submitted.clear()
+        self._begun.clear()
+        self._refused.clear()
 
 
 @attrs.define(eq=False)
-class _Kept:
-    """What an actor's storage must hold after a crash: what is acknowledged, and any number of what was submitted.
+class InOrder(Claim):
+    """Calls made through one stub begin in the order in which they were made."""
 
-    A batch whose sync failed is in the log all the same, until another one is written over it.
-    """
+    row = "G4"
 
-    keys: dict[bytes, bytes] = attrs.field(factory=dict)
-    alarm: float | None = None
-    pending: list[WriteBatch] = attrs.field(factory=list)
-    failed: list[WriteBatch] = attrs.field(factory=list)
-    event: int = 0
-    unknown: bool = False  # it was brought back to a bookmark
+    _made: dict[object, int] = attrs.field(factory=dict, init=False)
+    _newest: dict[object, tuple[int, int]] = attrs.field(factory=dict, init=False)
 
+    def call_made(self, stub: object, call: object, event: int) -> None:
+        """A call was made through a stub."""
+        self._made[call] = event
 
-def _apply(keys: dict[bytes, bytes], alarm: float | None, batch: WriteBatch) -> float | None:
-    if batch.delete_all:
-        keys.clear()
-    for key, value in batch.writes.items():
-        if value is None:
-            keys.pop(key, None)
-        else:
-            keys[key] = value
-    return alarm if batch.alarm is KEEP else batch.alarm
-
-
-@attrs.define(eq=False)
-class AcknowledgedStays(Claim):
-    """After a crash each actor has what was acknowledged, each later batch whole or not at all, and nothing else."""
-
-    row = "G6 G11"
-
-    _actors: dict[ActorId, _Kept] = attrs.field(factory=dict, init=False)
-    _failed: list[_Kept] = attrs.field(factory=list, init=False)
-
-    def submitted(self, batch: WriteBatch, event: int) -> None:
-        """A batch is on its way."""
-        kept = self._actors.setdefault(batch.actor, _Kept())
-        kept.pending.append(batch)
-        if batch.restore_to is not None or batch.restore_next is not None:
-            kept.unknown = True
-
-    def acknowledged(self, batch: WriteBatch, unsynced: int, event: int) -> None:
-        """The store says that it is durable."""
-        kept = self._actors[batch.actor]
-        kept.event = event
-        for other in self._failed:
-            other.failed.clear()
-        self._failed.clear()
-        if kept.pending and kept.pending[0] is batch:
-            kept.pending.pop(0)
-            kept.alarm = _apply(kept.keys, kept.alarm, batch)
-        else:
-            self.broken(f"{batch.actor!r}: batches were acknowledged out of order", event, event)
-
-    def refused(self, batch: WriteBatch, event: int) -> None:
-        """The store says that it is not stored."""
-        kept = self._actors[batch.actor]
-        kept.pending = [other for other in kept.pending if other is not batch]
-        kept.failed.append(batch)
-        self._failed.append(kept)
-
-    def opened(self, read: Callable[[ActorId], ReadHandle], event: int) -> None:
-        """The store was opened again."""
-        for actor, kept in self._actors.items():
-            reads = read(actor)
-            found, alarm = dict(reads.list(b"", None, None, False)), reads.alarm()
-            if not kept.unknown:
-                self.checked += 1
-                self._compare(actor, kept, found, alarm, event)
-            kept.keys, kept.alarm, kept.pending, kept.failed, kept.unknown = found, alarm, [], [], False
-
-    def _compare(
-        self, actor: ActorId, kept: _Kept, found: Mapping[bytes, bytes], alarm: float | None, event: int
-    ) -> None:
-        may_be = [kept.pending, *(kept.failed[at:] for at in range(len(kept.failed)))]
-        if any(_is_prefix(kept, batches, found, alarm) for batches in may_be):
+    def call_began(self, call: object, stub: object, cell: Cell, event: int) -> None:
+        """A call begins to run."""
+        made = self._made.pop(call, None)
+        if made is None:
             return
-        differ = _difference(kept.keys, found)
-        text = f"{actor!r} has after the restart what no prefix of its batches gives: {differ}"
-        if not differ:
-            text = f"{actor!r} has after the restart the alarm {alarm}, and {kept.alarm} was acknowledged"
-        self.broken(text, kept.event, event)
-
-
-def _is_prefix(kept: _Kept, batches: list[WriteBatch], found: Mapping[bytes, bytes], alarm: float | None) -> bool:
-    """What was acknowledged and the first of the batches, none to all, give exactly what was found."""
-    keys, due = dict(kept.keys), kept.alarm
-    if found == keys and alarm == due:
-        return True
-    for batch in batches:
-        due = _apply(keys, due, batch)
-        if found == keys and alarm == due:
-            return True
-    return False
-
-
-def _difference(kept: Mapping[bytes, bytes], found: Mapping[bytes, bytes]) -> str:
-    lost = [key for key in kept if key not in found]
-    new = [key for key in found if key not in kept]
-    changed = [key for key in kept if key in found and kept[key] != found[key]]
-    parts = [("lost", lost), ("other", changed), ("more", new)]
-    return "; ".join(f"{what} {len(keys)} keys, as {keys[0]!r:.60}" for what, keys in parts if keys)
-
-
-@attrs.define(eq=False)
-class AlarmNeverEarly(Claim):
-    """An alarm handler never begins before the wall clock has shown its time.
-
-    A clock that was set back later does not count: the alarm rang, and is tried again or still waits for its turn.
-    """
-
-    row = "G7"
-
-    _shown: float = attrs.field(default=0.0, init=False)
-
-    def clock_set(self, before: float, event: int) -> None:
-        """The wall clock was set."""
-        self._shown = max(self._shown, before)
-
-    def alarm_began(self, actor: ActorId, scheduled: float, now: float, event: int) -> None:
-        """An alarm handler begins."""
         self.checked += 1
-        if max(now, self._shown) < scheduled:
-            self.broken(f"the alarm of {actor!r} ran {scheduled - now:.6f} s early", event, event)
+        newest, begun = self._newest.get(stub, (0, 0))
+        if made < newest:
+            self.broken(
+                f"a call of {cell.id!r} was made before another through the same stub and began after it", begun, event
+            )
+        self._newest[stub] = made, event
+
+    def died(self, life: int, event: int) -> None:
+        """Nothing is on its way."""
+        self._made.clear()
+        self._newest.clear()
 
 
 @attrs.define(eq=False)
-class AlarmNotLost(Claim):
-    """An alarm that is durably set is run, moved or deleted by its actor; it does not vanish, nor stay for ever."""
+class WithinBounds(Claim):
+    """A mailbox never has more calls than its bound."""
 
-    row = "G7"
+    row = "G9"
 
-    GRACE_S = 230.0  # a clock set forward is noticed in 60 s; six retries from 2 s doubling, with jitter
-
-    _due: dict[ActorId, tuple[float, int]] = attrs.field(factory=dict, init=False)
-
-    def acknowledged(self, batch: WriteBatch, unsynced: int, event: int) -> None:
-        """The store says that it is durable."""
-        if batch.alarm is None:
-            self._due.pop(batch.actor, None)
-        elif batch.alarm is not KEEP:
-            self._due[batch.actor] = float(batch.alarm), event
-
-    def alarm_began(self, actor: ActorId, scheduled: float, now: float, event: int) -> None:
-        """An alarm handler begins: what it does with the alarm is acknowledged later."""
-        due = self._due.get(actor)
-        if due is not None and due[0] == scheduled:
-            self.checked += 1
-
-    def opened(self, read: Callable[[ActorId], ReadHandle], event: int) -> None:
-        """The store was opened again: what was not acknowledged may be there."""
-        for actor in list(self._due):
-            alarm = read(actor).alarm()
-            if alarm is None:
-                del self._due[actor]  # `AcknowledgedStays` knows whether it may be gone
-            else:
-                self._due[actor] = alarm, event
-
-    def patience_s(self, now: float) -> float:
-        """Until an alarm that is late now would be lost."""
-        return self.GRACE_S + 10.0 if any(due + 1.0 < now for due, _ in self._due.values()) else 0.0
-
-    def finished(self, now: float, event: int) -> None:
-        """Everybody has had time to finish."""
-        for actor, (due, set_at) in self._due.items():
-            self.checked += 1
-            if due + self.GRACE_S < now:
-                self.broken(f"the alarm of {actor!r} is {now - due:.1f} s overdue", set_at, event)
+    def mailbox(self, actor: ActorId, calls: int, event: int) -> None:
+        """One more call has a place."""
+        self.checked += 1
+        if calls > limits.MAILBOX_EVENTS:
+            self.broken(f"{calls:,} calls wait for {actor!r}; at most {limits.MAILBOX_EVENTS:,}", event, event)
 
 
 CLAIMS: Sequence[type[Claim]] = (
     OneInstance,
     OneTurn,
+    DeliveredOnce,
+    InOrder,
     NothingLeavesEarly,
     AcknowledgedIsSynced,
     AcknowledgedStays,
+    RecoveryChangesNothing,
     AlarmNeverEarly,
     AlarmNotLost,
+    AlarmPauses,
+    AlarmGoesWithItsEffect,
+    WithinBounds,
 )
 """The claims that hold of every app."""
 

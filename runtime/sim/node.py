@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -24,7 +24,7 @@ from runtime.storage.database_file import DATABASE
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import Done, WriteBatch
 from runtime.testing.platform import EPOCH_S
-from runtime.testing.streams import MemoryListener, MemoryNetwork, Weather, writer
+from runtime.testing.streams import MemoryListener, MemoryNetwork, MemoryStream, Weather, writer
 from runtime.transport.config import TransportConfig
 
 if TYPE_CHECKING:
@@ -220,6 +220,12 @@ class SimulatedNode:
         self._image = self.world.disk.crash(life.image, power=power)
         for scope in list(life.callers):
             scope.cancel()
+
+    def release(self, streams: Iterable[MemoryStream]) -> None:
+        """Let connections carry again what was held; those of a machine without power stay silent until it is back."""
+        for stream in streams:
+            if stream not in self._silent:
+                stream.release()
 
     async def stop(self) -> None:
         """Stop as on SIGTERM. Harmless when it is down."""

@@ -15,9 +15,14 @@ from runtime.actor.actor import AlarmInfo
 from runtime.actor.cell import Cell
 from runtime.actor.context import Context
 from runtime.actor.input_gate import InputGate, Job, Waiter, Work
+from runtime.actor.result import Error
+from runtime.errors import Overloaded
 from runtime.namespace.call_job import CallJob
-from runtime.sim.claims import Claim
+from runtime.namespace.container import Container
+from runtime.namespace.stub import Stub, _StubCall
+from runtime.sim.claim import Audience
 from runtime.sim.trace import Trace
+from runtime.storage.storage import Storage
 
 
 @attrs.define(eq=False)
@@ -41,7 +46,7 @@ class Probes:
     """
 
     trace: Trace
-    claims: list[Claim]
+    claims: Audience
     life_of: Callable[[Cell], int | None]
     _seen: dict[Cell, _Seen] = attrs.field(factory=dict, init=False)
     _finishing: dict[Work, _Seen] = attrs.field(factory=dict, init=False)
@@ -63,25 +68,23 @@ class Probes:
             return
         seen = self._seen[cell] = _Seen(life, actor_name(cell))
         event = self.trace.note("begin", seen.name)
-        for claim in self.claims:
-            claim.began(life, cell, event)
+        self.claims.began(life, cell, event)
 
     def gone(self, cell: Cell, why: str) -> None:
         """An instance was evicted or destroyed."""
         seen = self._seen.pop(cell, None)
         if seen is not None:
             event = self.trace.note("end", seen.name, why)
-            for claim in self.claims:
-                claim.ended(seen.life, cell, event)
+            self.claims.ended(seen.life, cell, event)
 
-    def turn(self, cell: Cell, gate: object, label: str, *, taken: bool) -> None:
-        """A handler takes a turn, or lets it go."""
+    def turn(self, cell: Cell, gate: object, label: str, *, taken: bool) -> int:
+        """A handler takes a turn, or lets it go; the event."""
         seen = self._of(cell)
         if seen is None:
-            return
+            return 0
         event = self.trace.note("turn" if taken else "leave", seen.name, label)
-        for claim in self.claims:
-            (claim.turn_taken if taken else claim.turn_let_go)(cell, gate, event)
+        (self.claims.turn_taken if taken else self.claims.turn_let_go)(cell, gate, event)
+        return event
 
     def wrote(self, cell: Cell, *, confirmed: bool) -> None:
         """A handler wrote."""
@@ -89,24 +92,21 @@ class Probes:
         if seen is not None and confirmed and cell.storage.sequence > seen.needed:
             seen.needed = cell.storage.sequence
             seen.since = self.trace.note("write", seen.name, f"batch {seen.needed}")
-            for claim in self.claims:
-                claim.wrote(cell, seen.needed, seen.since)
+            self.claims.wrote(cell, seen.needed, seen.since)
 
     def durable(self, cell: Cell, sequence: int) -> None:
         """An instance hears that a batch is durable."""
         seen = self._of(cell)
         if seen is not None:
             event = self.trace.note("durable", seen.name, f"batch {sequence}")
-            for claim in self.claims:
-                claim.durable(cell, sequence, event)
+            self.claims.durable(cell, sequence, event)
 
     def left(self, cell: Cell, needed: int, since: int, what: str) -> None:
         """An effect leaves."""
         seen = self._of(cell)
         if seen is not None:
             event = self.trace.note("effect", seen.name, what)
-            for claim in self.claims:
-                claim.left(cell, needed, since, event)
+            self.claims.left(cell, needed, since, event)
 
     def emission(self, cell: Cell, effect: Callable[[], None]) -> Callable[[], None]:
         """An effect that is watched as it leaves."""
@@ -138,8 +138,17 @@ class Probes:
         seen = self._of(cell)
         if seen is not None:
             event = self.trace.note("alarm", seen.name, f"due {info.scheduled_time:.3f}")
-            for claim in self.claims:
-                claim.alarm_began(cell.id, info.scheduled_time, now, event)
+            self.claims.alarm_began(cell.id, info.scheduled_time, info.retry_count, now, event)
+
+    def alarm_over(self, cell: Cell, *, failed: bool) -> None:
+        """An alarm handler has ended."""
+        if self._of(cell) is not None:
+            self.claims.alarm_ended(cell.id, failed, cell.services.platform.now(), self.trace.count)
+
+    def lets_alarm_go(self, cell: Cell) -> None:
+        """An actor deletes its alarm, or lets the runtime do it."""
+        if self._of(cell) is not None:
+            self.claims.alarm_deleted(cell.id, self.trace.count)
 
     @contextmanager
     def watching(self) -> Generator[None, None, None]:
@@ -160,6 +169,12 @@ class Probes:
         wrap(Cell, "break_", self._break)
         wrap(Cell, "end", self._end)
         wrap(Cell, "run_alarm", self._run_alarm)
+        wrap(Cell, "outside", self._outside)
+        wrap(Storage, "delete_alarm", self._delete_alarm)
+        wrap(Storage, "delete_all", self._delete_alarm)
+        wrap(Context, "abort", self._abort)
+        wrap(Container, "reserve_call", self._reserve_call)
+        wrap(_StubCall, "__init__", self._call)
         wrap(InputGate, "leave", self._leave)
         wrap(Waiter, "park", self._park)
         wrap(Context, "send_all", self._send_all)
@@ -180,7 +195,11 @@ class Probes:
     def _begin(self, original: Any, cell: Cell, job: Work, *args: Any) -> Any:
         frame = original(cell, job, *args)
         if frame is not None:
-            self.turn(cell, frame.gate, job.label, taken=True)
+            event = self.turn(cell, frame.gate, job.label, taken=True)
+            if event and isinstance(job, _StubCall):
+                self.claims.call_began(job, job._stub, cell, event)
+            elif event and job.label == "drop alarm":
+                self.claims.alarm_given_up(cell.id, event)
         return frame
 
     def _finish(self, original: Any, cell: Cell, frame: Any, job: Work, result: Any) -> None:
@@ -208,9 +227,46 @@ class Probes:
         original(cell)
 
     async def _run_alarm(self, original: Any, cell: Cell, info: AlarmInfo) -> None:
-        if cell.storage.alarm_is_due(info.scheduled_time):
-            self.alarm(cell, info, cell.services.platform.now())
-        await original(cell, info)
+        if not cell.storage.alarm_is_due(info.scheduled_time):
+            await original(cell, info)
+            return
+        self.alarm(cell, info, cell.services.platform.now())
+        failed = True
+        try:
+            await original(cell, info)
+            failed = False
+        finally:
+            self.alarm_over(cell, failed=failed)
+
+    async def _outside(self, original: Any, cell: Cell, fn: Callable[..., Any], *args: Any) -> Any:
+        seen = self._of(cell)
+        if seen is None:
+            return await original(cell, fn, *args)
+        needed, since = seen.needed, seen.since
+
+        async def watched(*args: Any) -> Any:
+            self.left(cell, needed, since, "outside")
+            return await fn(*args)
+
+        return await original(cell, watched, *args)
+
+    def _delete_alarm(self, original: Any, storage: Any) -> None:
+        self.lets_alarm_go(storage._gate)
+        original(storage)
+
+    def _abort(self, original: Any, context: Context, *args: Any, **kwargs: Any) -> None:
+        if kwargs.get("retry_alarm") is False:
+            self.lets_alarm_go(context._cell)
+        original(context, *args, **kwargs)
+
+    def _reserve_call(self, original: Any, container: Container) -> None:
+        original(container)
+        self.claims.mailbox(container.id, container.calls, self.trace.count)
+
+    def _call(self, original: Any, call: _StubCall, stub: Stub, name: str, *args: Any) -> None:
+        original(call, stub, name, *args)
+        event = self.trace.note("calls", "outside" if call.caller is None else actor_name(call.caller.cell), call.where)
+        self.claims.call_made(stub, call, event)
 
     def _leave(self, original: Any, gate: InputGate) -> None:
         self.turn(gate.cell, gate, "", taken=False)
@@ -233,6 +289,8 @@ class Probes:
 
     def _done(self, original: Any, job: Any, result: Any) -> None:
         self.answers(job)
+        if isinstance(job, _StubCall) and isinstance(result, Error) and isinstance(result.error, Overloaded):
+            self.claims.call_refused(job, self.trace.count)
         original(job, result)
 
 

@@ -12,7 +12,8 @@ import attrs
 import trio
 import trio.testing
 
-from runtime.sim.claims import CLAIMS, Claim, Violation, make_claims
+from runtime.sim.claim import Claim, Violation
+from runtime.sim.claims import CLAIMS, make_claims
 from runtime.sim.faults import Fault, Faults
 from runtime.sim.scheduling import Delaying, Shuffle, Watch, repeatable
 from runtime.sim.trace import Event

@@ -14,7 +14,7 @@ from runtime.actor.http import Response
 from runtime.app import App
 from runtime.errors import ActorError
 from runtime.ids import ActorId
-from runtime.sim.claims import Claim
+from runtime.sim.claim import Audience, Claim
 from runtime.sim.disk import SimulatedDisk
 from runtime.sim.faults import Fault
 from runtime.sim.history import History
@@ -64,7 +64,8 @@ class World:
         self.quiet = False
         self._nemesis = trio.CancelScope()
         self.claims = make_claims()
-        self.probes = Probes(self.trace, self.claims, self._life_of)
+        self._audience = Audience(self.claims)
+        self.probes = Probes(self.trace, self._audience, self._life_of)
 
     # For scenarios.
 
@@ -190,8 +191,7 @@ class World:
             await self._partition(node, fault.lasts)
         elif kind == "clock jump":
             event = self.trace.note(kind, node.name, f"{amount:+.3f} s")
-            for claim in self.claims:
-                claim.clock_set(node.now(), event)
+            self._audience.clock_set(node.now(), event)
             node.clock_offset_s += amount
         elif kind == "slow":
             self._fault(node, kind)
@@ -251,8 +251,7 @@ class World:
             stream.hold()
         await trio.sleep(seconds)
         node.partitioned = False
-        for stream in streams:
-            stream.release()
+        node.release(streams)
         self._fault(node, "healed")
 
     def _end_instance(self, node: SimulatedNode, kind: str, which: float) -> None:
@@ -273,8 +272,7 @@ class World:
     def _heal(self, node: SimulatedNode) -> None:
         image = self._image(node)
         image.full, image.failing, node.slow_s, node.partitioned = False, 0, 0.0, False
-        for stream in node.network.connections:
-            stream.release()
+        node.release(node.network.connections)
 
     # Told by nodes, disk and probes.
 
@@ -303,8 +301,7 @@ class World:
         event = self.trace.note("power cut" if power else "crash", node.name)
         self._io_countdown = None
         self.probes.died()
-        for claim in self.claims:
-            claim.died(life.number, event)
+        self._audience.died(life.number, event)
 
     def cannot_start(self, node: SimulatedNode, life: Life) -> None:
         """A process gave up before it served; another one tries a little later."""
@@ -316,24 +313,21 @@ class World:
     def store_opened(self, store: WatchedStore) -> None:
         """A process has its store open, and nothing else yet."""
         event = self.trace.note("opened", "store")
-        for claim in self.claims:
-            claim.opened(store.open, event)
+        self._audience.opened(store.open, event)
 
     def batch_submitted(self, batch: WriteBatch) -> None:
         """A batch is on its way to the store."""
         event = self.trace.note("submit", _name(batch.actor), f"batch {batch.sequence}, {len(batch.writes)} keys")
-        for claim in self.claims:
-            claim.submitted(batch, event)
+        self._audience.submitted(batch, event)
 
     def batch_ended(self, batch: WriteBatch, error: Exception | None, unsynced: int) -> None:
         """The store says how it ended."""
         what = "commit" if error is None else "not stored"
         event = self.trace.note(what, _name(batch.actor), f"batch {batch.sequence}")
-        for claim in self.claims:
-            if error is None:
-                claim.acknowledged(batch, unsynced, event)
-            else:
-                claim.refused(batch, event)
+        if error is None:
+            self._audience.acknowledged(batch, unsynced, event)
+        else:
+            self._audience.refused(batch, event)
 
 
 def _name(actor: ActorId) -> str:

@@ -1,83 +1,53 @@
 """Planted bugs: patches of the runtime that a simulation must find. The shipped code has none of them.
 
-Each is a function that patches through `put(owner, name, value)`.
+Each is a function that patches through `put(owner, attribute, value)`. Those marked `blind` were written from the
+published table of guarantees before there was a claim for their row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import attrs
 
+from actors.broadcaster import SignalBroadcaster
+from actors.log import RecentIds
+from actors.protocol.cursor import Cursor
+from actors.shard_groups import ShardGroups
 from runtime.actor.cell import Cell
-from runtime.actor.input_gate import InputGate
+from runtime.actor.input_gate import InputGate, Job, Waiter, Work
 from runtime.actor.output_gate import OutputGate
-from runtime.namespace.alarms import AlarmScheduler
+from runtime.actor.result import DONE, Error
+from runtime.errors import ActorReset, Overloaded
+from runtime.namespace.alarms import AlarmScheduler, _drop
+from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
+from runtime.namespace.stub import _StubCall
+from runtime.sim.mutants import Put, mutant
 from runtime.storage import database_file
 from runtime.storage.commit_queue import CommitQueue
 from runtime.storage.shared import SharedStore
 from runtime.storage.storage import Storage
+from runtime.storage.store import KEEP
 
-Put = Callable[[object, str, object], None]
+COUNTERS, ERRANDS, SERVICE = "tests/sim/counters.py", "tests/sim/errands.py", "actors.scenarios"
 
-
-@attrs.frozen
-class Mutant:
-    """A planted bug.
-
-    Attributes:
-        plant: patches the runtime. scenario: that must find it. faults: that it needs.
-        seeds: within so many, four times the measured median at least.
-    """
-
-    name: str
-    plant: Callable[[Put], None]
-    scenario: str = "counting"
-    faults: str = "crash disk net clock slow evict"
-    seeds: int = 40
-
-
-MUTANTS: dict[str, Mutant] = {}
-
-
-def mutant(**fields: Any) -> Callable[[Callable[[Put], None]], Callable[[Put], None]]:
-    def register(plant: Callable[[Put], None]) -> Callable[[Put], None]:
-        name = plant.__name__.replace("_", " ")
-        MUTANTS[name] = Mutant(name, plant, **fields)
-        return plant
-
-    return register
-
-
-@contextmanager
-def planted(name: str) -> Generator[Mutant, None, None]:
-    """The runtime with one bug."""
-    before: list[tuple[Any, str, Any]] = []
-
-    def put(owner: Any, attribute: str, value: object) -> None:
-        before.append((owner, attribute, owner.__dict__[attribute]))
-        setattr(owner, attribute, value)
-
-    MUTANTS[name].plant(put)
-    try:
-        yield MUTANTS[name]
-    finally:
-        for owner, attribute, value in reversed(before):
-            setattr(owner, attribute, value)
-
+counting = partial(mutant, COUNTERS, "counting")
+reminding = partial(mutant, COUNTERS, "reminding")
+sending = partial(mutant, ERRANDS, "sending")
+insisting = partial(mutant, ERRANDS, "insisting")
+crowding = partial(mutant, ERRANDS, "crowding")
+following = partial(mutant, SERVICE, "following")
 
 # Gates.
 
 
-@mutant()
+@counting(row="G5")
 def the_output_gate_is_open(put: Put) -> None:
     put(OutputGate, "shut", lambda self, sequence: None)
 
 
-@mutant()
+@counting(row="G2")
 def turns_are_given_while_one_is_held(put: Put) -> None:
     real = InputGate.enter
 
@@ -89,7 +59,7 @@ def turns_are_given_while_one_is_held(put: Put) -> None:
     put(InputGate, "leave", lambda self: setattr(self, "held", False))
 
 
-@mutant()
+@counting(row="G11")
 def a_failed_commit_breaks_nobody(put: Put) -> None:
     real = Cell._committed
     put(Cell, "_committed", lambda self, batch, error: real(self, batch, None))
@@ -98,7 +68,7 @@ def a_failed_commit_breaks_nobody(put: Put) -> None:
 # Storage.
 
 
-@mutant()
+@counting(row="G11")
 def commits_are_not_synced(put: Put) -> None:
     real = database_file._connect
 
@@ -110,7 +80,7 @@ def commits_are_not_synced(put: Put) -> None:
     put(database_file, "_connect", connect)
 
 
-@mutant()
+@counting(row="G11")
 def acknowledged_before_it_is_written(put: Put) -> None:
     real = SharedStore.submit
 
@@ -121,13 +91,13 @@ def acknowledged_before_it_is_written(put: Put) -> None:
     put(SharedStore, "submit", submit)
 
 
-@mutant(faults="disk", seeds=160)
+@counting(row="G11", faults=("disk",), median=17)
 def a_failed_group_is_reported_as_stored(put: Put) -> None:
     real = CommitQueue.settle
     put(CommitQueue, "settle", lambda self, failed: real(self, {}))
 
 
-@mutant()
+@counting(row="G11")
 def the_log_is_thrown_away_at_start(put: Put) -> None:
     real = database_file._connect
 
@@ -143,7 +113,7 @@ def the_log_is_thrown_away_at_start(put: Put) -> None:
 # Instances.
 
 
-@mutant()
+@counting(row="G1")
 def a_new_instance_beside_the_old_one(put: Put) -> None:
     real = Container.deliver
 
@@ -158,7 +128,7 @@ def a_new_instance_beside_the_old_one(put: Put) -> None:
 # Alarms.
 
 
-@mutant(scenario="reminding")
+@reminding(row="G7")
 def alarms_run_early(put: Put) -> None:
     real = AlarmScheduler.changed
 
@@ -172,12 +142,12 @@ def alarms_run_early(put: Put) -> None:
     put(AlarmScheduler, "changed", changed)
 
 
-@mutant(scenario="reminding")
+@reminding(row="G7", median=2)
 def alarms_are_not_loaded_at_start(put: Put) -> None:
     put(AlarmScheduler, "load", lambda self, pending: None)
 
 
-@mutant(scenario="reminding")
+@reminding(row="G7")
 def an_alarm_is_cleared_before_it_runs(put: Put) -> None:
     real = Storage.begin_alarm
 
@@ -188,3 +158,189 @@ def an_alarm_is_cleared_before_it_runs(put: Put) -> None:
         self._gate.seal()
 
     put(Storage, "begin_alarm", begin_alarm)
+
+
+# From the table of guarantees alone.
+
+
+@sending(row="G3", blind=True, median=7)
+def a_call_that_was_cut_short_is_repeated(put: Put) -> None:
+    real = CallJob.done
+
+    def done(self, result):
+        if isinstance(result, Error) and isinstance(result.error, ActorReset) and isinstance(self, _StubCall):
+            self._stub._calls.container(self._stub._id).deliver(self)
+        else:
+            real(self, result)
+
+    put(CallJob, "done", done)
+
+
+@sending(row="G4", blind=True)
+def the_newest_call_goes_first(put: Put) -> None:
+    real = InputGate.enter
+
+    def enter(self, entry):
+        if isinstance(entry, Work) and self.held and self._queue and not self.closed:
+            self._queue.appendleft(entry)
+        else:
+            real(self, entry)
+
+    put(InputGate, "enter", enter)
+
+
+@sending(row="G6", blind=True)
+def an_exception_takes_back_what_was_written_before_it(put: Put) -> None:
+    real = Cell._finish
+
+    def finish(self, frame, job, result):
+        if isinstance(result, Error) and self.storage._overlay._open is not None:
+            self.storage._overlay._open.writes.clear()
+        real(self, frame, job, result)
+
+    put(Cell, "_finish", finish)
+
+
+@sending(row="G6", blind=True, median=3)
+def what_one_turn_wrote_is_stored_in_two_steps(put: Put) -> None:
+    real = SharedStore.submit
+
+    def submit(self, batch, done):
+        keys = list(batch.writes.items())
+        if len(keys) > 1:
+            half = len(keys) // 2
+            real(self, attrs.evolve(batch, writes=dict(keys[:half]), alarm=KEEP), lambda _: None)
+            batch = attrs.evolve(batch, writes=dict(keys[half:]), delete_all=False)
+        real(self, batch, done)
+
+    put(SharedStore, "submit", submit)
+    put(CommitQueue, "take_group", _one_at_a_time)
+
+
+@insisting(row="G7", blind=True)
+def an_alarm_that_fails_is_given_up_at_once(put: Put) -> None:
+    put(
+        AlarmScheduler,
+        "_retry",
+        lambda self, actor_id, failed, error: self._deliver(actor_id, Job("drop alarm", _drop)),
+    )
+
+
+@crowding(row="G9", blind=True)
+def a_call_that_was_refused_runs_all_the_same(put: Put) -> None:
+    real = Container.reserve_call
+
+    def send(self):
+        place = self._stub._place()
+        try:
+            real(place)
+        except Overloaded as error:
+            self.done(Error(error))
+            place.deliver(self)
+            return
+        self._place = place
+        self.deliver()
+
+    put(_StubCall, "send", send)
+
+
+# What the first ones missed.
+
+
+@crowding(row="G9")
+def the_mailbox_has_no_bound(put: Put) -> None:
+    put(Container, "reserve_call", lambda self: setattr(self, "calls", self.calls + 1))
+
+
+@sending(row="G5")
+def a_request_to_the_outside_leaves_early(put: Put) -> None:
+    async def outside(self, fn, *args):
+        frame = self.frame()
+        self.seal()
+        frame.outside = True
+        frame.gate.outermost_open().leave()
+        try:
+            return await fn(*args)
+        finally:
+            if self.broken is None:
+                waiter = Waiter(frame)
+                waiter.wake(DONE)
+                await waiter.park(self.abort_if_broken)
+            frame.outside = False
+
+    put(Cell, "outside", outside)
+
+
+@sending(row="G1", median=4)
+def a_busy_instance_counts_as_idle(put: Put) -> None:
+    put(Cell, "idle", property(lambda self: True))
+
+
+@insisting(row="G7")
+def a_failed_alarm_is_tried_again_at_once(put: Put) -> None:
+    real = AlarmScheduler._retry
+
+    def retry(self, actor_id, failed, error):
+        real(self, actor_id, failed, error)
+        alarm = self._alarms.get(actor_id)
+        if alarm is not None:
+            alarm.at = self._platform.now()
+            self._schedule(actor_id, alarm)
+
+    put(AlarmScheduler, "_retry", retry)
+
+
+@reminding(row="G7")
+def every_start_moves_the_alarms(put: Put) -> None:
+    real = SharedStore._open_writer
+
+    def open_writer(self, file):
+        file.writer.execute("UPDATE alarms SET due = due + 0.5")
+        return real(self, file)
+
+    put(SharedStore, "_open_writer", open_writer)
+
+
+# The service.
+
+
+@following(row="G3", median=2)
+def what_was_published_before_the_start_is_not_known_again(put: Put) -> None:
+    def rebuild(self, log, state, now_ms):
+        self.loaded = True
+        return iter(())
+
+    put(RecentIds, "rebuild", rebuild)
+
+
+@following(row="G8")
+def a_subscription_resumes_one_too_far(put: Put) -> None:
+    real = SignalBroadcaster._grant
+
+    def grant(self, shard, wanted, place):
+        if isinstance(wanted.since, Cursor) and wanted.since.offset < self.stream.head:
+            wanted = attrs.evolve(wanted, since=attrs.evolve(wanted.since, offset=wanted.since.offset + 1))
+        return real(self, shard, wanted, place)
+
+    put(SignalBroadcaster, "_grant", grant)
+
+
+@following(row="G11")
+def a_publication_is_confirmed_before_it_is_stored(put: Put) -> None:
+    real = Cell.wrote
+
+    def wrote(self, *, confirmed):
+        real(self, confirmed=confirmed and self.actor_class is not SignalBroadcaster)
+
+    put(Cell, "wrote", wrote)
+
+
+@following(row="G8", median=4)
+def what_a_shard_missed_is_not_read_again(put: Put) -> None:
+    put(ShardGroups, "heal_soon", lambda self, group: setattr(group, "cursor", 1 << 40))
+
+
+def _one_at_a_time(self, bytes_max):
+    assert not self._group
+    self._group.append(self._waiting.popleft())
+    return [batch for batch, _, _ in self._group]

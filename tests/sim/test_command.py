@@ -88,6 +88,25 @@ def test_several_processes_find_the_same(sim):
     ]
 
 
+def test_planted_bugs_are_listed_with_the_seeds_it_took_to_find_them(sim):
+    mutants = str(Path(__file__).with_name("mutants.py"))
+    done = sim("mutants", mutants, "--only", "output gate")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"G5 +the output gate is open +counting +1 +1\nall found", done.output)
+    many = sim("mutants", mutants, "--only", "output gate", "--seeds", "3")
+    assert "3/3" in many.output
+
+
+def test_a_planted_bug_that_is_not_found_is_a_failure(sim, tmp_path):
+    path = tmp_path / "mutants.py"
+    path.write_text(
+        f"from runtime.sim.mutants import mutant\n@mutant({COUNTERS!r}, 'counting')\ndef nothing_is_wrong(put): pass\n"
+    )
+    done = sim("mutants", str(path))
+    assert done.exit_code == 1
+    assert "1 not found" in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -96,6 +115,8 @@ def test_several_processes_find_the_same(sim):
         (["run", COUNTERS, "--seeds", "9..1"], "is empty"),
         (["run", COUNTERS, "--seeds", "a"], "is no range of seeds"),
         (["run", COUNTERS, "--faults", "fire"], "no faults 'fire'"),
+        (["mutants", "no_such.py"], "planted bugs belong to the tests"),
+        (["mutants", COUNTERS], "has no planted bug"),
     ],
 )
 def test_mistakes_are_explained(sim, arguments, message):

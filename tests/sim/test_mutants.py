@@ -1,29 +1,28 @@
 """Planted bugs are found: these are the acceptance criteria of the simulator."""
 
+from pathlib import Path
+
 import pytest
 
-from runtime.sim import Faults, simulate
+from runtime.sim import simulate
+from runtime.sim.mutants import first_seed, load_mutants, planted
 from tests.sim import counters
-from tests.sim.mutants import MUTANTS, planted
 
-
-def first_seed(name):
-    """The first seed that finds it, or None; a run that cannot even be carried out finds it too."""
-    with planted(name) as mutant:
-        for seed in range(mutant.seeds):
-            result = simulate(getattr(counters, mutant.scenario), seed=seed, faults=Faults.swarm(mutant.faults))
-            if not result.ok:
-                return seed
-    return None
+MUTANTS = load_mutants(Path(__file__).with_name("mutants.py"))
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_planted_bug_is_found(name):
-    assert first_seed(name) is not None
+    assert first_seed(MUTANTS[name]) is not None
+
+
+def test_there_are_enough_of_them():
+    assert len(MUTANTS) >= 20
+    assert sum(bug.blind for bug in MUTANTS.values()) >= 5
 
 
 def test_afterwards_the_runtime_is_as_it_was():
-    for name in MUTANTS:
-        with planted(name):
+    for bug in MUTANTS.values():
+        with planted(bug):
             pass
     assert simulate(counters.counting, seed=1).ok
