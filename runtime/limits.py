@@ -30,7 +30,7 @@ RPC_BYTES = 32 * 1024 * 1024  # Durable Objects: serialized arguments or return 
 # Sockets (Durable Objects: hibernatable WebSockets).
 SOCKETS_PER_ACTOR = 32_768
 TAGS_PER_SOCKET = 10
-TAG_CHARACTERS = 256
+TAG_BYTES = 256  # of UTF-8, though the text of the error says characters
 ATTACHMENT_BYTES = 16_384
 AUTO_RESPONSE_BYTES = 2_048
 MESSAGE_BYTES = 32 * 1024 * 1024

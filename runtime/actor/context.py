@@ -250,7 +250,7 @@ class Context:
         """Make a request's socket this actor's; it survives eviction. Answer the request with `Response(101)`.
 
         Raises:
-            RuntimeError: it is accepted already. LimitExceeded: over 32,768 sockets, 10 tags or 256 characters.
+            RuntimeError: it is accepted already. LimitExceeded: over 32,768 sockets, 10 tags or 256 bytes.
         """
         actor = self._actor_class()
         self._cell.owner.sockets.accept(

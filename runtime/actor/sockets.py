@@ -145,7 +145,7 @@ class WebSocket:
             return
         table = self._accepted_by()
         self._close_sent = True
-        self.ready_state = CLOSING
+        self.ready_state = CLOSED if self.ready_state == CLOSING else CLOSING  # the peer's close frame came already
         table.emit(lambda: self._outbound.close(code, reason))
 
     def limit_backlog(self, nbytes: int, seconds: float, slow_code: int) -> None:
@@ -333,19 +333,22 @@ class SocketTable:
             RuntimeError: it is accepted already. LimitExceeded: too many sockets or tags, or a long tag.
         """
         self._check_room_for(ws)
-        _bound(
-            len(tags),
-            limits.TAGS_PER_SOCKET,
-            f"a Hibernatable WebSocket cannot have more than {limits.TAGS_PER_SOCKET} tags",
-        )
+        distinct: dict[str, None] = {}
         for tag in tags:
+            # Durable Objects: one more is refused when there are ten, even if it is one of the ten.
             _bound(
-                len(tag),
-                limits.TAG_CHARACTERS,
-                f'"{tag}" is longer than the max tag length ({limits.TAG_CHARACTERS} characters).',
+                len(distinct) + 1,
+                limits.TAGS_PER_SOCKET,
+                f"a Hibernatable WebSocket cannot have more than {limits.TAGS_PER_SOCKET} tags",
             )
+            _bound(
+                len(tag.encode()),
+                limits.TAG_BYTES,
+                f'"{tag}" is longer than the max tag length ({limits.TAG_BYTES} characters).',
+            )
+            distinct[tag] = None
         self._take(ws, message_bytes, backlog_bytes, slow_code)
-        ws.tags = tuple(dict.fromkeys(tags))
+        ws.tags = tuple(distinct)
         self.sockets[ws] = None
         for tag in ws.tags:
             self._by_tag.setdefault(tag, {})[ws] = None

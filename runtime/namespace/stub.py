@@ -275,9 +275,13 @@ class _Fetch(_StubCall):
         return value
 
     def done(self, result: Result) -> None:
-        if isinstance(result, Error) and isinstance(result.error, StorageFailed):
-            # Durable Objects: that a commit failed looks to `fetch` as if the target's own code had raised it.
+        if isinstance(result, Error) and _destroyed(result.error):
+            # Durable Objects: what destroyed the instance looks to `fetch` as if the target's own code had raised it.
             error = copy_error(result.error)
             error.remote = True  # type: ignore[attr-defined]
             result = Error(error)
         super().done(result)
+
+
+def _destroyed(error: BaseException) -> bool:
+    return isinstance(error, StorageFailed) or getattr(error, "durable_object_reset", False)

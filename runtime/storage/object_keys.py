@@ -292,6 +292,7 @@ class ObjectKeys:
         lost = (self._begun or self._marks) and not self._connection.in_transaction
         if lost or isinstance(error, _FATAL):
             self.failure = StorageFailed(str(seen))
+            self.failure.durable_object_reset = True
 
     # Helpers.
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import apsw
 
+from runtime import limits
 from runtime.errors import SqlError
 from runtime.storage.object_keys import ObjectKeys
 from runtime.storage.statements import split_statements
@@ -62,6 +63,8 @@ class Sql:
                     f"binding {place} is {type(value).__name__} {value!r:.60}; "
                     "SQL takes int, float, str, bytes and None: convert it first"
                 )
+        if len(query.encode("utf-8", "surrogatepass")) > limits.SQL_TEXT_BYTES:
+            raise SqlError("statement too long: SQLITE_TOOBIG", code="SQLITE_TOOBIG")
         statements = split_statements(query)
         if not statements:
             raise SqlError("SQL code did not contain a statement.")

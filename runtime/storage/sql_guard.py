@@ -15,6 +15,7 @@ _TRANSACTION: Final = (
 )
 _HIDDEN = "_cf_"
 _MODULES = frozenset({"fts5", "fts5vocab", "rtree", "rtree_i32"})
+_TABLES_REFUSED = frozenset({"dbstat", "sqlite_dbpage"})  # they show the pages of all tables
 _FUNCTIONS_REFUSED = frozenset(
     {
         "fts3_tokenizer",
@@ -108,6 +109,7 @@ class Guard:
         refused = (
             action in _REFUSED
             or (action in _NAMES and (_is_hidden(one) or _is_hidden(two)))
+            or (action == apsw.SQLITE_READ and (one or "").lower() in _TABLES_REFUSED)
             or (action == apsw.SQLITE_PRAGMA and not _pragma_allowed(one, two))
             or (action == apsw.SQLITE_FUNCTION and (two or "").lower() in _FUNCTIONS_REFUSED)
             or (action == apsw.SQLITE_CREATE_VTABLE and (two or "").lower() not in _MODULES)

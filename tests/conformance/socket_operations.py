@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime import WebSocket
 from tests.conformance.run import Run
+from tests.conformance.values import is_undefined
 
 
 def attachment_id(ws: WebSocket) -> Any:
@@ -35,8 +36,9 @@ def _send(run: Run, who: Any, expression: Any) -> None:
 
 
 def _close(run: Run, who: Any, *arguments: Any) -> None:
+    values = [run.value(item) for item in arguments]
     for ws in _pick(run, who):
-        ws.close(*(run.value(item) for item in arguments))
+        ws.close(*(None if is_undefined(value) else value for value in values))
 
 
 def _attach(run: Run, who: Any, expression: Any) -> None:

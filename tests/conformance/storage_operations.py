@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, cast
 
 import attrs
 
 from tests.conformance.run import Program, Run, perform, perform_now, step
 from tests.conformance.values import UNDEFINED, is_undefined, js_map, to_number, to_text, truthy
+from tests.conformance.values import milliseconds as to_milliseconds
 
 _TEXT_OPTIONS = {"start": "start", "startAfter": "start_after", "end": "end", "prefix": "prefix"}
 
@@ -105,6 +107,8 @@ def _set_alarm(run: Run, milliseconds: Any, *_: Any) -> None:
 
 def _set_alarm_at(run: Run, milliseconds: Any) -> None:
     time = run.value(milliseconds)
+    if isinstance(time, datetime):
+        time = to_milliseconds(time)
     run.storage.set_alarm(time / 1000 if isinstance(time, int | float) else time)
 
 

@@ -54,7 +54,7 @@ _TABLE: list[tuple[type[BaseException], str, str, str]] = [
         "TypeError",
         "list() cannot be called with both start and startAfter values.",
     ),
-    (TypeError, r"List limit must be positive\. .*", "TypeError", "List limit must be positive."),
+    (TypeError, r"List limit must be positive; got .*", "TypeError", "List limit must be positive."),
     (LimitExceeded, r"(key|value).* is [\d,]+ bytes; at most .*", "Error", "string or blob too big: SQLITE_TOOBIG"),
     # Transactions.
     (
@@ -105,7 +105,7 @@ _TABLE: list[tuple[type[BaseException], str, str, str]] = [
     ),
     (ValueError, r"(Invalid WebSocket close code: .*)", "InvalidAccessError", r"\1"),
     (ValueError, r"(WebSocket close reason must not be longer than .*)", "SyntaxError", r"\1"),
-    (ValueError, r"(If you specify a WebSocket close reason, .*)", "TypeError", r"\1"),
+    (ValueError, r"(If you specify a WebSocket close reason, .*)", "InvalidAccessError", r"\1"),
     (
         RuntimeError,
         r"this WebSocket was accepted already; accept each one once",

@@ -43,11 +43,17 @@ class SyntaxError(Exception): ...
 
 
 class Thrown(Exception):
-    """A value that is no error, thrown."""
+    """A value that is no error, thrown. On its way to another actor it becomes an error with the value's text.
+
+    Of an object that is its properties `name` and `message`, whatever they are.
+    """
 
     def __init__(self, value: Any) -> None:
         super().__init__(value)
         self.value = value
+
+    def __str__(self) -> str:
+        return to_text(self.value)
 
 
 ERRORS: dict[str, type[Exception]] = {
@@ -233,9 +239,11 @@ def _encode_text(value: str) -> Any:
 
 def encode_error(error: BaseException) -> Any:
     """An error as a trace shows it: name, message, and the flags that are set."""
-    if isinstance(error, Thrown):
+    if isinstance(error, Thrown) and not getattr(error, "remote", False):
         return {"$": "error", "thrown": encode(error.value)}
     name, message = as_recorded(error)
+    if isinstance(error, Thrown) and isinstance(error.value, dict):
+        name, message = encode(error.value.get("name", UNDEFINED)), to_text(error.value.get("message", UNDEFINED))
     shown: dict[str, Any] = {"$": "error", "name": name, "message": message}
     for flag, attribute in FLAGS.items():
         if getattr(error, attribute, False):

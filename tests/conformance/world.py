@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -17,14 +17,19 @@ class _Nowhere:
     """The sending half of a socket that nobody is connected to."""
 
     backlog_bytes = 0
+    direct = None
 
     def push(self, data: bytes, /) -> None: ...
+
+    def push_rest(self, data: bytes, taken: int, /) -> None: ...
 
     def close(self, code: int | None, reason: str = "", /) -> None: ...
 
     def cut(self) -> None: ...
 
-    def configure(self, *, backlog_bytes: int, slow_code: int) -> None: ...
+    def configure(
+        self, *, backlog_bytes: int, slow_code: int, stall_s: float, changed: Callable[[], None] | None = None
+    ) -> None: ...
 
 
 @attrs.define(eq=False)
