@@ -205,3 +205,36 @@ async def test_a_socket_that_broke_a_limit_is_gone_after_its_error_handler(autoj
             await ws.get_message()
         await trio.sleep(1)
         assert await server.env.strict.get_by_name("a").read() == ["listed 1 in the handler", "listed 0"]
+
+
+class Nowhere:
+    """The sending half of a socket that nobody is connected to."""
+
+    backlog_bytes = 0
+    direct = None
+
+    def push(self, data: bytes, /) -> None: ...
+
+    def push_rest(self, data: bytes, taken: int, /) -> None: ...
+
+    def close(self, code: int | None, reason: str = "", /) -> None: ...
+
+    def cut(self) -> None: ...
+
+    def configure(self, **_: object) -> None: ...
+
+
+async def test_an_actor_takes_32768_sockets_and_not_one_more(autojump_clock):
+    def fill(room: Room) -> int:
+        nowhere = Nowhere()
+        for _ in range(32_768):
+            room.ctx.accept_web_socket(WebSocket(nowhere, room.ctx.now))
+        with pytest.raises(LimitExceeded, match="only 32768 websockets can be accepted on a single Durable Object"):
+            room.ctx.accept_web_socket(WebSocket(nowhere, room.ctx.now))
+        return len(room.ctx.get_web_sockets())
+
+    async with start_server(app) as server:
+        room = server.env.rooms.get_by_name("a")
+        assert await server.run_in(room, fill) == 32_768
+        server.abort(room)
+        assert await server.run_in(server.env.rooms.get_by_name("a"), lambda room: room.ctx.get_web_sockets()) == []
