@@ -420,12 +420,18 @@ class Cell:
 
     # Alarm.
 
-    async def run_alarm(self, info: AlarmInfo) -> None:
+    def arm_alarm(self, info: AlarmInfo) -> bool:
+        """Put the alarm out of sight; False when it was moved or deleted since, and is not to run."""
+        due = self.actor is not None and self.storage.alarm_is_due(info.scheduled_time)
+        if due:
+            self.storage.begin_alarm()
+        return due
+
+    async def run_alarm(self, info: AlarmInfo, *, armed: bool = False) -> None:
         """Run the alarm handler; at success the alarm is deleted in the same batch as the handler's last writes."""
         assert self.actor is not None
-        if not self.storage.alarm_is_due(info.scheduled_time):
-            return  # moved or deleted since; the index hears of it when that is durable
-        self.storage.begin_alarm()
+        if not armed and not self.arm_alarm(info):
+            return  # the index hears of it when that is durable
         try:
             await self.actor.alarm(info)
         except Exception:

@@ -51,6 +51,10 @@ class Work:
         """What `run` returns is a coroutine that is known to run to its end without a wait."""
         return False
 
+    def queue_again(self, cell: Cell) -> bool:
+        """Its turn has come, and others wait behind it: whether it lets them go first, once."""
+        return False
+
     def run(self, actor: Any) -> Awaitable[Any]:
         """Begin; what is returned is awaited with the turn."""
         raise NotImplementedError
@@ -276,6 +280,9 @@ class InputGate:
         while self._queue:
             entry = self._queue.popleft()
             if isinstance(entry, Work):
+                if self._queue and entry.queue_again(self.cell):
+                    self._queue.append(entry)
+                    continue
                 self.cell.start_job(self, entry)
                 return
             if entry.grant():

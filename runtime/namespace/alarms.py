@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -24,6 +24,9 @@ from runtime.ids import ActorId
 from runtime.platform import Platform
 from runtime.storage.store import KEEP, Keep
 from runtime.timers import Timer, Timers
+
+if TYPE_CHECKING:
+    from runtime.actor.cell import Cell
 
 # A wall clock that is set forward is noticed within this time.
 CLOCK_CHECK_S = 60.0
@@ -40,6 +43,36 @@ class _Alarm:
         self.running = False
         self.raised = False  # the handler, in this run
         self.changed: float | Keep | None = KEEP  # what the handler's own writes made of it
+
+
+class AlarmJob(Job):
+    """The event of an alarm that is due.
+
+    What has queued behind it finds the alarm out of sight, and runs before the handler. (Durable Objects: arming the
+    handler and running it take the input gate one after the other.)
+    """
+
+    __slots__ = ("_alarm", "_armed", "_info")
+
+    def __init__(self, alarm: _Alarm, info: AlarmInfo, done: Callable[[Result], None]) -> None:
+        super().__init__("alarm", self._ring, done, logs=True, timeout_s=limits.ALARM_HANDLER_S)
+        self._alarm = alarm
+        self._info = info
+        self._armed = False
+
+    def queue_again(self, cell: Cell) -> bool:
+        """Once, when the alarm is still due."""
+        if self._armed:
+            return False
+        self._armed = cell.arm_alarm(self._info)
+        return self._armed
+
+    async def _ring(self, actor: Actor[Any]) -> None:
+        try:
+            await actor.ctx._cell.run_alarm(self._info, armed=self._armed)
+        except Exception:
+            self._alarm.raised = True
+            raise
 
 
 class AlarmScheduler:
@@ -125,24 +158,7 @@ class AlarmScheduler:
         alarm.changed = KEEP
         alarm.raised = False
         info = AlarmInfo(retry_count=alarm.retries, is_retry=alarm.retries > 0, scheduled_time=alarm.due)
-
-        async def run(actor: Actor[Any]) -> None:
-            try:
-                await actor.ctx._cell.run_alarm(info)
-            except Exception:
-                alarm.raised = True
-                raise
-
-        self._deliver(
-            actor_id,
-            Job(
-                "alarm",
-                run,
-                lambda result: self._ran(actor_id, alarm, result),
-                logs=True,
-                timeout_s=limits.ALARM_HANDLER_S,
-            ),
-        )
+        self._deliver(actor_id, AlarmJob(alarm, info, lambda result: self._ran(actor_id, alarm, result)))
 
     def _ran(self, actor_id: ActorId, alarm: _Alarm, result: Result) -> None:
         del self._alarms[actor_id]

@@ -226,14 +226,14 @@ class Probes:
         self.gone(cell, "evicted")
         original(cell)
 
-    async def _run_alarm(self, original: Any, cell: Cell, info: AlarmInfo) -> None:
-        if not cell.storage.alarm_is_due(info.scheduled_time):
+    async def _run_alarm(self, original: Any, cell: Cell, info: AlarmInfo, *, armed: bool = False) -> None:
+        if not armed and not cell.storage.alarm_is_due(info.scheduled_time):
             await original(cell, info)
             return
         self.alarm(cell, info, cell.services.platform.now())
         failed = True
         try:
-            await original(cell, info)
+            await original(cell, info, armed=armed)
             failed = False
         finally:
             self.alarm_over(cell, failed=failed)

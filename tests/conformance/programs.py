@@ -2,8 +2,9 @@
 
 A program has two or three actors. The outside world starts calls, opens sockets and sends messages without waiting,
 so that events overlap. What a program does is drawn so that its outcome says something: calls go down a fixed order
-of actors (but for a call back from outside a critical section), so nothing waits in a circle; every pause of a program
-is another power of two, so that what happens first is not left to a few microseconds.
+of actors (but for a call back from outside a critical section), so nothing waits in a circle. Time is coarse, so that
+what happens first is not left to a few microseconds: every pause of a program is another power of two of a unit, the
+outside world's starts are a gap apart, and all the gaps of a program together are less than a unit.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import attrs
 from hypothesis import strategies as st
 
 Json = Any
-UNIT_MS = 10
-GAP_MS = 4  # between two starts: no few of them make a pause
-SETTLE_MS = 8.5 * UNIT_MS  # between two pauses, so that what is just before the end is not cut off by chance
-PAUSES = 5
+UNIT_MS = 240
+GAP_MS = 12
+PAUSES = 4
 KEYS = ("k", "l", "m")
 ACTORS = ("A", "B", "C")
 OVERLAPPING = 3
+GAP: Json = ["sleep", GAP_MS]
+HALF_GAP: Json = ["sleep", GAP_MS / 2]  # between two calls of one caller: not when another begins
+TURN: Json = ["turn"]  # after a wait for one's own actor: there it is no wait, but JavaScript's microtasks
 
 KINDS = {
     "storage": {"get", "put", "delete", "list", "deleteAll", "kvPut", "kvGet", "sql"},
@@ -64,6 +67,11 @@ class Pauses:
         self._order = order
         self._used = 0
 
+    @property
+    def settle_ms(self) -> int:
+        """How long nothing but pauses can go on for; what goes on forever is cut off between two units."""
+        return UNIT_MS * sum(2**one for one in self._order[: self._used]) + GAP_MS
+
     def take(self) -> int | None:
         """The next pause in ms; None when there is none left."""
         if self._used == len(self._order):
@@ -78,7 +86,7 @@ def programs(draw: st.DrawFn) -> dict[str, Json]:
     pauses = Pauses(draw(st.permutations(range(PAUSES))))
     count = draw(st.integers(2, 3))
     actors = {ACTORS[index]: draw(_actor(index, count, pauses)) for index in range(count)}
-    return {"name": "random", "actors": actors, "steps": draw(_steps(count, pauses)), "settleMs": SETTLE_MS}
+    return {"name": "random", "actors": actors, "steps": draw(_steps(count, pauses)), "settleMs": pauses.settle_ms}
 
 
 # ── the outside world ──
@@ -97,21 +105,19 @@ def _steps(draw: st.DrawFn, count: int, pauses: Pauses) -> list[Json]:
         for number in range(draw(st.sampled_from((1, 2, 3, 3, 4, 4, 5)))):
             if sockets and draw(st.integers(0, 3)) == 0:
                 name = draw(st.sampled_from(sorted(sockets)))
-                steps.append(["wsSend", name, f"m{round_}{number}"])
-                steps.append(["sleep", GAP_MS])
+                steps += [["wsSend", name, f"m{round_}{number}"], GAP]
             else:
                 name = f"r{round_}{number}"
                 started.append(name)
                 pause = pauses.take() if draw(st.integers(0, 4)) == 0 else None
                 steps.append(["driveBg", name, draw(_caller(name, count)), pause or GAP_MS])
-        steps += [["joinBg", name] for name in started]
+        steps += [*(["joinBg", name] for name in started), GAP]
         if sockets and draw(st.integers(0, 3)) == 0:
             name = draw(st.sampled_from(sorted(sockets)))
             del sockets[name]
-            steps.append(draw(st.sampled_from((["wsClose", name, 1000, "bye"], ["wsDrop", name]))))
-            steps.append(["sleep", GAP_MS])
+            steps += [draw(st.sampled_from((["wsClose", name, 1000, "bye"], ["wsDrop", name]))), GAP]
         if draw(st.integers(0, 2)) == 0:
-            steps.append(["evict", ACTORS[draw(st.integers(0, count - 1))]])
+            steps += [["evict", ACTORS[draw(st.integers(0, count - 1))]], GAP]
     if draw(st.booleans()):
         look = [["show", f"end {ACTORS[index]}", ["call", ACTORS[index], "look"]] for index in range(count)]
         steps.append(["drive", look])
@@ -124,8 +130,8 @@ def _caller(draw: st.DrawFn, name: str, count: int) -> list[Json]:
     for index in range(draw(st.sampled_from((1, 1, 1, 2)))):
         actor = ACTORS[draw(st.integers(0, count - 1))]
         method = draw(st.sampled_from(("go", "go", "run", "leaf")))
-        calls.append(["show", f"{name}.{index}", ["call", actor, method, index]])
-    return calls
+        calls += [["show", f"{name}.{index}", ["call", actor, method, index]], HALF_GAP]
+    return calls[:-1]
 
 
 # ── an actor ──
@@ -249,6 +255,7 @@ def _together(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
         ["spawn", "two", [["show", "two", ["scall", "s", "leaf"]]]],
         ["join", "one"],
         ["join", "two"],
+        TURN,
     ]
 
 
@@ -303,7 +310,7 @@ def _timer(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
     if pause is None:
         return [["show", "n", ["memIncr", "n"]]]
     body = draw(_body(attrs.evolve(where, free=False, calls=False, deep=0), pauses, 1, 2))
-    wait = [["wait", "latch"], ["log", "signalled"]] if draw(st.booleans()) and where.free else []
+    wait = [["wait", "latch"], TURN, ["log", "signalled"]] if draw(st.booleans()) and where.free else []
     return [["timer", pause, [["signal", "latch"], ["log", "timer"], *body]], *wait]
 
 
@@ -315,8 +322,8 @@ def _spawn(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
     # Without a wait of its own its order would be that of JavaScript's microtasks.
     body = draw(_body(attrs.evolve(where, deep=0), pauses, 1, 2))
     between = draw(_body(attrs.evolve(where, deep=0), pauses, 0, 2))
-    name = f"t{where.deep}"
-    return [["spawn", name, [["log", "task"], ["sleep", pause], *body]], *between, ["join", name]]
+    name = f"t{pause}"
+    return [["spawn", name, [["log", "task"], ["sleep", pause], *body]], *between, ["join", name], TURN]
 
 
 def _sockets(_: Where, __: Pauses) -> st.SearchStrategy[list[Json]]:
@@ -354,10 +361,16 @@ _OPERATIONS = {
 
 
 def operations(program: Json) -> Iterator[str]:
-    """The name of every operation and step of a program, wherever it stands."""
-    if isinstance(program, dict):
-        for value in program.values():
-            yield from operations(value)
+    """The name of every operation of a program, wherever it stands, and of what the outside world does to its actors.
+
+    Without what all programs have: the pauses between steps, and the look at what is stored.
+    """
+    if isinstance(program, dict) and "steps" in program:
+        yield from operations([program["actors"], *(step for step in program["steps"] if step != GAP)])
+    elif isinstance(program, dict):
+        for name, value in program.items():
+            if name != "look":
+                yield from operations(value)
     elif isinstance(program, list):
         if program and isinstance(program[0], str):
             yield program[0]

@@ -102,7 +102,8 @@ def _block(run: Run, program: Program) -> Any:
 
 
 def _set_alarm(run: Run, milliseconds: Any, *_: Any) -> None:
-    run.storage.set_alarm(run.ctx.now() + run.value(milliseconds) / 1000)
+    # JavaScript's clock has whole milliseconds: an alarm comes a little before a timer that was set with it.
+    run.storage.set_alarm(run.ctx.now() + (run.value(milliseconds) - 0.5) / 1000)
 
 
 def _set_alarm_at(run: Run, milliseconds: Any) -> None:

@@ -63,6 +63,7 @@ _TABLE: list[tuple[type[BaseException], str, str, str]] = [
         "Error",
         "Cannot call deleteAll() within a transaction",
     ),
+    (RuntimeError, r"Cannot (get|put|delete)_many\(\) (on rolled .*)", "Error", r"Cannot \1() \2"),
     (RuntimeError, r"Cannot get_alarm\(\) (on rolled back transaction)", "Error", r"Cannot getAlarm() \1"),
     (RuntimeError, r"Cannot set_alarm\(\) (on rolled back transaction)", "Error", r"Cannot setAlarm() \1"),
     (RuntimeError, r"Cannot delete_alarm\(\) (on rolled back transaction)", "Error", r"Cannot deleteAlarm() \1"),

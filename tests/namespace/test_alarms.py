@@ -23,6 +23,11 @@ class Clock(Actor["Env"]):
     async def set_in(self, seconds: float) -> None:
         self.ctx.storage.set_alarm(self.ctx.now() + seconds)
 
+    async def set_in_and_be_busy(self, *seconds: float) -> None:
+        for one in seconds:
+            await self.set_in(one)
+            await self.ctx.block_concurrency_while(lambda: self.ctx.sleep(10))
+
     async def cancel(self) -> None:
         self.ctx.storage.delete_alarm()
 
@@ -91,6 +96,27 @@ async def test_an_alarm_runs_once_and_not_early_and_is_null_while_it_runs(autoju
         assert (retries, scheduled) == (0, due)
         assert await clock.pending() is None
         assert await clock.seen() is None
+
+
+async def test_what_queued_behind_a_late_alarm_finds_it_out_of_sight_and_runs_before_its_handler(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        busy = clock.set_in_and_be_busy(1)
+        await trio.sleep(5)
+        pending, runs = clock.pending(), clock.runs()
+        assert (await pending, await runs) == (None, [])
+        await busy
+        assert len(await clock.runs()) == 1
+
+
+async def test_an_alarm_that_was_moved_while_it_queued_waits_for_its_new_time(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        busy = clock.set_in_and_be_busy(1, 50)
+        await busy
+        assert await clock.runs() == []
+        await trio.sleep(60)
+        assert len(await clock.runs()) == 1
 
 
 async def test_setting_an_alarm_replaces_the_one_before(autojump_clock):

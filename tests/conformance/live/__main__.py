@@ -116,10 +116,10 @@ def _random(programs: int, seed: int, keep: Path | None, beside: Path | None = N
 
 
 def _report(outcome: Outcome, seed: int) -> str:
-    lines = [
-        f"{outcome.tally.programs} programs (seed {seed}), {outcome.races} runs left out as races",
-        str(outcome.tally),
-    ]
+    rate = (outcome.tally.programs + outcome.races) / outcome.seconds
+    run = f"{outcome.tally.programs} programs (seed {seed}), {rate:.1f} a second"
+    left_out = f"{outcome.races} more have several outcomes there, none of them the one here"
+    lines = [f"{run}; {left_out}", str(outcome.tally)]
     if outcome.found is not None:
         lines += [f"difference after {outcome.found_after} programs; the smallest program:", json.dumps(outcome.found)]
         lines += ["its trace on the real runtime:", json.dumps(outcome.trace)]

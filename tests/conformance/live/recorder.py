@@ -22,6 +22,10 @@ LONGEST_S = 200
 _NUMBERS = itertools.count(1)
 
 
+class ServerEnded(Exception):
+    """The server ended in the middle of a run: some programs are too much for it."""
+
+
 async def record_alone(program: Path, scenario: Mapping[str, Any]) -> dict[str, Any]:
     """Run a scenario on a server of its own: it may kill it."""
     async with workerd(program, scenario) as server:
@@ -29,10 +33,21 @@ async def record_alone(program: Path, scenario: Mapping[str, Any]) -> dict[str, 
 
 
 async def record_run(server: Workerd, scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a scenario as one of many on a server that goes on running."""
+    """Run a scenario as one of many on a server that goes on running.
+
+    Raises:
+        ServerEnded: it did not go on.
+    """
     run = str(next(_NUMBERS))
-    await server.post(f"/begin?run={run}", scenario)
-    return await _record(server, scenario, run)
+    try:
+        await server.post(f"/begin?run={run}", scenario)
+        return await _record(server, scenario, run)
+    except (httpx.TransportError, OSError) as error:
+        raise ServerEnded from error
+    except BaseExceptionGroup as errors:
+        if errors.split((httpx.TransportError, OSError))[1] is not None:
+            raise
+        raise ServerEnded from errors
 
 
 async def _record(server: Workerd, scenario: Mapping[str, Any], run: str) -> dict[str, Any]:

@@ -161,6 +161,11 @@ class Workerd:
                     return True
         return False
 
+    async def revive(self) -> None:
+        """Start it again if it has ended by itself."""
+        if self._process is None or self._process.poll() is not None:
+            await self.start()
+
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop it and wait for its end."""
         process, self._process = self._process, None
