@@ -16,7 +16,6 @@ RATE = 50
 MANY = 10_000
 MANY_RATE = 10
 SYNC_BYTES = 4_096
-MANY_WARMUP_S = 4.0  # Linux acknowledges the first messages of a connection one by one: half as much work again
 DURABLE = "50/s x 1000, on the disk"
 VOLATILE = "50/s x 1000, in memory"
 ADDED = "added by durability"
@@ -28,7 +27,7 @@ def run(subject: str, setting: Setting) -> Cases:
     cases: dict[str, dict[str, float]] = {}
     seconds = 3 if setting.quick else 20
     if subject == "product":
-        load = Load(subscribers=SUBSCRIBERS, phases=(f"rate:{RATE}:{seconds}",))
+        load = Load(subscribers=SUBSCRIBERS, phases=(f"rate:{RATE}:{seconds}",), polls=True)
         for case, name in ((DURABLE, "product"), (VOLATILE, "product_volatile")):
             with running(name, setting) as server:
                 cases[case] = run_load(load, server, setting).phases[0].figures()
@@ -39,9 +38,7 @@ def run(subject: str, setting: Setting) -> Cases:
             "fdatasync_p50_ms": statistics.median(synced),
             "fdatasync_p99_ms": statistics.quantiles(synced, n=100)[98],
         }
-    wide = Load(
-        subscribers=setting.subscribers or MANY, phases=(f"rate:{MANY_RATE}:{seconds}",), warmup_s=MANY_WARMUP_S
-    )
+    wide = Load(subscribers=setting.subscribers or MANY, phases=(f"rate:{MANY_RATE}:{seconds}",), polls=True)
     with running(subject, setting) as server:
         cases[WIDE] = run_load(wide, server, setting).phases[0].figures()
     return cases

@@ -30,6 +30,7 @@ def run(subject: str, setting: Setting) -> Cases:
     load = Load(
         subscribers=setting.subscribers or SUBSCRIBERS,
         phases=tuple(f"window:{window}:{seconds}" for window in windows),
+        polls=True,
     )
     with running(subject, setting) as server:
         result = run_load(load, server, setting)

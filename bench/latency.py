@@ -15,6 +15,7 @@ def run(subject: str, setting: Setting) -> Cases:
     load = Load(
         subscribers=setting.subscribers or SUBSCRIBERS,
         phases=(f"rate:50:{3 if setting.quick else 10}",),
+        polls=True,
     )
     with running(subject, setting) as server:
         result = run_load(load, server, setting)

@@ -130,6 +130,9 @@ class Load:
         connecting: handshakes under way at once.
         connect_s: how long all of them may take.
         drain_s: how long the last signals may take.
+        polls: the client never sleeps while a phase runs. One that sleeps after each message makes a server that is
+            slower than it pay for waking it, with an interrupt to the other core for every send; over a network no
+            server pays that. Not for measures in which something else needs the load core.
     """
 
     subscribers: int
@@ -143,6 +146,7 @@ class Load:
     connecting: int = 128
     connect_s: float = 60.0
     drain_s: float = 10.0
+    polls: bool = False
 
 
 def run_load(load: Load, server: Running, setting: Setting) -> Result:
@@ -267,4 +271,5 @@ def _arguments(load: Load, server: Running, setting: Setting, folder: Path) -> S
         hello.write_text("".join(dialect.hello(filter_) + "\0" for filter_ in load.filters))
         arguments["--hello"] = str(hello)
     flat = [part for name, value in arguments.items() if value is not None for part in (name, str(value))]
-    return [*flat, *(part for phase in load.phases for part in ("--phase", phase))]
+    flags = ["--polls"] if load.polls else []
+    return [*flat, *flags, *(part for phase in load.phases for part in ("--phase", phase))]

@@ -16,6 +16,7 @@ def run(subject: str, setting: Setting) -> Cases:
         subscribers=setting.subscribers or SUBSCRIBERS,
         connect_s=180.0,
         phases=(f"rate:5:{4 if setting.quick else 10}",),
+        polls=True,
     )
     with running(subject, setting) as server:
         result = run_load(load, server, setting)

@@ -11,6 +11,7 @@
 enum { READ_BYTES = 1 << 22, ONE_READ = 1 << 18, EVENTS = 512 };
 
 struct connection *connections;
+bool polling;
 int poller, live_count, upgraded_count, dead_count;
 int64_t answers;
 static int timer = -1;
@@ -247,11 +248,12 @@ static void arm(int64_t deadline) {
     timerfd_settime(timer, TFD_TIMER_ABSTIME, &when, NULL);
 }
 
-/* Waits for events, until `deadline` at most, and handles them; `after_each` runs after every readable connection. */
+/* Waits for events, until `deadline` at most, or looks for some when polling, and handles them; `after_each` runs after
+ * every readable connection. */
 void client_turn(int64_t deadline, void (*after_each)(void)) {
     struct epoll_event events[EVENTS];
     arm(deadline);
-    int ready = epoll_wait(poller, events, EVENTS, -1);
+    int ready = epoll_wait(poller, events, EVENTS, polling ? 0 : -1);
     for (int i = 0; i < ready; i++) {
         struct connection *connection = events[i].data.ptr;
         if (connection == NULL) {

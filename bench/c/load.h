@@ -21,6 +21,7 @@ struct options {
     const char *path, *publish_path, *subprotocol, *publish_hello, *template;
     const char *live_marker, *error_marker, *answer_marker, *ping_text;
     int unanswered;
+    bool polls;
     char *hello[VARIANTS_MAX];
     int hello_count;
     double connect_s, settle_s, warmup_s, drain_s, ping_s;
@@ -64,6 +65,7 @@ void account_signal(struct connection *connection, int64_t sent, int64_t number,
 int64_t account_publish(int *sequence, int64_t stamp);
 int64_t account_missing(void);
 
+extern bool polling; /* client_turn does not sleep */
 extern int poller, live_count, upgraded_count, dead_count;
 extern int64_t answers; /* to what was published */
 void client_connect_all(void);

@@ -22,6 +22,7 @@ static const char usage[] =
     "  --phase MODE:VALUE:SECONDS   window:IN_FLIGHT or rate:PER_SECOND; may be repeated\n"
     "  --stuck K --stuck-receive-bytes B   the first K subscribers stop reading once they are live\n"
     "  --connecting K --connect-s S --settle-s S --warmup-s S --drain-s S --ping-text TEXT --ping-s S\n"
+    "  --polls               never sleep while a phase runs, so that no server pays for waking this client\n"
     "  --watch-pid PID       the server, for its CPU time and memory\n"
     "  --core N              run on this core";
 
@@ -29,7 +30,7 @@ enum option_name {
     PORT = 256, SUBSCRIBERS, PATH, PUBLISH_PATH, SUBPROTOCOL, HELLO, PUBLISH_HELLO, LIVE_MARKER, ERROR_MARKER, ANSWER_MARKER,
     UNANSWERED, TEMPLATE,
     SIZE, SEQUENCES, PHASE, STUCK, STUCK_RECEIVE, CONNECTING_NOW, CONNECT_S, SETTLE_S, WARMUP_S, DRAIN_S, PING_TEXT,
-    PING_S, WATCH_PID, CORE,
+    PING_S, POLLS, WATCH_PID, CORE,
 };
 
 static const struct option names[] = {
@@ -40,7 +41,7 @@ static const struct option names[] = {
     {"stuck", 1, 0, STUCK}, {"stuck-receive-bytes", 1, 0, STUCK_RECEIVE}, {"connecting", 1, 0, CONNECTING_NOW},
     {"connect-s", 1, 0, CONNECT_S}, {"settle-s", 1, 0, SETTLE_S}, {"warmup-s", 1, 0, WARMUP_S},
     {"drain-s", 1, 0, DRAIN_S}, {"ping-text", 1, 0, PING_TEXT}, {"ping-s", 1, 0, PING_S},
-    {"watch-pid", 1, 0, WATCH_PID}, {"core", 1, 0, CORE}, {0, 0, 0, 0},
+    {"polls", 0, 0, POLLS}, {"watch-pid", 1, 0, WATCH_PID}, {"core", 1, 0, CORE}, {0, 0, 0, 0},
 };
 
 static int whole(const char *text, const char *name, int least) {
@@ -111,6 +112,7 @@ static void read_one(int name, const char *label) {
     case DRAIN_S: options.drain_s = seconds(optarg, label); break;
     case PING_TEXT: options.ping_text = optarg; break;
     case PING_S: options.ping_s = seconds(optarg, label); break;
+    case POLLS: options.polls = true; break;
     case WATCH_PID: options.watch_pid = whole(optarg, label, 1); break;
     case CORE: options.core = whole(optarg, label, 0); break;
     default: die("%s", usage);

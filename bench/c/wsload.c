@@ -125,6 +125,7 @@ static bool run_phase(const struct phase *phase) {
     account.record_from = from;
     account.record_to = to;
     window = phase->closed_loop ? (int64_t)phase->value : 0;
+    polling = options.polls;
     struct usage start = {0};
     int64_t started = 0;
     while ((now = now_ns()) < to) {
@@ -151,6 +152,7 @@ static bool run_phase(const struct phase *phase) {
     int64_t rss = watched_rss_kib(options.watch_pid);
     window = 0;
     bool all = drained(options.drain_s);
+    polling = false;
     double delivered = (double)(end.delivered - start.delivered);
     printf("{\"mode\":\"%s\",\"value\":%g,\"seconds\":%.4f,\"published\":%lld,\"delivered\":%.0f,\"deliveries_per_s\":%.1f,",
            phase->closed_loop ? "window" : "rate", phase->value, elapsed, (long long)(end.published - start.published),

@@ -20,6 +20,7 @@ def run(subject: str, setting: Setting) -> Cases:
     load = Load(
         subscribers=setting.subscribers or SUBSCRIBERS,
         phases=(f"window:{WINDOW}:{1 if setting.quick else 4}",),
+        polls=True,
     )
     with running(subject, setting, {**SERVERS, **PEER_SERVERS}) as server:
         result = run_load(load, server, setting)
