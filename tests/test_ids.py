@@ -44,7 +44,7 @@ def test_a_text_is_the_id_it_was_printed_from_in_upper_case_too_and_has_no_name(
 
 @pytest.mark.parametrize("text", ["", "xyz", ROOM[:-1], ROOM + "0", ROOM[:-1] + "g", f" {ROOM[1:]}"])
 def test_what_is_not_64_hex_digits_is_no_id(text):
-    with pytest.raises(InvalidId, match="^Invalid Durable Object ID: must be 64 hex digits$"):
+    with pytest.raises(InvalidId, match=r"^Invalid Durable Object ID: must be 64 hex digits$"):
         id_from_string(KEY, text)
 
 
