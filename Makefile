@@ -5,6 +5,7 @@
 #   make check                       format, lint, types, layers
 #   make format                      rewrite files in the house format
 #   make bench [ARGS="list"]         measure against the physical limit
+#   make sim-nightly                 10,000 seeds of the service's scenarios (ARGS="--seeds 1..500 --jobs 2" for fewer)
 #   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
 #   make screenshots                 take the pictures of docs/images anew, of a server that runs (ARGS="URL FILE")
 #   make wheel                       build dist/*.whl
@@ -15,7 +16,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test check format bench conformance-live screenshots wheel clean
+.PHONY: serve test check format bench sim-nightly conformance-live screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
@@ -36,6 +37,9 @@ format: .venv/installed-dev
 
 bench: .venv/installed-test
 	@$(BIN)/python -m bench $(or $(ARGS),run)
+
+sim-nightly: .venv/installed-run
+	@$(BIN)/heliograph sim run $(or $(ARGS),--seeds 1..10000 --jobs 2 --coverage)
 
 conformance-live: .venv/installed-test
 	@$(BIN)/python -W ignore::RuntimeWarning -m tests.conformance.live $(ARGS)

@@ -74,10 +74,20 @@ _ORDER = click.option(
 @click.option("--seeds", default="1..100", show_default=True, callback=_seeds, help="One, or a range such as 1..1000.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes at once.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
-def run(file: str, names: Sequence[str], faults: Any, order: Any, seeds: range, jobs: int, fail_fast: bool) -> None:
+@click.option("--coverage", is_flag=True, help="A fault that never happened or a claim never checked is a failure.")
+def run(
+    file: str,
+    names: Sequence[str],
+    faults: Any,
+    order: Any,
+    seeds: range,
+    jobs: int,
+    fail_fast: bool,
+    coverage: bool,
+) -> None:
     """Run the scenarios of FILE (a .py file or a module), the signal service's own by default, for many seeds.
 
-    The exit status is 1 when anything failed.
+    The exit status is 1 when anything failed, with --coverage also when something never happened.
     """
     from runtime.sim.runner import pick, run_seeds
 
@@ -106,17 +116,18 @@ def run(file: str, names: Sequence[str], faults: Any, order: Any, seeds: range, 
             if one.text and fail_fast:
                 break
     took = max(_wall() - began, 1e-9)
-    _show_counts(fired, checked, faults)
+    never = _show_counts(fired, checked, faults)
     click.echo(
         f"{events:,} events in {took:.1f} s: {events / took:,.0f} events/s, "
         f"{virtual_s / took:,.0f} virtual seconds/s, {(passed + failed) / took:.1f} runs/s"
     )
     click.echo(f"{passed} passed, {failed} failed")
-    if failed:
+    if failed or (coverage and never):
         raise SystemExit(1)
 
 
-def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any) -> None:
+def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any) -> list[str]:
+    """Say how often each fault and claim came, and return those that never did."""
     from runtime.sim import KINDS
 
     happened = ["crash" if kind == "crash in io" else kind for kind in faults.kinds]
@@ -125,8 +136,10 @@ def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any) -> Non
     counts |= {"sync fails": fired["sync fails"]} if "sync fails" in faults.kinds else {}
     click.echo("faults: " + (", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"))
     click.echo("claims: " + ", ".join(f"{name} {count:,}" for name, count in sorted(checked.items())))
-    for kind in [kind for kind, count in {**counts, **checked}.items() if not count]:
+    never = [kind for kind, count in {**counts, **checked}.items() if not count]
+    for kind in never:
         click.echo(f"never happened: {kind}; more seeds would make it, or the scenario gives no occasion", err=True)
+    return never
 
 
 @sim.command()

@@ -154,7 +154,7 @@ class AlarmPauses(Claim):
         if failed is None or not tries:
             return
         self.checked += 1
-        pause = limits.ALARM_BACKOFF_S * 2 ** (tries - 1)
+        pause = min(limits.ALARM_BACKOFF_S * 2 ** (tries - 1), limits.ALARM_BACKOFF_MOST_S)
         if now < failed[0] + pause - 1e-6:
             text = f"the alarm of {actor!r} was tried again after {now - failed[0]:.3f} s, not {pause:g} s"
             self.broken(text, failed[1], event)

@@ -107,22 +107,23 @@ class ObjectStore:
         At the end no instance may be alive; what was submitted becomes durable.
         """
         await self._repair_index()
-        stopping = trio.Event()
+        working, stopping = trio.Event(), trio.Event()
         async with trio.open_nursery() as nursery:
-            await nursery.start(self._work, stopping)
-            task_status.started()
+            nursery.start_soon(self._work, working, stopping)  # not `start`: cancelled, it would wait for ever
             try:
+                await working.wait()
+                task_status.started()
                 await trio.sleep_forever()
             finally:
                 stopping.set()
 
-    async def _work(self, stopping: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _work(self, working: trio.Event, stopping: trio.Event) -> None:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for _ in range(_SYNC_TASKS):
                     nursery.start_soon(self._sync_dirty)
-                task_status.started()
+                working.set()
                 await stopping.wait()
                 await self._close_all()
                 nursery.cancel_scope.cancel()

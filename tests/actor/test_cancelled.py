@@ -44,10 +44,9 @@ class Env:
 app = App(env=Env, routes={})
 
 
-def running(store):
-    return open_node(
-        app, settings=app.settings(), store=store, platform=virtual_platform(), log=structlog.get_logger("test")
-    )
+def running(store, objects=None):
+    log = structlog.get_logger("test")
+    return open_node(app, settings=app.settings(), store=store, platform=virtual_platform(), log=log, objects=objects)
 
 
 async def ask(node, method):
@@ -71,3 +70,19 @@ async def test_what_was_sealed_before_the_cancellation_is_committed(autojump_clo
             await node.env.waiting.get_by_name("w").sleep()
     async with running(store) as node:
         assert await node.env.waiting.get_by_name("w").stored() == ["slept"]
+
+
+async def test_a_node_that_is_cancelled_while_it_starts_ends_whenever_that_is(autojump_clock, tmp_path):
+    async def cancel_after(steps, scope):
+        for _ in range(steps):
+            await trio.lowlevel.checkpoint()
+        scope.cancel()
+
+    for steps in range(60):
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                with trio.CancelScope() as scope:
+                    nursery.start_soon(cancel_after, steps, scope)
+                    async with running(MemoryStore(), tmp_path / str(steps)):
+                        await trio.sleep_forever()
+                assert scope.cancelled_caught

@@ -50,6 +50,9 @@ def test_what_never_happened_is_said(sim):
     done = sim("run", COUNTERS, "--seeds", "1", "--scenario", "counting", "--faults", "net")
     assert done.exit_code == 0, done.output
     assert "never happened: G7 AlarmNotLost" in done.output
+    wanted = sim("run", COUNTERS, "--seeds", "1", "--scenario", "counting", "--faults", "net", "--coverage")
+    assert wanted.exit_code == 1
+    assert "1 passed, 0 failed" in wanted.output
 
 
 def test_a_failure_names_its_seed_and_how_to_see_it_again(sim, wrong):

@@ -26,6 +26,10 @@ def test_errands_are_run_whatever_goes_wrong(what, seeds):
     check(what, seeds=seeds)
 
 
+def test_a_process_that_is_cancelled_while_it_starts_ends():
+    simulate(insisting, seed=290).raise_if_failed()
+
+
 def test_a_machine_without_power_stays_silent_when_a_partition_heals():
     # An answer that a dead process had written once came through, and its offset was given to another signal.
     plan = [Fault(0.5, "partition", lasts=2.0), Fault(1.0, "power cut", 1.0, 5.0)]
