@@ -352,9 +352,9 @@ class Storage(StorageReads):
         return await self._overlay.prepare()
 
     def alarm_is_due(self, scheduled_time: float) -> bool:
-        """Whether an alarm that was scheduled for this time is still set, and not for later."""
+        """Whether an alarm scheduled for this time is still set, or was moved to one that has come too."""
         due = self._overlay.alarm()
-        return due is not None and due <= scheduled_time
+        return due is not None and due <= max(scheduled_time, self._now())
 
     def close(self) -> None:
         """The instance has ended."""

@@ -102,7 +102,7 @@ def _steps(draw: st.DrawFn, count: int, pauses: Pauses) -> list[Json]:
             steps.append(["wsOpen", name, ACTORS[sockets[name]]])
     for round_ in range(draw(st.integers(1, 2))):
         started: list[str] = []
-        for number in range(draw(st.sampled_from((1, 2, 3, 3, 4, 4, 5)))):
+        for number in range(draw(st.sampled_from((1, 3, 3, 3, 4, 4, 5)))):
             if sockets and draw(st.integers(0, 3)) == 0:
                 name = draw(st.sampled_from(sorted(sockets)))
                 steps += [["wsSend", name, f"m{round_}{number}"], GAP]
@@ -162,7 +162,14 @@ def _actor(draw: st.DrawFn, index: int, count: int, pauses: Pauses) -> dict[str,
 
 
 _ending = st.sampled_from(
-    ([], [["return", {"$mem": "n"}]], [["return", "ok"]], [["throw", "wrong"]], [["abort", "over"]])
+    (
+        [],
+        [["return", {"$mem": "n"}]],
+        [["return", "ok"]],
+        [["throw", "wrong"]],
+        [["abort", "over"]],
+        [["wsSend", "all", "last words"], ["abort", "over"]],
+    )
 )
 
 

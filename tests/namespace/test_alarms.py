@@ -109,6 +109,17 @@ async def test_what_queued_behind_a_late_alarm_finds_it_out_of_sight_and_runs_be
         assert len(await clock.runs()) == 1
 
 
+async def test_an_alarm_that_was_moved_while_it_queued_runs_at_once_when_its_new_time_has_come_too(autojump_clock):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        busy = clock.set_in_and_be_busy(1, 2)
+        await trio.sleep(15)
+        assert await clock.pending() is None
+        await busy
+        await trio.sleep(60)
+        assert len(await clock.runs()) == 1
+
+
 async def test_an_alarm_that_was_moved_while_it_queued_waits_for_its_new_time(autojump_clock):
     async with start_server(app) as server:
         clock = server.env.clocks.get_by_name("a")
