@@ -112,8 +112,16 @@ class Keyspace(Protocol):
         """The newest point with nothing from after a time. Keeps the turn. Raises: InvalidBookmark."""
         ...
 
-    def restore_next(self, bookmark: str) -> None:
-        """The next instance begins there; joins the open batch. Raises: InvalidBookmark, and nothing is changed."""
+    async def point(self, bookmark: str) -> int:
+        """The point that a bookmark names, if the actor can be brought back there. Keeps the turn.
+
+        Raises:
+            InvalidBookmark: it cannot.
+        """
+        ...
+
+    def restore_next(self, point: int) -> None:
+        """The next instance begins there; joins the open batch."""
         ...
 
     def restored(self) -> int | None:

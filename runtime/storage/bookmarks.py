@@ -1,7 +1,8 @@
 """Bookmarks: points of a store's history as texts that compare in the order of the commits.
 
-A bookmark is the point's number in 16 hex digits, a hyphen, and the lineage of the data, because points of another
-copy of the data have the same numbers and other contents.
+A bookmark has the form of Durable Objects': 8, 8, 8 and 32 hex digits. The first 16 are the point's number, the next 8
+are zero, and the last are the lineage of the data, because points of another copy of the data have the same numbers and
+other contents.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ HISTORY_BYTES = 1 << 30
 
 NO_HISTORY = "the actor's class kept no history then (history = False)"
 
-_TEXT = re.compile(r"([0-9a-f]{16})-(.+)")
+_TEXT = re.compile(r"([0-9a-f]{8})-([0-9a-f]{8})-0{8}-(.+)")
 
 
 @attrs.frozen
@@ -31,10 +32,20 @@ class Retention:
     age_s: float = HISTORY_S
     total_bytes: int = HISTORY_BYTES
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept at all."""
+        return self.age_s > 0 and self.total_bytes > 0
+
+
+def point_text(point: int) -> str:
+    """A point as bookmarks begin."""
+    return f"{point >> 32:08x}-{point & 0xFFFF_FFFF:08x}"
+
 
 def bookmark_text(point: int, lineage: str) -> str:
     """The bookmark of a point."""
-    return f"{point:016x}-{lineage}"
+    return f"{point_text(point)}-00000000-{lineage}"
 
 
 def bookmark_point(text: str, lineage: str) -> int:
@@ -46,14 +57,14 @@ def bookmark_point(text: str, lineage: str) -> int:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise InvalidBookmark(
-            f"{text!r:.80} is no bookmark: it must be 16 hex digits, a hyphen, and the lineage of the data"
+            f"{text!r:.80} is no bookmark: it must be 8, 8 and 8 hex digits and the lineage of the data, with hyphens"
         )
-    if match[2] != lineage:
+    if match[3] != lineage:
         raise InvalidBookmark(
             f"bookmark {text!r:.80} is of other data, or from before a backup was put in place; "
             f"here bookmarks end in {lineage}"
         )
-    return int(match[1], 16)
+    return int(match[1] + match[2], 16)
 
 
 def check_point(point: int, *, oldest: int, newest: int) -> None:
@@ -63,9 +74,9 @@ def check_point(point: int, *, oldest: int, newest: int) -> None:
         InvalidBookmark: it is too old, or was never reached.
     """
     if point > newest:
-        raise InvalidBookmark(f"bookmark {point:016x} is unknown: the newest is {newest:016x}")
+        raise InvalidBookmark(f"bookmark {point_text(point)} is unknown: the newest is {point_text(newest)}")
     if point < oldest:
         raise InvalidBookmark(
-            f"bookmark {point:016x} is too old: the history that is kept begins at {oldest:016x} "
+            f"bookmark {point_text(point)} is too old: the history that is kept begins at {point_text(oldest)} "
             "(server.history_days, server.history_bytes)"
         )

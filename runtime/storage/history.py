@@ -14,7 +14,7 @@ import apsw
 import attrs
 
 from runtime.errors import InvalidBookmark
-from runtime.storage.bookmarks import NO_HISTORY, Retention, check_point
+from runtime.storage.bookmarks import NO_HISTORY, Retention, check_point, point_text
 
 INTERVAL_S = 1.0  # between points that nobody asked for
 _KNOWN = 50_000  # keys that change in one interval; then the next one begins
@@ -90,7 +90,7 @@ class HistoryReader:
         """Refuse what is no point, or none any more. Raises: InvalidBookmark."""
         check_point(point, oldest=self.oldest, newest=self.newest)
         if self.mark_before(point)[0] != point:
-            raise InvalidBookmark(f"bookmark {point:016x} is unknown: nobody was given it")
+            raise InvalidBookmark(f"bookmark {point_text(point)} is unknown: nobody was given it")
 
     def at(self, time_s: float) -> int:
         """The newest point that has nothing from after a time; one second may be missing.
@@ -145,7 +145,7 @@ class HistoryWriter(HistoryReader):
 
     def __init__(self, connection: apsw.Connection, retention: Retention, now: float) -> None:
         super().__init__(connection)
-        self.keeps = retention.age_s > 0 and retention.total_bytes > 0
+        self.keeps = retention.keeps
         self._retention = retention
         self._known: set[tuple[int, bytes | None]] = set()
         self._recording: bool | None = True

@@ -13,6 +13,7 @@ from runtime.storage.commit_queue import CommitQueue
 from runtime.storage.memory_history import Held, MemoryHistory
 from runtime.storage.store import Done, ReadHandle, WriteBatch
 
+LINEAGE = "0123456789abcdef" * 2
 _GROUP_BYTES = 8 * 1024 * 1024
 _RETENTION = Retention()
 
@@ -33,7 +34,7 @@ class MemoryStore:
         self,
         *,
         delay: float | Callable[[], float] = 0.0,
-        lineage: str = "memory",
+        lineage: str = LINEAGE,
         now: Callable[[], float] | None = None,
         retention: Retention = _RETENTION,
     ) -> None:

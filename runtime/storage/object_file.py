@@ -1,9 +1,15 @@
-"""The database file of one object of a SQL class: created, opened, checkpointed, closed. Everything here blocks."""
+"""The database file of one object of a SQL class: created, opened, checkpointed, closed. Everything here blocks.
+
+Nothing is moved from the log into the database before the history has what it replaces, and the log is synced before
+that, so that the history never knows of a commit that a power cut takes back. `application_id` says that this holds
+for the log; `user_version` is the log's generation, as points have it, when the database was opened.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -15,18 +21,25 @@ from runtime.errors import StorageFailed
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
+from runtime.storage.object_history import ObjectHistory
+from runtime.storage.object_log import PAGE_BYTES, LogReader, Mark, read_salts
+from runtime.storage.object_points import Points
+from runtime.storage.object_restore import finish_restore, last_restore, record_removal
 from runtime.storage.sql_guard import Guard
 
-PAGE_BYTES = 4_096
 _CACHE_KIB = 1_024
 KEYS, METADATA = "_cf_KV", "_cf_METADATA"
 """The runtime's tables, made when they are first needed."""
 
-ALARM, NAME = 1, 2
-"""The rows of METADATA: when the alarm is due, and the name of the object that has it."""
+ALARM, NAME, PENDING = 1, 2, 3
+"""The rows of METADATA: when the alarm is due, the name of the object that has it, and a restore that was asked for:
+the point to go back to and the one at which it was asked."""
+
+_KEEPS_HISTORY = 0x48474831  # as application_id
 
 _IN_USE = "in-use"
 _SUFFIX, _LOG_SUFFIX = ".sqlite", ".sqlite-wal"
+_LOOK = "SELECT 1 FROM sqlite_schema LIMIT 1"
 _TABLES = (
     "SELECT count(*) FROM sqlite_schema "
     "WHERE name NOT LIKE 'sqlite^_%' ESCAPE '^' AND name NOT LIKE '^_cf^_%' ESCAPE '^'"
@@ -76,7 +89,12 @@ class ObjectFile:
 
     Attributes:
         path: of the database. connection: commits without waiting for the disk. guard: its authorizer.
-        alarm, name: as they were found. log_pages: how long the write-ahead log is. unsynced: it has grown.
+        alarm, name: as they were found.
+        history, keeps: what was before, and whether more of it is kept. points: where it is now.
+        restored: the point that the last restore left. restore_to: the one that was asked for and is still to be done.
+        log_pages: how long the write-ahead log is. unsynced: it has grown.
+        left_behind: when a process that ended without a word had last written to the log, wall clock in seconds; None:
+        there was no log.
     """
 
     path: Path
@@ -84,6 +102,14 @@ class ObjectFile:
     guard: Guard
     alarm: float | None
     name: str | None
+    history: ObjectHistory
+    keeps: bool
+    points: Points
+    restored: int | None
+    restore_to: int | None
+    left_behind: float | None
+    _log: int
+    _opened: int
     log_pages: int = 0
     unsynced: bool = False
 
@@ -92,9 +118,75 @@ class ObjectFile:
         """The write-ahead log, which makes commits durable once it is synced."""
         return self.path.with_name(f"{self.path.name}-wal")
 
-    def checkpoint(self) -> None:
-        """Move the log into the database, on a connection of its own: the loop goes on reading and committing."""
-        with contextlib.suppress(apsw.Error):  # nothing is lost, the log only stays long; the next commit asks again
+    # The history.
+
+    def look(self) -> apsw.Connection:
+        """A connection for `hold`. Raises: apsw.Error."""
+        connection = _connect(self.path)
+        try:
+            connection.execute(_LOOK).fetchall()
+        except apsw.Error:
+            connection.close()
+            raise
+        return connection
+
+    def hold(self, look: apsw.Connection) -> tuple[int, Sequence[Mark]]:
+        """On the loop: keep checkpoints from going beyond now; this point, and the marks before it. Raises: apsw.Error.
+
+        It is on the loop so that no commit comes between the two.
+        """
+        look.execute("BEGIN")
+        look.execute(_LOOK).fetchall()
+        self.points.divide()
+        return self.points.newest, tuple(self.points.marks)
+
+    def record(self, upto: int, marks: Sequence[Mark]) -> None:
+        """Add what was changed up to a point to the history, which the log has; it must be synced.
+
+        Raises:
+            OSError, apsw.Error: the disk refuses.
+        """
+        if not self.keeps:
+            return
+        if self.history.failed:
+            self.history.recover(crashed=True)
+        last, generation, frame = self.history.last, upto >> 32, upto & 0xFFFF_FFFF
+        begin = last.end & 0xFFFF_FFFF if last is not None and last.end >> 32 == generation else 0
+        if begin >= frame:
+            return
+        every = self.left_behind is not None and upto == self._opened  # nobody knows any more where bookmarks were
+        reader = LogReader(self._log, self.path)
+        try:
+            self.history.add(
+                reader.changes(
+                    begin,
+                    frame,
+                    [mark for mark in marks if mark.point >> 32 == generation],
+                    generation,
+                    time_s=self.points.opened_s if self.left_behind is None else self.left_behind,
+                    every=every,
+                )
+            )
+        finally:
+            reader.close()
+
+    def record_left_behind(self) -> None:
+        """Add what a crash left in the log. Raises: StorageFailed."""
+        try:
+            self.record(self._opened, ())
+        except (apsw.Error, OSError) as error:
+            raise StorageFailed(f"the history of {self.path} cannot be written: {error}") from error
+
+    # Into the database.
+
+    def checkpoint(self, upto: int, marks: Sequence[Mark]) -> None:
+        """Move the log into the database, on a connection of its own: the loop goes on reading and committing.
+
+        Args:
+            upto, marks: what `hold` said, and holds.
+        """
+        with contextlib.suppress(apsw.Error, OSError):  # nothing is lost, the log only stays long; a commit asks again
+            self.record(upto, marks)
             connection = _connect(self.path)
             try:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -104,7 +196,7 @@ class ObjectFile:
     def close(self, *, keep_log: bool = False) -> bool:
         """Roll back what is open, move the log into the database and close; whether anything was stored.
 
-        An object that has stored nothing, or not any more, leaves no file.
+        An object that has stored nothing, or not any more, leaves no file. The log must be synced.
 
         Args:
             keep_log: leave the log as it is, for the next start to look at.
@@ -113,37 +205,71 @@ class ObjectFile:
             StorageFailed: the disk does not take what the log has.
         """
         connection = self.connection
-        if keep_log:
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            connection.close(True)
-            return True
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
         try:
-            holds = _holds_anything(connection)
+            if keep_log:
+                self._leave_log()
+                return True
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            holds, keep_file = _holds_anything(connection)
+            if self.left_behind is not None or self.points.asked or self.points.newest != self._opened:
+                self.record(self.points.newest, self.points.marks)
             connection.close(True)  # SQLite removes the log once the database has all of it
-        except apsw.Error as error:
-            connection.close(True)
+        except (apsw.Error, OSError) as error:
+            self._leave_log()
             raise StorageFailed(f"{self.path} cannot be closed: {error}") from error
+        finally:
+            os.close(self._log)
         if self.log.exists():
             raise StorageFailed(f"{self.path} did not take what its log has, which is kept for the next start")
-        if not holds:
-            self.path.unlink(missing_ok=True)
-            _sync(self.path.parent)
+        if not keep_file:
+            self._remove()
         return holds
 
+    def cancel_restore(self) -> None:
+        """What was asked for is not to be done. Raises: StorageFailed."""
+        try:
+            self.connection.execute(f"DELETE FROM {METADATA} WHERE key = ?", (PENDING,))  # noqa: S608 -- constant
+        except apsw.Error as error:
+            raise StorageFailed(f"{self.path} does not take it: {error}") from error
 
-def open_object(path: Path, storage_limits: StorageLimits) -> ObjectFile:
-    """Open the database of an object, creating it if there is none.
+    def _leave_log(self) -> None:
+        with contextlib.suppress(apsw.Error):
+            self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self.connection.close(True)
+
+    def _remove(self) -> None:
+        """Remove the closed database; what is in it belongs to the history."""
+        try:
+            if self.keeps and self.history.last is not None:
+                record_removal(self.history, self.path, self.points.newest, self.points.opened_s)
+            self.path.unlink(missing_ok=True)
+            _sync(self.path.parent)
+        except (apsw.Error, OSError) as error:
+            raise StorageFailed(f"{self.path} cannot be removed: {error}") from error
+
+
+def open_object(
+    path: Path, storage_limits: StorageLimits, now: Callable[[], float], *, keeps: bool | None
+) -> ObjectFile:
+    """Open the database of an object, creating it if there is none; a restore that was cut short is carried out.
+
+    Args:
+        path: of the database.
+        storage_limits: of its rows.
+        now: wall clock, seconds.
+        keeps: whether history is kept from here on; what there is goes if not. None: as it was.
 
     Raises:
         StorageFailed: it is damaged, or the disk refuses.
     """
     load_checksums()
     connection: apsw.Connection | None = None
+    log = -1
     try:
         if not path.parent.is_dir():
             _make_directory(path.parent)
+        finish_restore(path, now())
         fresh = not path.exists() or path.stat().st_size == 0
         connection = _connect(path)
         if fresh:
@@ -151,23 +277,87 @@ def open_object(path: Path, storage_limits: StorageLimits) -> ObjectFile:
         mode = connection.pragma("journal_mode", "wal")
         if mode != "wal":
             raise StorageFailed(f"{path}: the file system allows no write-ahead log (journal mode is {mode!r})")
+        history = ObjectHistory(path)
+        flagged = connection.pragma("application_id") == _KEEPS_HISTORY
+        records = flagged if keeps is None else keeps
+        left = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] if not fresh else 0
+        if left > 0 and records and not flagged:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            left = 0
+        if not records or not (flagged or fresh):
+            _forget(history, path)
+        history.recover(crashed=left > 0)
+        written_s = min(os.stat(f"{path}-wal").st_mtime, now()) if left > 0 else None
+        generation = _generation(connection, history, path, left, now())
         # The first write of a log syncs its header and the directory; better here than on the loop.
-        opened = connection.pragma("user_version")
-        connection.pragma("user_version", (int(str(opened)) + 1) % 2**31)
+        if left <= 0 or records is not flagged:
+            with connection:
+                connection.pragma("application_id", _KEEPS_HISTORY if records else 0)
+                if left <= 0:
+                    connection.pragma("user_version", generation - (1 << 32) * (generation >> 31))
+        log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
         _bound(connection, storage_limits)
         guard = Guard()
         connection.authorizer = guard
-        file = ObjectFile(path, connection, guard, *_alarm_and_name(connection))
+        last = history.last
+        points = Points(log, now, generation, frames, 0.0 if last is None else last.time_s)
+        alarm, name, pending = _metadata(connection)
+        restored = last_restore(path)
+        file = ObjectFile(
+            path,
+            connection,
+            guard,
+            alarm,
+            name,
+            history,
+            records,
+            points,
+            restored,
+            None if pending is None or pending[1] <= (restored or 0) else pending[0],
+            written_s,
+            log,
+            points.newest,
+            log_pages=frames,
+            unsynced=left > 0,
+        )
         connection.set_wal_hook(_LogLength(file))
         return file
-    except (apsw.Error, OSError) as error:
+    except (apsw.Error, OSError, StorageFailed) as error:
+        if log >= 0:
+            os.close(log)
         if connection is not None:
             connection.close(True)
+        if isinstance(error, StorageFailed):
+            raise
         raise StorageFailed(f"{path} cannot be opened: {error}") from error
-    except StorageFailed:
-        if connection is not None:
-            connection.close(True)
-        raise
+
+
+def _generation(connection: apsw.Connection, history: ObjectHistory, path: Path, left: int, now: float) -> int:
+    """Of the log: that which the bookmarks had that were given out while it was written."""
+    opened_with = int(str(connection.pragma("user_version"))) & 0xFFFF_FFFF
+    last = history.last
+    if left <= 0:
+        return max(opened_with + 1, int(now), 0 if last is None else (last.end >> 32) + 1) & 0xFFFF_FFFF
+    if last is None or last.end >> 32 < opened_with:
+        return opened_with
+    log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        reader, frame = LogReader(log, path), last.end & 0xFFFF_FFFF
+        try:
+            same = read_salts(log) == last.log and frame <= left and reader.check(frame) == last.check
+        finally:
+            reader.close()
+    finally:
+        os.close(log)
+    return (last.end >> 32) + (not same)
+
+
+def _forget(history: ObjectHistory, path: Path) -> None:
+    if history.folder.is_dir():
+        with contextlib.suppress(FileNotFoundError):
+            _sync(path.with_name(f"{path.name}-wal"))  # that none is kept
+        history.forget()
 
 
 class _LogLength:
@@ -177,6 +367,7 @@ class _LogLength:
     def __call__(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._file.log_pages = pages
         self._file.unsynced = True
+        self._file.points.committed(pages)
         return apsw.SQLITE_OK
 
 
@@ -212,19 +403,24 @@ def _bound(connection: apsw.Connection, storage_limits: StorageLimits) -> None:
     connection.pragma("max_page_count", storage_limits.object_bytes // PAGE_BYTES)
 
 
-def _alarm_and_name(connection: apsw.Connection) -> tuple[float | None, str | None]:
+def _metadata(connection: apsw.Connection) -> tuple[float | None, str | None, tuple[int, int] | None]:
     if not connection.table_exists("main", METADATA):
-        return None, None
+        return None, None, None
     rows = dict(connection.execute(f"SELECT key, value FROM {METADATA}"))  # noqa: S608 -- constant
-    name = rows.get(NAME)
-    return rows.get(ALARM), None if name is None else name.decode("utf-8", "surrogatepass")
+    name, pending = rows.get(NAME), rows.get(PENDING)
+    if pending is not None:
+        target, asked = (int(part, 16) for part in pending.split())
+        pending = target, asked
+    return rows.get(ALARM), None if name is None else name.decode("utf-8", "surrogatepass"), pending
 
 
-def _holds_anything(connection: apsw.Connection) -> bool:
+def _holds_anything(connection: apsw.Connection) -> tuple[bool, bool]:
+    """Whether there is anything of the app's, and whether there is anything at all."""
     if connection.execute(_TABLES).get:
-        return True
+        return True, True
     ours = [table for table in (KEYS, METADATA) if connection.table_exists("main", table)]
-    return any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").get for table in ours)  # noqa: S608 -- constants
+    rows = [row for table in ours for row in connection.execute(f"SELECT key FROM {table} LIMIT 4")]  # noqa: S608
+    return any(row != (PENDING,) for row in rows), bool(rows)
 
 
 def _make_directory(path: Path) -> None:

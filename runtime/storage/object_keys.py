@@ -9,14 +9,14 @@ import apsw
 
 from runtime.errors import InvalidBookmark, SqlError, StorageFailed
 from runtime.ids import ActorId
-from runtime.storage.object_file import ALARM, KEYS, METADATA, NAME, ObjectFile
+from runtime.storage.bookmarks import NO_HISTORY
+from runtime.storage.object_file import ALARM, KEYS, METADATA, NAME, PENDING, ObjectFile
 from runtime.storage.sql_guard import Guard, sql_error
 from runtime.storage.store import KEEP, Keep, WriteBatch
 
 REGISTERED = b"\0sql"
 """The key in the index that an object with a file of its own has."""
 
-_NO_HISTORY = "This Durable Object's storage back-end does not implement point-in-time recovery."
 _LIST = "SELECT key, value FROM _cf_KV WHERE key >= ?"
 _SIZE = (
     "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
@@ -39,6 +39,18 @@ class Files(Protocol):
         """The instance has ended."""
         ...
 
+    async def bookmark(self, keys: ObjectKeys) -> str:
+        """A bookmark of everything that is sealed, which is durable then."""
+        ...
+
+    async def bookmark_at(self, keys: ObjectKeys, time_s: float) -> str:
+        """A bookmark of a time. Raises: InvalidBookmark."""
+        ...
+
+    async def point(self, keys: ObjectKeys, bookmark: str) -> int:
+        """The point of a bookmark that can be restored. Raises: InvalidBookmark."""
+        ...
+
 
 class ObjectKeys:
     """The `Keyspace` of an object with a database of its own.
@@ -52,21 +64,26 @@ class ObjectKeys:
         "_begun",
         "_connection",
         "_cursor",
+        "_file",
         "_files",
         "_guard",
         "_has_keys",
         "_has_metadata",
         "_last",
         "_marks",
+        "_pending",
         "_registered",
         "actor",
         "failure",
+        "history",
     )
 
-    def __init__(self, actor: ActorId, files: Files) -> None:
+    def __init__(self, actor: ActorId, files: Files, *, history: bool) -> None:
         self.actor = actor
+        self.history = history
         self.failure: Exception | None = None
         self._files = files
+        self._file: ObjectFile
         self._connection: apsw.Connection
         self._cursor: apsw.Cursor
         self._guard: Guard
@@ -75,11 +92,17 @@ class ObjectKeys:
         self._last = 0
         self._has_keys = self._has_metadata = False
         self._alarm_change: float | Keep | None = KEEP
+        self._pending: str | None = None
         self._marks: list[tuple[bool, bool, float | Keep | None]] = []
 
     async def prepare(self) -> float | Keep | None:
-        """Open the file in a thread."""
+        """Open the file in a thread, brought back to a bookmark if an earlier instance asked for it.
+
+        Raises:
+            StorageFailed: it cannot be opened. InvalidBookmark: it cannot be brought back any more; it is as it was.
+        """
         file, self._registered, repaired = await self._files.acquire(self)
+        self._file = file
         self._connection, self._guard = file.connection, file.guard
         self._cursor = file.connection.cursor()
         self._has_keys = self._connection.table_exists("main", KEYS)
@@ -167,21 +190,19 @@ class ObjectKeys:
         self._has_keys = self._has_metadata = False
         if due is not None:
             self.set_alarm(due if keep_alarm else None)
+        if self._pending is not None:
+            self._set_metadata(PENDING, self._pending)
 
     def set_alarm(self, time: float | None) -> None:
         """Set or delete the alarm."""
         self._alarm_change = time
         if time is None:
             if self._has_metadata:
-                self._run("DELETE FROM _cf_METADATA")
+                self._run("DELETE FROM _cf_METADATA WHERE key IN (?, ?)", (ALARM, NAME))
             return
-        if not self._has_metadata:
-            self._run("CREATE TABLE _cf_METADATA (key INTEGER PRIMARY KEY, value)")
-            self._has_metadata = True
-        self._run("INSERT OR REPLACE INTO _cf_METADATA VALUES (?, ?)", (ALARM, time))
+        self._set_metadata(ALARM, time)
         if self.actor.name is not None:
-            name = self.actor.name.encode("utf-8", "surrogatepass")
-            self._run("INSERT OR REPLACE INTO _cf_METADATA VALUES (?, ?)", (NAME, name))
+            self._set_metadata(NAME, self.actor.name.encode("utf-8", "surrogatepass"))
 
     def mark(self) -> int:
         """Set a savepoint."""
@@ -238,23 +259,31 @@ class ObjectKeys:
         self._begun = False
         self._roll_back()
 
-    # The history: none is kept of SQL classes.
+    # The history.
 
     async def bookmark(self) -> str:
-        """Refused. Raises: InvalidBookmark."""
-        raise InvalidBookmark(_NO_HISTORY)
+        """A point of it that has everything that is sealed."""
+        return await self._files.bookmark(self)
 
     async def bookmark_at(self, time_s: float) -> str:
-        """Refused. Raises: InvalidBookmark."""
-        raise InvalidBookmark(_NO_HISTORY)
+        """The newest point with nothing from after a time. Raises: InvalidBookmark."""
+        return await self._files.bookmark_at(self, time_s)
 
-    def restore_next(self, bookmark: str) -> None:
-        """Refused. Raises: InvalidBookmark."""
-        raise InvalidBookmark(_NO_HISTORY)
+    async def point(self, bookmark: str) -> int:
+        """The point that a bookmark names, if the object can be brought back there. Raises: InvalidBookmark."""
+        if not self._file.keeps:
+            raise InvalidBookmark(NO_HISTORY)
+        return await self._files.point(self, bookmark)
+
+    def restore_next(self, point: int) -> None:
+        """The next instance begins there; joins the open batch."""
+        self.begin()
+        self._pending = f"{point:016x} {self._file.points.newest:016x}"
+        self._set_metadata(PENDING, self._pending)
 
     def restored(self) -> int | None:
-        """Never."""
-        return None
+        """The point that the last restore left."""
+        return self._file.restored
 
     def close(self) -> None:
         """Hand the file back."""
@@ -295,6 +324,12 @@ class ObjectKeys:
             self.failure.durable_object_reset = True
 
     # Helpers.
+
+    def _set_metadata(self, key: int, value: float | bytes | str) -> None:
+        if not self._has_metadata:
+            self._run("CREATE TABLE _cf_METADATA (key INTEGER PRIMARY KEY, value)")
+            self._has_metadata = True
+        self._run("INSERT OR REPLACE INTO _cf_METADATA VALUES (?, ?)", (key, value))
 
     def _open_transaction(self) -> None:
         self.check()

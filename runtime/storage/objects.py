@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
+import apsw
 import attrs
 import trio
 
-from runtime.errors import StorageFailed
+from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
 from runtime.platform import Platform
 from runtime.storage.backend import Keyspace
+from runtime.storage.bookmarks import Retention, bookmark_point, bookmark_text
 from runtime.storage.object_file import (
     ObjectFile,
     begin_use,
@@ -31,11 +35,16 @@ from runtime.storage.object_file import (
     was_in_use,
 )
 from runtime.storage.object_keys import REGISTERED, ObjectKeys
+from runtime.storage.object_points import point_at
+from runtime.storage.object_restore import bring_back
 from runtime.storage.store import KEEP, Done, Keep, Store, WriteBatch
+
+T = TypeVar("T")
 
 _SYNC_TASKS = 8
 _SYNC_GROUP = 16  # files that one thread syncs one after another, at most
 _CHECKPOINT_PAGES = 1_000  # of 4 KiB
+_CHECKPOINT_S = 60.0  # when nobody knows any more at what time something was written that a crash left in a log
 _CLOSE_S = 30.0
 
 
@@ -55,7 +64,8 @@ class _Object:
 
     Attributes:
         failed: the batches from one on are lost. syncing: a sync task has it. working: a thread opens, checkpoints or
-        closes it. released: its instance has ended. checkpointed: the length of the log at the last checkpoint.
+        closes it. released: its instance has ended. checkpointed, checkpointed_s: the length of the log at the last
+        checkpoint, and when that was.
     """
 
     keys: ObjectKeys
@@ -67,6 +77,7 @@ class _Object:
     working: bool = False
     released: bool = False
     checkpointed: int = 0
+    checkpointed_s: float = attrs.field(factory=trio.current_time)
 
 
 class ObjectStore:
@@ -77,6 +88,7 @@ class ObjectStore:
         index: the store of the server; it must run as long as this does.
         platform: blocking calls and syncs.
         limits: of rows and databases.
+        retention: what is kept of what was there before; all objects together.
         checkpoint_pages: a log that has grown by so many pages is moved into its database.
     """
 
@@ -87,6 +99,7 @@ class ObjectStore:
         index: Store,
         platform: Platform,
         limits: StorageLimits,
+        retention: Retention | None = None,
         checkpoint_pages: int = _CHECKPOINT_PAGES,
     ) -> None:
         self.limits = limits.of_sql_classes()
@@ -94,6 +107,7 @@ class ObjectStore:
         self._index = index
         self._platform = platform
         self._checkpoint_pages = checkpoint_pages
+        self._retention = Retention() if retention is None else retention
         self._objects: dict[ActorId, _Object] = {}
         self._dirty: dict[_Object, None] = {}
         self._arrived = trio.lowlevel.ParkingLot()
@@ -131,7 +145,7 @@ class ObjectStore:
 
     def attach(self, actor: ActorId, *, history: bool) -> Keyspace:
         """The keys of a new instance; `prepare` opens its file."""
-        return ObjectKeys(actor, self)
+        return ObjectKeys(actor, self, history=history and self._retention.keeps)
 
     def submit(self, batch: WriteBatch, done: Done) -> None:
         """Take a batch that was committed, or could not be."""
@@ -158,8 +172,7 @@ class ObjectStore:
             if not self._in_use:
                 await self._platform.run_blocking(begin_use, self._directory)
                 self._in_use = True
-            path = object_path(self._directory, actor)
-            held.file = file = await self._platform.run_blocking(open_object, path, self.limits)
+            held.file = file = await self._open(actor, keeps=keys.history)
             registered, repaired = self._compare(actor, file.alarm, _whatever_happens)
         except BaseException:
             del self._objects[actor]
@@ -168,6 +181,37 @@ class ObjectStore:
         held.working = False
         self._close_if_done(held)
         return file, registered, repaired
+
+    async def _open(self, actor: ActorId, *, keeps: bool | None) -> ObjectFile:
+        """Open an object's file, what a crash left behind in the history, brought back if that was asked for."""
+        blocking, path = self._platform.run_blocking, object_path(self._directory, actor)
+        opening = partial(open_object, path, self.limits, self._platform.now, keeps=keeps)
+        file: ObjectFile = await blocking(opening)
+        if file.left_behind is not None:
+            await self._sync_log(file)
+            await blocking(file.record_left_behind)
+        if file.restore_to is None or keeps is None:
+            return file
+        await self._sync_log(file)
+        await blocking(file.close)
+        try:
+            await blocking(bring_back, path, file.restore_to, self._platform.now())
+        except InvalidBookmark:
+            file = await blocking(opening)
+            file.cancel_restore()
+            await self._sync_log(file)
+            await blocking(file.close)
+            raise
+        except (OSError, apsw.Error) as error:
+            raise StorageFailed(f"{path} cannot be brought back: {error}") from error
+        return await blocking(opening)  # type: ignore[no-any-return]
+
+    async def _sync_log(self, file: ObjectFile) -> None:
+        """Make the log last, as everything needs that goes into the history. Raises: StorageFailed."""
+        try:
+            await self._platform.sync_file(file.log)
+        except OSError as error:
+            raise StorageFailed(f"the log of {file.path} may not last: {error}") from error
 
     def release(self, keys: ObjectKeys) -> None:
         """Close an object's file as soon as what was submitted is durable."""
@@ -197,6 +241,8 @@ class ObjectStore:
     async def _close(self, held: _Object, file: ObjectFile) -> None:
         actor = held.keys.actor
         try:
+            if file.unsynced:
+                await self._sync_log(file)
             holds = await self._platform.run_blocking(file.close)
         except StorageFailed as error:
             self._unusable[actor] = error
@@ -217,6 +263,56 @@ class ObjectStore:
             self.abandon()
         elif self._in_use:
             await self._platform.run_blocking(end_use, self._directory)
+
+    # The history (`object_keys.Files`).
+
+    async def bookmark(self, keys: ObjectKeys) -> str:
+        """A bookmark of everything that is sealed, which is durable then."""
+        return bookmark_text((await self._durable(keys)).points.ask(), self._index.lineage)
+
+    async def bookmark_at(self, keys: ObjectKeys, time_s: float) -> str:
+        """A bookmark of a time. Raises: InvalidBookmark."""
+        file = await self._durable(keys)
+        newest, marks = file.points.ask(), list(file.points.marks)
+        older = [mark for mark in await self._read_history(file.history.marks) if mark.point < marks[0].point]
+        return bookmark_text(point_at([*older, *marks], newest, time_s), self._index.lineage)
+
+    async def point(self, keys: ObjectKeys, bookmark: str) -> int:
+        """The point of a bookmark that can be restored. Raises: InvalidBookmark."""
+        point = bookmark_point(bookmark, self._index.lineage)
+        file = self._file_of(keys)
+        marks = [mark.point for mark in file.points.marks]
+        if point == file.points.newest or point in marks:
+            return point
+        await self._read_history(file.history.check, point)
+        return point
+
+    async def _read_history(self, fn: Callable[..., T], *args: Any) -> T:
+        try:
+            found: T = await self._platform.run_blocking(fn, *args)
+        except OSError as error:
+            raise StorageFailed(f"the history cannot be read: {error}") from error
+        return found
+
+    def _file_of(self, keys: ObjectKeys) -> ObjectFile:
+        file = self._objects[keys.actor].file
+        assert file is not None
+        return file
+
+    async def _durable(self, keys: ObjectKeys) -> ObjectFile:
+        """The file, with everything that is sealed."""
+        ended = trio.Event()
+        errors: list[Exception] = []
+
+        def done(error: Exception | None) -> None:
+            errors.extend([] if error is None else [error])
+            ended.set()
+
+        self.submit(WriteBatch(actor=keys.actor, sequence=0, writes={}), done)
+        await ended.wait()
+        if errors:
+            raise errors[0]
+        return self._file_of(keys)
 
     # Durability.
 
@@ -276,13 +372,24 @@ class ObjectStore:
             return
         if file.log_pages < held.checkpointed:
             held.checkpointed = 0  # the log began anew
-        if file.log_pages - held.checkpointed >= self._checkpoint_pages:
+        grown = file.log_pages - held.checkpointed
+        now = trio.current_time()
+        if grown >= self._checkpoint_pages or (grown and now >= held.checkpointed_s + _CHECKPOINT_S):
             held.working = True
-            held.checkpointed = file.log_pages
+            held.checkpointed, held.checkpointed_s = file.log_pages, now
             self._nursery.start_soon(self._checkpoint, held, file)
 
     async def _checkpoint(self, held: _Object, file: ObjectFile) -> None:
-        await self._platform.run_blocking(file.checkpoint)
+        blocking = self._platform.run_blocking
+        with contextlib.suppress(apsw.Error, StorageFailed):
+            look: apsw.Connection = await blocking(file.look)
+            try:
+                upto, marks = file.hold(look)
+                await self._sync_log(file)
+                await blocking(file.checkpoint, upto, marks)
+                file.points.forget(upto)
+            finally:
+                look.close()
         held.working = False
         self._close_if_done(held)
 
@@ -313,7 +420,7 @@ class ObjectStore:
         self._in_use = True
         for actor in await blocking(logs_left_behind, self._directory):
             with contextlib.suppress(StorageFailed):  # whoever uses the object will see it
-                file: ObjectFile = await blocking(open_object, object_path(self._directory, actor), self.limits)
+                file = await self._open(actor, keeps=None)
                 holds: bool = await blocking(file.close)
                 named = ActorId(actor.namespace, actor.raw, file.name)
                 await self._tell(named, file.alarm, register=holds)

@@ -227,9 +227,12 @@ class Overlay:
         if errors:
             raise errors[0]
 
-    def restore_next(self, bookmark: str) -> None:
-        """The next instance begins there; joins the open batch. Raises: InvalidBookmark, and nothing is changed."""
-        point = self._handle.point(bookmark)
+    async def point(self, bookmark: str) -> int:
+        """The point that a bookmark names, if the actor can be brought back there. Raises: InvalidBookmark."""
+        return self._handle.point(bookmark)
+
+    def restore_next(self, point: int) -> None:
+        """The next instance begins there; joins the open batch."""
         self.begin()
         assert self._open is not None
         self._open.restore_next = point

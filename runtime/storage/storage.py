@@ -225,8 +225,9 @@ class Storage(StorageReads):
         self._gate.check()
         if self._transactions:
             raise RuntimeError("Cannot call on_next_session_restore_bookmark() within a transaction")
+        point = await self._overlay.point(bookmark)
         self._begin(confirmed=True)
-        self._overlay.restore_next(bookmark)
+        self._overlay.restore_next(point)
         return await self.get_current_bookmark()
 
     # ── transactions ──

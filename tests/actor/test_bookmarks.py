@@ -66,16 +66,35 @@ class Forgetful(Notes):
     history = False
 
 
+class SqlNotes(Notes):
+    """The same in a database of its own."""
+
+    storage = "sql"
+
+
+class SqlForgetful(SqlNotes):
+    """The same in a database of its own, without history."""
+
+    history = False
+
+
 @attrs.frozen
 class Env:
     notes: Namespace[Notes]
     forgetful: Namespace[Forgetful]
 
 
+@attrs.frozen
+class SqlEnv:
+    notes: Namespace[SqlNotes]
+    forgetful: Namespace[SqlForgetful]
+
+
 APP = App(env=Env, routes={})
+SQL_APP = App(env=SqlEnv, routes={})
 
 
-@pytest.fixture(params=["memory", "shared"])
+@pytest.fixture(params=["memory", "shared", "sql"])
 async def server(request: Any, tmp_path: Path) -> AsyncGenerator[RunningServer]:
     async with open_server(request.param, tmp_path) as running:
         yield running
@@ -83,8 +102,8 @@ async def server(request: Any, tmp_path: Path) -> AsyncGenerator[RunningServer]:
 
 @asynccontextmanager
 async def open_server(kind: str, folder: Path) -> AsyncGenerator[RunningServer]:
-    store = None if kind == "memory" else SharedStore(folder, platform=virtual_platform())
-    async with start_server(APP, store=store) as running:
+    store = SharedStore(folder, platform=virtual_platform()) if kind == "shared" else None
+    async with start_server(SQL_APP if kind == "sql" else APP, store=store) as running:
         yield running
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
-from runtime.storage.bookmarks import Retention
+from runtime.storage.bookmarks import Retention, bookmark_text
 from runtime.storage.memory import MemoryStore
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import Store
@@ -145,9 +145,9 @@ async def test_bookmarks_that_lead_nowhere_are_told_apart(store: Store) -> None:
     newest = await bookmark(store)
     for text, said in (
         ("yesterday", "is no bookmark"),
-        (f"{'f' * 15}0-{store.lineage}", "is unknown"),
-        (f"{newest[:16]}-0123456789abcdef", "is of other data"),
-        (f"{0:016x}-{store.lineage}", "is too old"),
+        (bookmark_text((1 << 64) - 1, store.lineage), "is unknown"),
+        (f"{newest[:26]}-0123456789abcdef", "is of other data"),
+        (bookmark_text(0, store.lineage), "is too old"),
     ):
         with pytest.raises(InvalidBookmark, match=said):
             reads.point(text)

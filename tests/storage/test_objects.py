@@ -37,7 +37,7 @@ class Note(Actor["Env"]):
     async def write_much(self, count):
         for _ in range(count):
             self.ctx.storage.put("big", self.ctx.token(100_000))
-            await self.ctx.sleep(0)
+            await self.ctx.sleep(0.001)
 
     async def clear(self):
         self.ctx.storage.delete_all()
@@ -109,7 +109,7 @@ async def test_an_eviction_closes_the_file_and_moves_its_log_into_it(autojump_cl
     assert path.with_name(f"{path.name}-wal").exists()
     await trio.sleep(15)
     assert server.live_actors == 0
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name]
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [f"{path.stem}.history", path.name]
     assert await note.read() == (1, [1])
 
 
