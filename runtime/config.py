@@ -36,7 +36,7 @@ class ServerConfig:
         port: the TCP port; 0 picks a free one.
         data: the folder of everything durable, made if missing; relative to the working directory.
         history_days: how long what was changed can be restored; 0 keeps nothing of it.
-        history_bytes: how much of that is kept at most, the newest.
+        history_bytes: how much of that is kept at most, the newest; as much again of SQL classes.
         allowed_hosts: names the `Host` header may have, beside `host` and the loopback names.
         allowed_origins: origins (`https://example.org`) a browser may connect from, beside the server's own.
         connections: open at the same time; beyond that a client gets 503.

@@ -22,6 +22,7 @@ from runtime.namespace.namespace import Namespace
 from runtime.namespace.router import Router
 from runtime.platform import Platform
 from runtime.storage.backend import Backend, SharedBackend
+from runtime.storage.bookmarks import Retention
 from runtime.storage.objects import ObjectStore
 from runtime.storage.store import Store
 from runtime.timers import Timers
@@ -67,6 +68,7 @@ async def open_node(
     storage_limits: StorageLimits = PRODUCTION,
     objects: Path | None = None,
     open_objects: int = limits.OPEN_OBJECTS,
+    retention: Retention | None = None,
 ) -> AsyncGenerator[Node, None]:
     """Run an app's actors while the block runs.
 
@@ -79,6 +81,7 @@ async def open_node(
         storage_limits: of keys, values and rows.
         objects: the folder of the databases of SQL classes; needed when the app has such classes, or facets of them.
         open_objects: how many of those may be in memory.
+        retention: what is kept of what they held before, all together; as Durable Objects when None.
 
     Raises:
         ValueError: the app has SQL classes, and no folder is given.
@@ -89,7 +92,7 @@ async def open_node(
     if objects is None and any(cls.storage == "sql" for cls in classes.values()):
         raise ValueError("the app has SQL classes; open_node needs a folder for their databases (objects=…)")
     if objects is not None:
-        folder = ObjectStore(objects, index=store, platform=platform, limits=storage_limits)
+        folder = ObjectStore(objects, index=store, platform=platform, limits=storage_limits, retention=retention)
         backends["sql"] = folder
     async with _own_nursery() as world:
         await world.start(store.run)

@@ -45,7 +45,13 @@ async def serve(
 
         listeners = await platform.listen(config.host, config.port)
         async with open_node(
-            app, settings=settings, store=store, platform=platform, log=log, objects=config.data / "objects"
+            app,
+            settings=settings,
+            store=store,
+            platform=platform,
+            log=log,
+            objects=config.data / "objects",
+            retention=retention,
         ) as node:
             await serve_node(
                 node,

@@ -17,12 +17,12 @@ from runtime.storage.bookmarks import point_text
 from runtime.storage.object_log import Change, Mark
 from runtime.storage.object_records import Record, RecordWriter, read_last, read_records, segments
 
-_SUFFIX = ".history"
+HISTORY_SUFFIX = ".history"
 
 
 def history_path(database: Path) -> Path:
     """Where the history of a database is."""
-    return database.with_suffix(_SUFFIX)
+    return database.with_suffix(HISTORY_SUFFIX)
 
 
 class ObjectHistory:
@@ -38,6 +38,8 @@ class ObjectHistory:
         """The newest record, since `recover`."""
         self.failed = False
         """The last `add` left something behind: `recover` comes before the next."""
+        self.added = 0
+        """Bytes; for whoever sweeps, who sets it back."""
 
     def recover(self, *, crashed: bool) -> None:
         """Find the newest record, and cut off what was not finished after it.
@@ -71,6 +73,7 @@ class ObjectHistory:
             if last is not before and last is not None:
                 writer.finish()
                 self.last = last
+                self.added += writer.written
         except BaseException:
             self.failed = True
             writer.abandon()

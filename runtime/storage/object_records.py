@@ -155,6 +155,8 @@ class RecordWriter:
         self._at = 0 if last is None else last.next_at
         self._file: int | None = None
         self._time_s = 0.0
+        self.written = 0
+        """Bytes."""
 
     def add(self, change: Change, number: int) -> Record:
         """Write a change; its last record. Raises: OSError."""
@@ -213,6 +215,7 @@ class RecordWriter:
         while view:
             view = view[os.write(self._file, view) :]
         self._at += len(data)
+        self.written += len(data)
         return self._path, at
 
     def _begin_segment(self, name: str) -> None:

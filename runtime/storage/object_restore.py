@@ -44,6 +44,11 @@ def last_restore(database: Path) -> int | None:
     return None if noted is None else noted[1]
 
 
+def is_being_restored(history: Path) -> bool:
+    """Whether a restore was begun that needs what is in this folder."""
+    return (history / _TO_DO).exists()
+
+
 def bring_back(database: Path, point: int, now: float, *, keep: bool = True) -> ObjectRestored:
     """Bring a closed database, all of which is in the history, back to a point of it. Blocks.
 

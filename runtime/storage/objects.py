@@ -34,9 +34,11 @@ from runtime.storage.object_file import (
     open_object,
     was_in_use,
 )
+from runtime.storage.object_history import history_path
 from runtime.storage.object_keys import REGISTERED, ObjectKeys
 from runtime.storage.object_points import point_at
 from runtime.storage.object_restore import bring_back
+from runtime.storage.object_sweep import sweep_histories
 from runtime.storage.store import KEEP, Done, Keep, Store, WriteBatch
 
 T = TypeVar("T")
@@ -46,6 +48,8 @@ _SYNC_GROUP = 16  # files that one thread syncs one after another, at most
 _CHECKPOINT_PAGES = 1_000  # of 4 KiB
 _CHECKPOINT_S = 60.0  # when nobody knows any more at what time something was written that a crash left in a log
 _CLOSE_S = 30.0
+_SWEEP_S = 3_600.0
+_SWEEP_PART = 1 / 16  # of what is to be kept, which so much more than that may be for a while
 
 
 @attrs.define(eq=False)
@@ -113,6 +117,8 @@ class ObjectStore:
         self._arrived = trio.lowlevel.ParkingLot()
         self._unusable: dict[ActorId, StorageFailed] = {}
         self._in_use = False
+        self._grown = 0  # bytes of histories since they were swept
+        self._sweep_due = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -137,6 +143,7 @@ class ObjectStore:
                 self._nursery = nursery
                 for _ in range(_SYNC_TASKS):
                     nursery.start_soon(self._sync_dirty)
+                nursery.start_soon(self._sweep)
                 working.set()
                 await stopping.wait()
                 await self._close_all()
@@ -247,6 +254,7 @@ class ObjectStore:
         except StorageFailed as error:
             self._unusable[actor] = error
         else:
+            self._has_grown(file)
             if not holds and self._index.open(actor).get(REGISTERED) is not None:
                 gone = WriteBatch(actor=actor, sequence=0, delete_all=True, writes={}, alarm=None)
                 self._index.submit(gone, _whatever_happens)
@@ -313,6 +321,25 @@ class ObjectStore:
         if errors:
             raise errors[0]
         return self._file_of(keys)
+
+    def _has_grown(self, file: ObjectFile) -> None:
+        self._grown += file.history.added
+        file.history.added = 0
+        if self._grown > self._retention.total_bytes * _SWEEP_PART:
+            self._sweep_due.set()
+
+    async def _sweep(self) -> None:
+        """Forget what is too old or too much, every hour and whenever much has come."""
+        while True:
+            with trio.move_on_after(_SWEEP_S):
+                await self._sweep_due.wait()
+            self._sweep_due, self._grown = trio.Event(), 0
+            if self._in_use:
+                in_use = {history_path(object_path(self._directory, actor)) for actor in self._objects}
+                with contextlib.suppress(OSError):  # the next one tries again
+                    await self._platform.run_blocking(
+                        sweep_histories, self._directory, self._retention, self._platform.now(), in_use
+                    )
 
     # Durability.
 
@@ -390,6 +417,7 @@ class ObjectStore:
                 file.points.forget(upto)
             finally:
                 look.close()
+        self._has_grown(file)
         held.working = False
         self._close_if_done(held)
 

@@ -1,4 +1,7 @@
-"""A process that writes to SQL objects as fast as it can and says what it was told: `python sql_writer.py FOLDER`."""
+"""A process that writes to SQL objects as fast as it can and says what it was told.
+
+`python sql_writer.py FOLDER [OBJECTS]` writes lines of an object's name and number; every tenth has a bookmark, too.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,13 @@ class Counter(Actor["Env"]):
         self.ctx.storage.sql.exec("INSERT INTO t VALUES (?, zeroblob(2000))", number)
         self.ctx.storage.set_alarm(FAR_S + number)
         return number
+
+    async def bookmark(self) -> tuple[int, str]:
+        return self.ctx.storage.get("n", int, 0), await self.ctx.storage.get_current_bookmark()
+
+    async def back_to(self, bookmark: str) -> None:
+        await self.ctx.storage.on_next_session_restore_bookmark(bookmark)
+        self.ctx.abort("brought back")
 
     async def counted(self) -> tuple[int, int, int, float]:
         storage = self.ctx.storage
@@ -66,18 +76,21 @@ def running(folder: Path):
     )
 
 
-async def main(folder: Path) -> None:
+async def main(folder: Path, objects: int = OBJECTS) -> None:
     async with running(folder) as node:
 
         async def drive(name: str) -> None:
             while True:
                 number = await node.env.counters.get_by_name(name).count()
-                print(name, number, flush=True)  # noqa: T201 -- what was acknowledged
+                if number % 10:
+                    print(name, number, flush=True)  # noqa: T201 -- what was acknowledged
+                else:
+                    print(name, *await node.env.counters.get_by_name(name).bookmark(), flush=True)  # noqa: T201
 
         async with trio.open_nursery() as nursery:
-            for place in range(OBJECTS):
+            for place in range(objects):
                 nursery.start_soon(drive, f"c{place}")
 
 
 if __name__ == "__main__":
-    trio.run(main, Path(sys.argv[1]))
+    trio.run(main, Path(sys.argv[1]), *map(int, sys.argv[2:]))
