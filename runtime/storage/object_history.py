@@ -8,6 +8,7 @@ any time, and what nobody changes has no history. A change that is missing ends 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -83,6 +84,8 @@ class ObjectHistory:
         """Remove all of it. Raises: OSError."""
         for path in segments(self.folder):
             path.unlink()
+        with contextlib.suppress(OSError):  # it has a note, or is not there
+            self.folder.rmdir()
         self.last = None
 
     def records(self) -> list[Record]:
