@@ -118,7 +118,7 @@ def options(command: click.Command) -> set[str]:
     return found | {"--help"}
 
 
-@pytest.mark.parametrize("name", ["serve", "tail", "publish"])
+@pytest.mark.parametrize("name", ["serve", "tail", "publish", "inspect", "restore", "backup"])
 def test_the_reference_names_every_option(name):
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## heliograph {name}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)

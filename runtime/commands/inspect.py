@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from runtime import codec
 from runtime.commands.options import UnusableError, data_option, find_id, shown, shown_id, shown_time
+from runtime.storage.bookmarks import bookmark_text
 from runtime.storage.data_copy import OBJECTS
 from runtime.storage.data_reader import Bookmark, DataReader, StoredActor, read_data
 from runtime.storage.keys import key_text
+from runtime.storage.object_file import object_path
+from runtime.storage.object_history import history_path
+from runtime.storage.object_reader import ObjectReader
 from runtime.storage.store import StoreUnusable
 
 _WIDTH = 400  # of a value in characters, without --json
@@ -50,8 +55,11 @@ def inspect(
             stored = reader.actor(actor)
             if stored is None:
                 raise UnusableError(f"{data} has nothing of {actor!r}; heliograph inspect lists what it has")
-            if stored.has_file:
-                click.echo(f"what it stores is in a database of its own, {actor}.sqlite in {data / OBJECTS}", err=True)
+            path = object_path(data / OBJECTS, actor)
+            if stored.has_file or history_path(path).is_dir():
+                click.echo(f"what it stores is in a database of its own, {path}", err=True)
+                _show_object(ObjectReader(path), reader.lineage, stored, prefix, bookmarks, as_json=as_json)
+                return
             _show(reader, stored, prefix, bookmarks, as_json=as_json)
     except StoreUnusable as error:
         raise UnusableError(str(error)) from error
@@ -84,11 +92,33 @@ def _list(reader: DataReader, actors: Iterable[StoredActor], *, as_json: bool) -
     click.echo(f"lineage {reader.lineage}", err=True)
 
 
+def _show_object(
+    file: ObjectReader, lineage: str, actor: StoredActor, prefix: str, limit: int, *, as_json: bool
+) -> None:
+    bookmarks = [Bookmark(text=bookmark_text(mark.point, lineage), time_s=mark.time_s) for mark in file.marks(limit)]
+    pairs = list(file.pairs(prefix.encode("utf-8", "surrogatepass")))
+    size = sum(len(key) + len(value) for key, value in pairs)
+    actor = attrs.evolve(actor, keys=len(pairs), size_bytes=size, bookmark=bookmarks[0] if bookmarks else None)
+    _tell(actor, bookmarks, pairs, file.tables(), as_json=as_json)
+
+
 def _show(reader: DataReader, actor: StoredActor, prefix: str, limit: int, *, as_json: bool) -> None:
-    bookmarks = reader.bookmarks(actor, limit)
     pairs = reader.pairs(actor, prefix.encode("utf-8", "surrogatepass"))
+    _tell(actor, reader.bookmarks(actor, limit), pairs, None, as_json=as_json)
+
+
+def _tell(
+    actor: StoredActor,
+    bookmarks: Sequence[Bookmark],
+    pairs: Iterable[tuple[bytes, bytes]],
+    tables: Sequence[tuple[str, int]] | None,
+    *,
+    as_json: bool,
+) -> None:
     if as_json:
         facts = _facts(actor)
+        if tables is not None:
+            facts["tables"] = dict(tables)
         facts["bookmarks"] = [{"bookmark": one.text, "time": shown_time(one.time_s)} for one in bookmarks]
         facts["storage"] = {key_text(key): _decoded(value) for key, value in pairs}
         click.echo(json.dumps(facts))
@@ -100,6 +130,8 @@ def _show(reader: DataReader, actor: StoredActor, prefix: str, limit: int, *, as
     for key, value in pairs:
         line = json.dumps(_decoded(value), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
         click.echo(f"  {shown(key_text(key))}  {line if len(line) <= _WIDTH else line[: _WIDTH - 1] + '…'}")
+    for name, rows in tables or ():
+        click.echo(f"table {shown(name)}  {rows:,} rows")
     click.echo("bookmarks before its changes, the newest first")
     for one in bookmarks:
         click.echo(f"  {one.text}  {shown_time(one.time_s)}")

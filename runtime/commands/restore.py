@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import click
 
 from runtime.commands.options import (
@@ -15,16 +17,21 @@ from runtime.commands.options import (
     shown_id,
     shown_time,
 )
-from runtime.errors import InvalidBookmark
+from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.platform import real_platform
 from runtime.storage.bookmarks import Retention, bookmark_point, bookmark_text
-from runtime.storage.data_copy import put_in_place
+from runtime.storage.data_copy import OBJECTS, put_in_place
 from runtime.storage.data_reader import read_data
 from runtime.storage.database_file import DATABASE, DatabaseFile, open_database
 from runtime.storage.group_writer import GroupWriter
 from runtime.storage.history import Restored
 from runtime.storage.keys import key_text
+from runtime.storage.object_file import object_path, settle
+from runtime.storage.object_history import ObjectHistory, history_path
+from runtime.storage.object_keys import REGISTERED
+from runtime.storage.object_points import point_at
+from runtime.storage.object_restore import bring_back
 from runtime.storage.store import StoreUnusable, WriteBatch
 
 _KEYS = 20  # that are named
@@ -85,9 +92,11 @@ def _bring_back(data: Path, actor: ActorId, target: str, *, dry_run: bool) -> No
     try:
         with read_data(data) as reader:
             stored = reader.actor(actor)
-        if stored is not None and stored.has_file:
-            raise UnusableError(f"what {actor!r} stores is in a database of its own, of which no history is kept here")
         writer = GroupWriter(file.writer, _KEEP, platform.now())
+        path = object_path(data / OBJECTS, actor)
+        if (stored is not None and stored.has_file) or history_path(path).is_dir():
+            _bring_back_object(writer, file, path, actor, target, platform.now, dry_run=dry_run)
+            return
         writer.write([WriteBatch(actor=actor, sequence=0, writes={}, mark=True)], platform.now())
         point = _point(writer, file, target)
         restored = writer.restore(actor, point, platform.now(), keep=not dry_run)
@@ -98,15 +107,47 @@ def _bring_back(data: Path, actor: ActorId, target: str, *, dry_run: bool) -> No
         file.close()
 
 
+def _bring_back_object(
+    writer: GroupWriter,
+    file: DatabaseFile,
+    path: Path,
+    actor: ActorId,
+    target: str,
+    now: Callable[[], float],
+    *,
+    dry_run: bool,
+) -> None:
+    """The same with a database of its own; the index of all objects is told of the alarm that it has then."""
+    time_s = read_time(target)
+    try:
+        before = settle(path, now)
+        marks, newest = ObjectHistory(path).marks(), before.newest
+        point = bookmark_point(target, file.lineage) if time_s is None else point_at(marks, newest, time_s)
+        restored = bring_back(path, point, now(), keep=not dry_run)
+        after = before if dry_run else settle(path, now)
+    except (OSError, apsw.Error, StorageFailed) as error:
+        raise UnusableError(f"{path} cannot be brought back: {error}") from error
+    if not dry_run:
+        index = WriteBatch(actor=actor, sequence=0, writes={REGISTERED: b""}, alarm=after.alarm)
+        failed = writer.write([index], now())
+        if failed:
+            raise UnusableError(f"the index was not told of the alarm: {failed[0]}")
+    _tell_where(actor, file.lineage, point, dry_run=dry_run)
+    click.echo(
+        f"  {restored.pages:,} pages have earlier contents: {restored.size:,} pages before, {restored.size_then:,} then"
+    )
+    if not dry_run:
+        _tell_alarm(before.alarm, after.alarm)
+        _tell_undo(actor, bookmark_text(restored.undo, file.lineage))
+
+
 def _point(writer: GroupWriter, file: DatabaseFile, target: str) -> int:
     time_s = read_time(target)
     return bookmark_point(target, file.lineage) if time_s is None else writer.history.at(time_s)
 
 
 def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_run: bool) -> None:
-    verb = "would bring" if dry_run else "brought"
-    which = f"--id {actor}" if actor.name is None else shown_id(actor)
-    click.echo(f"{verb} {shown(actor.namespace)} {shown_id(actor)} back to {bookmark_text(point, lineage)}")
+    _tell_where(actor, lineage, point, dry_run=dry_run)
     if restored.swapped:
         click.echo("  everything that a delete_all took is there again, and what came after it is gone")
     click.echo(f"  {restored.put:,} keys have an earlier value, {restored.removed:,} are gone")
@@ -114,8 +155,20 @@ def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_r
         click.echo(f"    {shown(key_text(key))}")
     if restored.put + restored.removed > _KEYS:
         click.echo("    …")
-    before, after = restored.alarm
-    click.echo(f"  alarm: {shown_time(before)}" + ("" if before == after else f", now {shown_time(after)}"))
+    _tell_alarm(*restored.alarm)
     if not dry_run:
-        undo = bookmark_text(restored.undo, lineage)
-        click.echo(f"undo: heliograph restore {shown(actor.namespace)} {which} --to {undo}")
+        _tell_undo(actor, bookmark_text(restored.undo, lineage))
+
+
+def _tell_where(actor: ActorId, lineage: str, point: int, *, dry_run: bool) -> None:
+    verb = "would bring" if dry_run else "brought"
+    click.echo(f"{verb} {shown(actor.namespace)} {shown_id(actor)} back to {bookmark_text(point, lineage)}")
+
+
+def _tell_alarm(before: float | None, after: float | None) -> None:
+    click.echo(f"  alarm: {shown_time(before)}" + ("" if before == after else f", now {shown_time(after)}"))
+
+
+def _tell_undo(actor: ActorId, undo: str) -> None:
+    which = f"--id {actor}" if actor.name is None else shown_id(actor)
+    click.echo(f"undo: heliograph restore {shown(actor.namespace)} {which} --to {undo}")

@@ -279,7 +279,7 @@ def open_object(
             raise StorageFailed(f"{path}: the file system allows no write-ahead log (journal mode is {mode!r})")
         history = ObjectHistory(path)
         flagged = connection.pragma("application_id") == _KEEPS_HISTORY
-        records = flagged if keeps is None else keeps
+        records = (flagged or (fresh and history.folder.is_dir())) if keeps is None else keeps
         left = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] if not fresh else 0
         if left > 0 and records and not flagged:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
@@ -331,6 +331,30 @@ def open_object(
         if isinstance(error, StorageFailed):
             raise
         raise StorageFailed(f"{path} cannot be opened: {error}") from error
+
+
+@attrs.frozen
+class Settled:
+    """Where a closed object is: the point after its last commit, and when its alarm is due."""
+
+    newest: int
+    alarm: float | None
+
+
+def settle(path: Path, now: Callable[[], float]) -> Settled:
+    """Move what a server left in the log into history and database; for when none runs.
+
+    Raises:
+        StorageFailed, OSError: the disk refuses.
+    """
+    file = open_object(path, StorageLimits().of_sql_classes(), now, keeps=None)
+    _sync(file.log)
+    if file.left_behind is not None:
+        file.record_left_behind()
+    file.points.ask()
+    file.close()
+    last = file.history.last
+    return Settled(file.points.newest if last is None else last.end, file.alarm)
 
 
 def _generation(connection: apsw.Connection, history: ObjectHistory, path: Path, left: int, now: float) -> int:

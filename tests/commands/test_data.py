@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
+import structlog
 import trio
 from click.testing import CliRunner
 
-from runtime import codec
+from runtime import Actor, App, Namespace, codec
 from runtime.cli import main
 from runtime.ids import id_from_name, id_from_string
+from runtime.node import open_node
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import WriteBatch
 from runtime.testing.platform import EPOCH_S, virtual_platform
@@ -273,3 +276,77 @@ def test_an_id_may_be_given_in_place_of_a_name(data: Path) -> None:
     said("restore", "rooms", "--id", A, "--to", bookmarks(data)[0], "--data", data)
     assert storage(data) == ({}, None)
     assert bookmarks(data)[1:] != []
+
+
+class Album(Actor["SqlEnv"]):
+    """Has keys, a table and an alarm in a database of its own."""
+
+    storage = "sql"
+
+    async def add(self, name: str, due_s: float) -> None:
+        self.ctx.storage.put("newest", name)
+        self.ctx.storage.sql.exec("CREATE TABLE IF NOT EXISTS pictures (name)")
+        self.ctx.storage.sql.exec("INSERT INTO pictures VALUES (?)", name)
+        self.ctx.storage.set_alarm(due_s)
+
+    async def clear(self) -> None:
+        self.ctx.storage.delete_all()
+
+    async def pictures(self) -> tuple[str | None, int, float | None]:
+        count = self.ctx.storage.sql.exec("SELECT count(*) AS n FROM pictures").one()["n"]
+        return self.ctx.storage.get("newest"), count, self.ctx.storage.get_alarm()
+
+    async def alarm(self, info: object) -> None:
+        raise AssertionError
+
+
+@attrs.frozen
+class SqlEnv:
+    albums: Namespace[Album]
+
+
+SQL_APP = App(env=SqlEnv, routes={})
+
+
+async def on_album(folder: Path, *steps: Any) -> Any:
+    platform = virtual_platform()
+    async with open_node(
+        SQL_APP,
+        settings=SQL_APP.settings(),
+        store=SharedStore(folder, platform=platform),
+        platform=platform,
+        log=structlog.get_logger(),
+        objects=folder / "objects",
+    ) as node:
+        result = None
+        for method, *args in steps:
+            await trio.sleep(10)
+            result = await getattr(node.env.albums.get_by_name("a"), method)(*args)
+        return result, node.store.alarms()
+
+
+def album(folder: Path, *steps: Any) -> Any:
+    return trio.run(on_album, folder, *steps, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_an_object_with_a_database_of_its_own_is_shown_and_brought_back(tmp_path: Path) -> None:
+    far = EPOCH_S + 10_000_000
+    album(tmp_path, ("add", "one", far), ("add", "two", far + 1), ("clear",))
+    facts = json.loads(said("inspect", "albums", "a", "--json", "--data", tmp_path))
+    assert facts["storage"] == {}
+    times = {row["time"]: row["bookmark"] for row in facts["bookmarks"]}
+    assert len(times) >= 3
+    before = [text for _, text in sorted(times.items())]
+    dry = said("restore", "albums", "a", "--to", before[-1], "--dry-run", "--data", tmp_path)
+    assert dry.startswith('would bring albums "a" back to')
+    told = said("restore", "albums", "a", "--to", "2026-01-01T00:00:25Z", "--data", tmp_path)
+    assert "pages have earlier contents" in told
+    undo = told.splitlines()[-1].split()[-1]
+    facts = json.loads(said("inspect", "albums", "a", "--json", "--data", tmp_path))
+    assert (facts["storage"], facts["tables"], facts["alarm"]) == ({"newest": "two"}, {"pictures": 2}, far + 1)
+    shown, alarms = album(tmp_path, ("pictures",))
+    assert shown == ("two", 2, far + 1)
+    assert [due for _, due in alarms] == [far + 1]
+    said("restore", "albums", "a", "--to", undo, "--data", tmp_path)
+    assert json.loads(said("inspect", "albums", "a", "--json", "--data", tmp_path))["storage"] == {}
+    assert "is unknown" in refusal("restore", "albums", "a", "--to", f"{'f' * 8}{undo[8:]}", "--data", tmp_path)
