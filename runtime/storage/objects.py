@@ -179,7 +179,10 @@ class ObjectStore:
             if not self._in_use:
                 await self._platform.run_blocking(begin_use, self._directory)
                 self._in_use = True
-            held.file = file = await self._open(actor, keeps=keys.history)
+            with trio.CancelScope(shield=True):  # a file that is half open has an owner
+                held.file = await self._open(actor, keeps=keys.history)
+            file = held.file
+            assert file is not None
             registered, repaired = self._compare(actor, file.alarm, _whatever_happens)
         except BaseException:
             del self._objects[actor]
