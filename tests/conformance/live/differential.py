@@ -96,22 +96,27 @@ class Comparison:
     _verdicts: dict[str, Verdict] = attrs.field(factory=dict)
 
     async def run(self, drawn: Sequence[Trace]) -> list[Verdict]:
-        """Run some programs, one beginning while the others run."""
+        """What came of some programs."""
         new = {text: program for program in drawn if (text := json.dumps(program)) not in self._verdicts}
         # Before, not meanwhile: it would make the outside world's steps there late.
         here = {text: await trio.to_thread.run_sync(_outcomes, one) for text, one in new.items()}  # noqa: TID251 -- has its own loop
-        async with trio.open_nursery() as nursery:
-            for text, program in new.items():
-                nursery.start_soon(self._judge, text, program, here[text])
-                await trio.sleep(STAGGER_S)
-        # One of them has ended the server for all.
-        for text, program in new.items():
-            if text not in self._verdicts:
-                await self.server.revive()
-                await self._judge(text, program, here[text])
-                self._verdicts.setdefault(text, Verdict(race=True))
-        await self.server.revive()
+        await self._judge_all([(text, new[text], here[text]) for text in new])
         return [self._verdicts[json.dumps(program)] for program in drawn]
+
+    async def _judge_all(self, new: list[tuple[str, Trace, list[Trace]]]) -> None:
+        """Run them, one beginning while the others run; where one ends the server for all, the rest in halves."""
+        async with trio.open_nursery() as nursery:
+            for one in new:
+                nursery.start_soon(self._judge, *one)
+                await trio.sleep(STAGGER_S)
+        await self.server.revive()
+        rest = [one for one in new if one[0] not in self._verdicts]
+        if len(rest) == len(new) == 1:
+            self._verdicts[rest[0][0]] = Verdict(race=True)
+        elif rest:
+            middle = (len(rest) + 1) // 2
+            await self._judge_all(rest[:middle])
+            await self._judge_all(rest[middle:])
 
     async def _judge(self, text: str, program: Trace, here: list[Trace]) -> None:
         try:
