@@ -114,7 +114,7 @@ class Image:
             self._step(what, path.name)
         if self.full and what == "write" and not self.frozen:
             self.refuses = True
-            raise apsw.FullError("no space left on the simulated disk")
+            raise _error(apsw.SQLITE_FULL, "no space left on the simulated disk")
 
     def sync(self, path: Path, model: _Model, count: int | None = None) -> None:
         """Make a file's first operations durable. Raises: OSError."""
@@ -259,4 +259,13 @@ class _File(apsw.VFSFile):
         try:
             self._image.sync(self._path, self._model)
         except OSError as error:
-            raise apsw.IOError(str(error)) from error
+            raise _error(apsw.SQLITE_IOERR_FSYNC, str(error)) from error
+
+
+def _error(code: int, text: str) -> Exception:
+    """With the codes that an error of SQLite's own has."""
+    error: Any = apsw.exception_for(code)
+    error.args = (text,)
+    error.error_offset = -1  # of no place in a statement
+    refused: Exception = error
+    return refused

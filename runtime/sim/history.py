@@ -82,7 +82,10 @@ def linearizable(
             furthest = done
         for at, operation in reversed(_next(operations, done)):
             after, answer = apply(state, operation.request)
-            if operation.ended is None or answer == operation.answer:
+            if operation.ended is None:
+                if after != state:  # else nobody can tell whether it happened
+                    stack.append((done | 1 << at, after))
+            elif answer == operation.answer:
                 stack.append((done | 1 << at, after))
     return _unexplained(operations, furthest)
 

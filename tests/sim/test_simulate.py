@@ -4,13 +4,14 @@ import attrs
 import pytest
 import trio
 
-from runtime.sim import Fault, Faults, SimulationFailed, Unknown, World, check, linearizable, scenario, simulate
-from runtime.sim.history import History
+from runtime.sim import KINDS, Fault, Faults, SimulationFailed, Unknown, World, check, linearizable, scenario, simulate
+from runtime.sim.history import History, Operation
 from runtime.sim.runner import repeat, shrink
 from runtime.sim.timeline import timeline
 from runtime.sim.trace import Trace
 from tests.sim.counters import app, counting, reminding
 from tests.sim.errands import crowding, insisting, sending
+from tests.sim.tables import tallying
 
 
 def test_counters_are_linearizable_whatever_goes_wrong():
@@ -24,6 +25,18 @@ def test_alarms_are_rung_whatever_goes_wrong():
 @pytest.mark.parametrize(("what", "seeds"), [(sending, 20), (insisting, 20), (crowding, 5)])
 def test_errands_are_run_whatever_goes_wrong(what, seeds):
     check(what, seeds=seeds)
+
+
+def test_tables_of_sql_classes_keep_what_is_acknowledged_whatever_goes_wrong():
+    # A disk that was full while an object was closed leaves it unusable until the next start, so it is left out here.
+    check(tallying, seeds=12, faults=Faults(tuple(kind for kind in KINDS if kind not in {"disk full", "sync fails"})))
+
+
+def test_operations_that_nobody_was_answered_and_that_change_nothing_cost_nothing():
+    history = History(Trace(lambda: 0.0), "x")
+    history.operations += [Operation("read", 2 * at + 1) for at in range(60)]
+    history.operations.append(Operation("read", 200, answer=1, ended=201))
+    assert linearizable(history, 0, lambda state, _: (state, state)) is not None
 
 
 def test_a_process_that_is_cancelled_while_it_starts_ends():
