@@ -39,7 +39,7 @@ bench: .venv/installed-test
 	@$(BIN)/python -m bench $(or $(ARGS),run)
 
 sim-nightly: .venv/installed-run
-	@$(BIN)/heliograph sim run $(or $(ARGS),--seeds 1..10000 --jobs 2 --coverage)
+	@$(BIN)/heliograph sim run $(or $(ARGS),--seeds 1..10000 --jobs 2)
 
 conformance-live: .venv/installed-test
 	@$(BIN)/python -W ignore::RuntimeWarning -m tests.conformance.live $(ARGS)
