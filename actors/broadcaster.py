@@ -245,6 +245,15 @@ class SignalBroadcaster(Actor["Env"]):
             ends = self._log.oldest_ts(state) / 1000 + self._settings.retention_max_s
             self._wake_by(max(ends, now + self._settings.position_s))
 
+    async def settle(self) -> None:
+        """Move every quiet group to the head, so that whoever leaves now takes the newest cursor along."""
+        quiet = [group for group in self._groups if group.cursor < self.stream.head]
+        for at in range(0, len(quiet), MOVED_AT_ONCE):
+            fanout = Fanout()
+            fanout.move(quiet[at : at + MOVED_AT_ONCE], self.stream.head)
+            self._send(fanout)
+            await self.ctx.checkpoint()  # keeps the turn
+
     @property
     def _moving_s(self) -> float:
         """Between two pieces of the groups, so that every group has its turn within `position_s`."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from actors.admission import Admission, bearer, subprotocol
 from actors.fanout import Delivery
+from actors.moving import STEP_S, Departure
 from actors.protocol.codes import CloseCode
 from actors.protocol.messages import PING, PONG, Err, Hello, Ok, Pub, Sub, SubOk, Unsub, Welcome
-from actors.protocol.server import Close, Remembered, Reply, ServerMachine, Step
+from actors.protocol.server import FEATURES, Close, Remembered, Reply, ServerMachine, Step
 from actors.reach import StreamReach
 from actors.session import Connection
 from actors.settings import MESSAGE_BYTES_MAX
@@ -47,6 +48,7 @@ class ConnectionManager(Actor["Env"]):
         self._stream = StreamReach(ctx, env.broadcasters)
         self._groups = ShardGroups(ctx, self._stream)
         self._connections: dict[WebSocket, Connection] = {}
+        self._departure: Departure | None = None
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
 
@@ -69,6 +71,8 @@ class ConnectionManager(Actor["Env"]):
         ws = request.web_socket
         if ws is None:
             return Response(426, b"this is a WebSocket endpoint\n", {"upgrade": "websocket", "connection": "upgrade"})
+        if self._departure is not None:
+            return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
         chosen = subprotocol(request)
         if isinstance(chosen, Response):
             return chosen
@@ -126,6 +130,22 @@ class ConnectionManager(Actor["Env"]):
                     await self._publish(connection, publications)
         finally:
             connection.busy = False
+
+    async def depart(self, code: CloseCode = CloseCode.SHUTDOWN) -> bool:
+        """Send the next clients elsewhere, to be called every `STEP_S`; none is taken from the first call on.
+
+        Returns: False when all are gone or closed.
+        """
+        if self._departure is None:
+            clients = list(self._connections.values())
+            self._departure = Departure(clients, code, self._heartbeat, self.env.settings.shards)
+        return self._departure.step(self.ctx.now())
+
+    async def rebalance(self) -> None:
+        """Send every client elsewhere, and take clients again afterwards."""
+        while await self.depart(CloseCode.REBALANCE):
+            await self.ctx.sleep(STEP_S)
+        self._departure = None
 
     async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
         """A client is gone: so are its subscriptions."""
@@ -219,6 +239,7 @@ class ConnectionManager(Actor["Env"]):
             ping_ms=self._heartbeat.ping_ms,
             dead_ms=self._heartbeat.dead_ms,
             limits=self._shown_limits(bounds),
+            features=tuple(feature for feature in FEATURES if feature in hello.features),
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )

@@ -56,8 +56,14 @@ def only(*methods: str) -> Callable[[Route], Route]:
 
 @only("GET")
 async def stream(request: Request, env: Env) -> Response:
-    """The WebSocket: requests go round the shards."""
-    return await env.shards.get_by_name(shard_name(request.number % env.settings.shards)).fetch(request)
+    """The WebSocket: requests go round the shards, past those that send their clients elsewhere."""
+    shards = env.settings.shards
+    response = Response(DRAINING.code, b"no shard takes clients\n", {"retry-after": "1"})
+    for turn in range(shards):
+        response = await env.shards.get_by_name(shard_name((request.number + turn) % shards)).fetch(request)
+        if response.status != DRAINING.code:
+            break
+    return response
 
 
 @only("GET")

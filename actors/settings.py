@@ -57,15 +57,29 @@ class StreamSettings:
             )
 
 
+def _check_url(_: Any, __: attrs.Attribute[Any], url: str) -> None:
+    if url and not url.startswith(("ws://", "wss://", "http://", "https://")):
+        raise ValueError(f"saw {url!r}; must be empty, or begin with wss://, https://, ws:// or http://")
+
+
 @attrs.frozen(kw_only=True)
 class ConnectionSettings:
-    """Table `[connections]`: the heartbeat.
+    """Table `[connections]`: the heartbeat, and how clients are sent elsewhere.
 
     A client pings every `ping_ms`; it is closed with 4105 when nothing came for twice that and `dead_ms`.
+
+    Attributes:
+        handover_s: how long a client that was asked to go is served on, so that it can open its next connection
+            first; 0 when nothing can take over before this server is gone.
+        moves_per_s: how many clients are asked to go in a second.
+        move_to: the URL they are sent to; the one they know when it is empty.
     """
 
     ping_ms: int = attrs.field(default=25_000, validator=_between(1_000, 600_000))
     dead_ms: int = attrs.field(default=10_000, validator=_between(1_000, 600_000))
+    handover_s: float = attrs.field(default=0.0, validator=_between(0, 600))
+    moves_per_s: int = attrs.field(default=1_000, validator=_between(1, 1_000_000))
+    move_to: str = attrs.field(default="", validator=_check_url)
 
     @property
     def silent_s(self) -> float:

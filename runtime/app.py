@@ -33,12 +33,15 @@ class App:
         routes: path to actor class (reached by the `{name}` of its path) or to `async def route(request, env)`.
             `{part}` matches one segment, `{rest:path}` whatever is left.
         start: runs once the actors can be reached and before the server listens, with the env.
+        drain: runs when the server has been told to go down and before it stops accepting, with the env: the time to
+            ask clients to go elsewhere. How long it may take is its own business; a second signal ends it.
     """
 
     env: type[Any]
     routes: Mapping[str, type[Actor[Any]] | Route]
     settings: type[Any] = NoSettings
     start: Callable[[Any], Awaitable[None]] | None = None
+    drain: Callable[[Any], Awaitable[None]] | None = None
 
     def classes(self) -> dict[str, type[Actor[Any]]]:
         """Namespace key to actor class, from the fields of `env`.

@@ -24,10 +24,11 @@ async def serve_node(
 ) -> None:
     """Serve a node's app on listeners until `stop()` returns.
 
-    Then: no new connections, an answer to what has begun, every socket closed with 1001, the connections' end. Each
-    step takes 10 s at most.
+    Then: the app's drain, no new connections, an answer to what has begun, every socket closed with 1001, the
+    connections' end. Each step takes 10 s at most, the app's drain as long as it wants.
 
     Args:
+        stop: awaited once more during the app's drain, which ends when it returns: told twice, the server hurries.
         ready: called once connections are accepted.
     """
     transport = Transport(node.handle, config=config, platform=node.platform, log=node.log)
@@ -35,9 +36,22 @@ async def serve_node(
         await connections.start(transport.serve, listeners)
         ready()
         await stop()
+        await _drain(node, stop)
         await transport.drain(STEP_S)
         with trio.move_on_after(STEP_S):
             await node.router.drain()
         node.router.close_sockets(GOING_AWAY, "the server is going down")
         await transport.gone(STEP_S)
         connections.cancel_scope.cancel()
+
+
+async def _drain(node: Node, hurry: Callable[[], Awaitable[object]]) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            await hurry()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end)
+        await node.drain()
+        nursery.cancel_scope.cancel()

@@ -54,6 +54,14 @@ class Node:
         """Answer one request."""
         return await self.routes.handle(request)
 
+    async def drain(self) -> None:
+        """Let the app prepare its clients for the end; an error of it is logged, and the end comes all the same."""
+        if self.app.drain is not None:
+            try:
+                await self.app.drain(self.env)
+            except Exception:
+                self.log.exception("the app's drain failed")
+
 
 @asynccontextmanager
 async def open_node(

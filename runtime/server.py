@@ -25,7 +25,8 @@ async def serve(
 ) -> None:
     """Serve an app and return after a graceful shutdown.
 
-    On SIGTERM or SIGINT it stops accepting, answers what it has begun, closes every socket with 1001, and commits.
+    On SIGTERM or SIGINT the app may ask its clients to leave, which a second signal cuts short. Then it stops
+    accepting, answers what it has begun, closes every socket with 1001, and commits.
 
     Args:
         ready: called with the URL once connections are accepted.

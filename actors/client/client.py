@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from actors.client.address import DEFAULT_URL, Address
-from actors.client.errors import ClientClosed, ClientError, PublishRefused, SubscriptionFailed
+from actors.client.errors import ClientClosed, ClientError, InvalidUrl, PublishRefused, SubscriptionFailed
 from actors.client.subscription import Subscription
 from actors.client.transport import Connect, Transport, TransportClosed
 from actors.client.websocket import websocket_connect
@@ -51,8 +51,10 @@ class Ack:
 
 @attrs.define(eq=False)
 class _Link:
-    """One socket: the scope of the task that owns it, and how it shall be closed."""
+    """One socket: its number, the scope of the task that owns it, and how it shall be closed."""
 
+    number: int
+    address: Address
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     texts: trio.Event = attrs.field(factory=trio.Event)
     code: int = 1000
@@ -127,7 +129,7 @@ class SignalClient:
         self._names = 0
         self._publishing: dict[int, _Publishing] = {}
         self._listeners: list[EventStream] = []
-        self._link: _Link | None = None
+        self._links: dict[int, _Link] = {}  # two while the connection moves to another server
         self._arrived: list[tuple[Subscription, Delivery | ClientError]] = []
         self._arrival = trio.Event()
         self._idle = trio.Event()
@@ -306,13 +308,13 @@ class SignalClient:
         try:
             with link.scope:
                 token = await self._read_token()
-                async with self._connect(self._address, token) as transport:
+                async with self._connect(link.address, token) as transport:
                     await self._run_transport(link, transport, token)
         except TransportClosed as closed:
             self._ended(link, closed)
 
     async def _run_transport(self, link: _Link, transport: Transport, token: str | None) -> None:
-        self._machine.opened(_now_ms(), token)
+        self._machine.opened(_now_ms(), token, link.number)
         self._settle()
         ended: TransportClosed | None = None
         try:
@@ -333,9 +335,9 @@ class SignalClient:
             self._ended(link, ended)
 
     def _received(self, link: _Link, text: str) -> None:
-        if link is not self._link:
+        if link.number not in self._links:
             return
-        events = self._machine.receive(text, _now_ms())
+        events = self._machine.receive(text, _now_ms(), link.number)
         # Who is meant is settled now: while these wait for their application a name may pass to another subscription.
         items: list[tuple[Subscription, Delivery | ClientError]] = []
         for event in events:
@@ -351,7 +353,7 @@ class SignalClient:
         while True:
             link.texts = trio.Event()
             try:
-                for text in self._machine.texts_to_send():
+                for text in self._machine.texts_to_send(link.number):
                     await transport.send(text)
             except TransportClosed:
                 return  # the reader meets the same end, and knows its code
@@ -368,8 +370,7 @@ class SignalClient:
     # --- small steps ---------------------------------------------------------------------------------------
 
     def _ended(self, link: _Link, closed: TransportClosed) -> None:
-        if link is self._link:
-            self._link = None
+        if self._links.pop(link.number, None) is not None:
             self._happened(
                 self._machine.closed(
                     closed.code,
@@ -377,6 +378,7 @@ class SignalClient:
                     reason=closed.reason,
                     status=closed.status,
                     retry_after_ms=closed.retry_after_ms,
+                    socket=link.number,
                 )
             )
 
@@ -384,15 +386,14 @@ class SignalClient:
         """Everything but the delivery of signals, which may have to wait."""
         for event in events:
             match event:
-                case happened.Open():
+                case happened.Open(socket=number, url=url):
                     assert self._nursery is not None
-                    self._link = _Link()
-                    self._nursery.start_soon(self._run_link, self._link)
-                case happened.Close(code=code, reason=reason):
-                    if self._link is not None:
-                        self._link.code, self._link.reason = int(code), reason
-                        self._link.scope.cancel()
-                        self._link = None
+                    link = self._links[number] = _Link(number, self._address_of(url))
+                    self._nursery.start_soon(self._run_link, link)
+                case happened.Close(code=code, reason=reason, socket=number):
+                    if (ending := self._links.pop(number, None)) is not None:
+                        ending.code, ending.reason = int(code), reason
+                        ending.scope.cancel()
                 case happened.Published(key=key) | happened.PublishRefused(key=key):
                     if (waiting := self._publishing.get(key)) is not None:
                         waiting.outcome = event
@@ -405,6 +406,16 @@ class SignalClient:
                 for listener in self._listeners:
                     listener.put(event)
         self._settle()
+
+    def _address_of(self, url: str | None) -> Address:
+        """Where a server says to go; never without TLS when this one has it, and never to what is no address."""
+        if url is None:
+            return self._address
+        try:
+            address = Address.parse(url)
+        except InvalidUrl:
+            return self._address
+        return address if address.tls or not self._address.tls else self._address
 
     def _check_open(self) -> None:
         if self._nursery is None:
@@ -425,8 +436,8 @@ class SignalClient:
 
     def _settle(self) -> None:
         """Whatever the machine was told, its texts leave and its timers hold."""
-        if self._link is not None:
-            self._link.texts.set()
+        for link in self._links.values():
+            link.texts.set()
         due = self._machine.next_deadline_ms
         if due is not None and due / 1000 + 1e-6 < self._timer_until:
             self._timer_moved.set()

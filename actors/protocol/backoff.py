@@ -17,6 +17,11 @@ def backoff_ms(attempt: int, draw: float) -> float:
     return draw * min(CAP_MS, BASE_MS * (1 << min(attempt, 16)))
 
 
+def drawn(window: tuple[float, float], draw: float) -> float:
+    """`draw` in [0, 1) of the way through a window."""
+    return window[0] + draw * (window[1] - window[0])
+
+
 @attrs.define(eq=False)
 class Backoff:
     """Counts the retries of one client; only a connection that stayed healthy for 10 s starts the count again."""
@@ -29,9 +34,15 @@ class Backoff:
         if uptime_ms >= HEALTHY_MS:
             self.attempts = 0
 
-    def delay_ms(self, window: tuple[float, float] | None = None) -> float:
-        """How long to wait before the next attempt, which this counts."""
+    def delay_ms(self, window: tuple[float, float] | None = None, retry_after_ms: float | None = None) -> float:
+        """How long to wait before the next attempt, which this counts.
+
+        Args:
+            window: of a planned move. retry_after_ms: what a refused handshake asked for; it wins.
+        """
+        if retry_after_ms is not None:
+            window = (retry_after_ms, retry_after_ms + WINDOW_MS[1])
         draw = self.random()
-        delay = backoff_ms(self.attempts, draw) if window is None else window[0] + draw * (window[1] - window[0])
+        delay = backoff_ms(self.attempts, draw) if window is None else drawn(window, draw)
         self.attempts += 1
         return delay

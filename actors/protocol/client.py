@@ -13,20 +13,27 @@ import attrs
 
 from actors.filters import Filter
 from actors.protocol import messages as wire
-from actors.protocol.backoff import WINDOW_MS, Backoff
-from actors.protocol.codes import AfterClose, CloseCode, after_close
+from actors.protocol.backoff import Backoff
+from actors.protocol.codes import NORMAL, AfterClose, CloseCode, after_close
 from actors.protocol.connection import Connection
 from actors.protocol.cursor import Cursor, Since
 from actors.protocol.decoding import decode_server
-from actors.protocol.events import ClientState, Close, Event, Open, SubStateName
+from actors.protocol.events import ClientState, Close, Event, Open, SubState, SubStateName
 from actors.protocol.fields import Refused
 from actors.protocol.publications import Publications
+from actors.protocol.sockets import Sockets
 from actors.protocol.subscription import Subscription
 from actors.protocol.subscriptions import Subscriptions
 from actors.signals import Draft
 
 CONNECT_MS = 5_000
+MOVE_AGAIN_MS = 250  # a subscription without a cursor cannot move yet
+FEATURES = ("goaway",)
+_NOT_WELCOMED = f"no welcome within {CONNECT_MS:,} ms"
 _FINAL_STATUSES = frozenset({400, 401, 403, 404, 426})  # of a refused handshake (section 2.2)
+
+
+_OF_A_SUCCESSOR = (wire.Sig, wire.Live, wire.Gap, wire.Pong, wire.Ok)  # all it was asked for is in its `hello`
 
 
 @attrs.define(eq=False)
@@ -36,18 +43,23 @@ class ClientMachine:
     Each method takes the time in ms and returns the events that follow; the texts to send are collected by
     `texts_to_send`, one frame each. Call `tick` at `next_deadline_ms` at the latest.
 
+    Normally there is one socket. After `goaway` a second one is opened, and takes the place of the first once it has
+    everything that the first had (make before break). Inputs without a number are about the one in use.
+
     Args:
         random: draws in [0, 1).
         info: what the client says about itself in `hello`.
+        features: what it asks for; without `goaway` there is never a second socket.
     """
 
     random: Callable[[], float]
     info: wire.ClientInfo | None = None
+    features: tuple[str, ...] = FEATURES
     state: ClientState = attrs.field(factory=lambda: ClientState(state="closed", terminal=False), init=False)
     _subs: Subscriptions = attrs.field(factory=Subscriptions, init=False)
     _publications: Publications = attrs.field(factory=Publications, init=False)
     _backoff: Backoff = attrs.field(init=False)
-    _socket: Connection | None = attrs.field(default=None, init=False)
+    _sockets: Sockets = attrs.field(factory=Sockets, init=False)
     _reconnect_at: float | None = attrs.field(default=None, init=False)
     _resume: str | None = attrs.field(default=None, init=False)
 
@@ -65,9 +77,9 @@ class ClientMachine:
         """End it; the events say what to close."""
         if self.state.state == "closed":
             return []
-        closing: list[Event] = [] if self._socket is None else [Close(1000)]
-        self._socket = self._reconnect_at = None
-        return [*closing, *self._now_in(ClientState(state="closed", code=1000, terminal=False))]
+        self._reconnect_at = None
+        closing = [Close(NORMAL, socket=number) for number in self._sockets.close()]
+        return [*closing, *self._now_in(ClientState(state="closed", code=NORMAL, terminal=False))]
 
     def subscribe(
         self,
@@ -76,15 +88,18 @@ class ClientMachine:
         since: Since = "now",
         on_gap: wire.OnGap = "fail",
     ) -> None:
-        """Declare a subscription; it is requested on this connection and on every one after it."""
+        """Declare a subscription; it is requested on this connection and on every one after it.
+
+        During a hand-over it waits for the end of that.
+        """
         self._subs.declare(Subscription(name=name, filter=filter, since=since, on_gap=on_gap))
-        if self._is_welcomed:
-            self._live_socket.request(self._subs[name])
+        if self._sockets.is_ready and self._sockets.next is None:
+            self._used.request(self._subs[name])
 
     def unsubscribe(self, name: str) -> None:
         """Take a subscription back; unknown names are ignored, it may just have failed."""
-        if self._subs.forget(name) and self._socket is not None:
-            self._socket.leave(name)
+        if self._subs.forget(name):
+            self._sockets.leave(name)
 
     def publish(self, draft: Draft) -> tuple[int, list[Event]]:
         """Send a publication now or after the next `welcome`; its outcome carries the key returned here.
@@ -100,28 +115,42 @@ class ClientMachine:
 
     # --- the transport -------------------------------------------------------------------------------------
 
-    def opened(self, now: float, token: str | None = None) -> None:
+    def opened(self, now: float, token: str | None = None, socket: int | None = None) -> None:
         """The socket that `Open` asked for is there: say hello."""
-        socket = self._live_socket
-        request = socket.open(now)
-        subs = self._subs.enter(socket, request)
-        socket.send(wire.Hello(id=request, token=token, resume=self._resume, client=self.info, subs=subs))
+        opened = self._sockets.find(socket)
+        if opened is None:
+            return
+        request = opened.open(now)
+        names = list(self._used.places) if opened.is_successor else [sub.name for sub in self._subs]
+        opened.send(
+            wire.Hello(
+                id=request,
+                token=token,
+                resume=self._resume,
+                client=self.info,
+                features=self.features,
+                subs=self._subs.enter(opened, request, names),
+            )
+        )
 
-    def receive(self, frame: str, now: float) -> list[Event]:
+    def receive(self, frame: str, now: float, socket: int | None = None) -> list[Event]:
         """One text frame from the server."""
-        socket = self._socket
-        if socket is None:
+        receiving = self._sockets.find(socket)
+        if receiving is None:
             return []
-        socket.heard_at = now
+        receiving.heard_at = now
         events: list[Event] = []
         for line in frame.split("\n"):
             try:
                 for message in decode_server(line):
-                    events += self._handle(socket, message, now)
+                    events += self._handle(receiving, message, now)
             except Refused as refused:
-                socket.fail(CloseCode.GAP, f"bad message: {refused}")
-            if socket.failure is not None:
-                return [*events, *self._abandon(*socket.failure, now)]
+                receiving.fail(CloseCode.GAP, f"bad message: {refused}")
+            if receiving.failure is not None:
+                return [*events, *self._abandon(receiving, *receiving.failure, now)]
+            events += self._move_when_ready()
+            if self._sockets.find(receiving.number) is None:
+                break
         return events
 
     def closed(
@@ -132,6 +161,7 @@ class ClientMachine:
         reason: str = "",
         status: int | None = None,
         retry_after_ms: float | None = None,
+        socket: int | None = None,
     ) -> list[Event]:
         """The socket ended, or could not be opened.
 
@@ -141,23 +171,25 @@ class ClientMachine:
             reason: what the server, or the network, said.
             status: the HTTP status of a refused handshake.
             retry_after_ms: what a refused handshake asked for.
+            socket: its number.
         """
-        socket = self._socket
-        if socket is None:
+        ended = self._sockets.find(socket)
+        if ended is None:
             return []
-        self._socket = None
-        self._publications.disconnected()
-        if socket.welcomed_at is not None:
-            self._backoff.ended(now - socket.welcomed_at)
-        reason = reason or socket.trouble
+        if ended.is_successor:
+            return self._stay()
+        if ended.welcomed_at is not None:
+            self._backoff.ended(now - ended.welcomed_at)
         does = AfterClose.STOP if status in _FINAL_STATUSES else after_close(code)
+        if self._sockets.next is not None and (does is not AfterClose.STOP or code == CloseCode.REPLACED):
+            return self._move_on()
+        closing = [Close(NORMAL, socket=number) for number in self._sockets.close() if number != ended.number]
+        self._publications.disconnected()
+        reason = reason or ended.trouble
         if does is AfterClose.STOP:
             shown = code if status is None else status
-            return self._now_in(ClientState(state="closed", code=shown, reason=reason, terminal=True))
-        window = socket.window if does is AfterClose.WINDOW else None
-        if retry_after_ms is not None:
-            window = (retry_after_ms, retry_after_ms + WINDOW_MS[1])
-        delay = self._backoff.delay_ms(window)
+            return [*closing, *self._now_in(ClientState(state="closed", code=shown, reason=reason, terminal=True))]
+        delay = self._backoff.delay_ms(ended.window if does is AfterClose.WINDOW else None, retry_after_ms)
         self._reconnect_at = now + delay
         return self._now_in(
             ClientState(
@@ -169,11 +201,12 @@ class ClientMachine:
             )
         )
 
-    def texts_to_send(self) -> list[str]:
-        """The frames to send, in order; each is handed out once."""
-        if self._socket is None:
+    def texts_to_send(self, socket: int | None = None) -> list[str]:
+        """The frames to send on a socket, in order; each is handed out once."""
+        sending = self._sockets.find(socket)
+        if sending is None:
             return []
-        texts, self._socket.outgoing = self._socket.outgoing, []
+        texts, sending.outgoing = sending.outgoing, []
         return texts
 
     # --- time ----------------------------------------------------------------------------------------------
@@ -191,8 +224,9 @@ class ClientMachine:
             reading: False while the application's back pressure keeps the transport from reading: silence is then
                 our own doing, and no sign of a dead link.
         """
-        if not reading and self._socket is not None:
-            self._socket.heard_at = now
+        if not reading:
+            for socket in self._sockets:
+                socket.heard_at = now
         events: list[Event] = []
         while due := sorted((timer for timer in self._timers() if timer[0] <= now), key=lambda timer: timer[0]):
             events += due[0][1](now)
@@ -201,39 +235,36 @@ class ClientMachine:
     def _timers(self) -> Iterator[tuple[float, Callable[[float], list[Event]]]]:
         if self._reconnect_at is not None:
             yield self._reconnect_at, self._connect
-        if self._socket is None:
-            return
-        if self._socket.open_by is not None:
-            yield self._socket.open_by, self._not_welcomed
-            return
-        yield self._socket.dead_at, self._dead
-        if self._socket.ping_at is not None:
-            yield self._socket.ping_at, self._ping
-        if self._publications.paused_until_ms is not None:
+        for socket in self._sockets:
+            if socket.open_by is not None:
+                yield socket.open_by, partial(self._abandon, socket, CloseCode.DEAD_LINK, _NOT_WELCOMED)
+                continue
+            yield socket.dead_at, partial(self._dead, socket)
+            if socket.ping_at is not None:
+                yield socket.ping_at, partial(self._ping, socket)
+            if socket.move_at is not None:
+                yield socket.move_at, partial(self._move, socket)
+            for name, at in socket.retries():
+                yield at, partial(self._retry, socket, self._subs[name])
+        if self._sockets.is_ready and self._publications.paused_until_ms is not None:
             yield self._publications.paused_until_ms, self._unpause
-        for name, at in self._socket.retries():
-            yield at, partial(self._retry, self._subs[name])
 
     def _connect(self, now: float) -> list[Event]:
         self._reconnect_at = None
-        self._socket = Connection(open_by=now + CONNECT_MS)
+        socket = self._sockets.ask(now + CONNECT_MS)
         state = ClientState(state="connecting" if self._resume is None else "resuming")
-        return [*self._now_in(state), Open()]
+        return [*self._now_in(state), Open(socket.number)]
 
-    def _not_welcomed(self, now: float) -> list[Event]:
-        return self._abandon(CloseCode.DEAD_LINK, f"no welcome within {CONNECT_MS:,} ms", now)
-
-    def _dead(self, now: float) -> list[Event]:
-        socket = self._live_socket
+    def _dead(self, socket: Connection, now: float) -> list[Event]:
         silence = socket.ping_ms + socket.dead_ms
-        return self._abandon(CloseCode.DEAD_LINK, f"nothing received for {silence:,} ms", now)
+        return self._abandon(socket, CloseCode.DEAD_LINK, f"nothing received for {silence:,} ms", now)
 
-    def _ping(self, now: float) -> list[Event]:
-        self._live_socket.ping(now)
+    def _ping(self, socket: Connection, now: float) -> list[Event]:
+        socket.ping(now)
         return []
 
-    def _retry(self, sub: Subscription, now: float) -> list[Event]:
-        self._live_socket.request(sub)
+    def _retry(self, socket: Connection, sub: Subscription, now: float) -> list[Event]:
+        socket.request(sub)
         return []
 
     def _unpause(self, now: float) -> list[Event]:
@@ -247,6 +278,12 @@ class ClientMachine:
             return self._welcomed(socket, message, now)
         if not socket.is_welcomed:
             return [socket.notice(message)] if isinstance(message, wire.Err) else ()
+        if socket.is_successor and not isinstance(message, _OF_A_SUCCESSOR):
+            socket.fail(CloseCode.GAP, "not the subscriptions that were moved")
+            return ()
+        return self._handle_welcomed(socket, message, now)
+
+    def _handle_welcomed(self, socket: Connection, message: wire.ServerMessage, now: float) -> Iterable[Event]:
         match message:
             case wire.Sig():
                 return self._subs.sig(socket, message, now)
@@ -259,47 +296,93 @@ class ClientMachine:
             case wire.Ok() | wire.Err():
                 return self._answered(socket, message, now)
             case wire.Unsubbed():
-                return self._subs.ended(socket, message.s, message.code, message.reason)
+                return self._without_failed(self._subs.ended(socket, message.s, message.code, message.reason))
             case wire.Reset():
-                return self._subs.reset(socket)
+                return [*self._leave_successor("the stream was reset"), *self._subs.reset(socket)]
             case wire.Goaway():
-                socket.window = message.after_ms
+                socket.told_to_go(message, now, self.random)
                 return self._now_in(ClientState(state="draining", reason=message.reason))
-            case wire.Pong():
+            case _:  # pong
                 return ()
 
     def _welcomed(self, socket: Connection, welcome: wire.Welcome, now: float) -> Iterable[Event]:
         socket.greet(welcome, now, self.random())
         self._resume = welcome.resume
-        yield from self._now_in(ClientState(state="connected", session=welcome.session, resumed=welcome.resumed))
-        yield from self._subs.welcomed(socket, welcome, now)
-        socket.request_missing(self._subs)
-        yield from self._flush()
+        if socket.is_successor:
+            return self._subs.welcomed(socket, welcome, now)
+        return [
+            *self._now_in(_connected(welcome)),
+            *self._subs.welcomed(socket, welcome, now),
+            *self._requested(socket),
+        ]
 
     def _answered(self, socket: Connection, answer: wire.Ok | wire.Err, now: float) -> Iterable[Event]:
         if isinstance(answer, wire.Err):
             if answer.id is None:
                 return [socket.notice(answer)]
             for name in socket.awaiting(answer.id):
-                return self._subs.refused(socket, name, answer, now)
+                return self._without_failed(self._subs.refused(socket, name, answer, now))
         outcome = self._publications.answered(answer, now)
         return [*([] if outcome is None else [outcome]), *self._flush()]
+
+    def _without_failed(self, events: Iterable[Event]) -> Iterable[Event]:
+        """A subscription that the server will have no more of is none of the successor's either."""
+        for event in events:
+            if isinstance(event, SubState) and event.state == "failed":
+                self._sockets.leave(event.s)
+            yield event
+
+    # --- make before break (section 2.14) --------------------------------------------------------------------
+
+    def _move(self, socket: Connection, now: float) -> list[Event]:
+        if any(sub.cursor is None for sub in self._subs):
+            socket.move_at = now + MOVE_AGAIN_MS
+            return []
+        socket.move_at = None
+        return [Open(self._sockets.ask(now + CONNECT_MS).number, socket.move_to)]
+
+    def _move_when_ready(self) -> list[Event]:
+        """The successor takes over once it is live and has everything that the one before had."""
+        if not self._sockets.has_moved(self._subs):
+            return []
+        return [Close(NORMAL, "moved", self._used.number), *self._move_on()]
+
+    def _move_on(self) -> list[Event]:
+        old = self._used
+        self._sockets.succeed()
+        self._publications.disconnected()
+        if self._used.welcome is None:
+            return self._now_in(ClientState(state="resuming"))
+        events = self._now_in(_connected(self._used.welcome))
+        return [*events, *self._used.changes(old), *self._requested(self._used)]
+
+    def _leave_successor(self, reason: str) -> list[Event]:
+        successor = self._sockets.next
+        return [] if successor is None else [Close(NORMAL, reason, successor.number), *self._stay()]
+
+    def _stay(self) -> list[Event]:
+        """The successor is nothing: go on with the socket in use until that ends."""
+        self._sockets.next = None
+        return self._requested(self._used)
 
     # --- small steps ---------------------------------------------------------------------------------------
 
     @property
-    def _live_socket(self) -> Connection:
-        assert self._socket is not None, "there is no socket"
-        return self._socket
+    def _used(self) -> Connection:
+        assert self._sockets.used is not None, "there is no socket"
+        return self._sockets.used
 
-    @property
-    def _is_welcomed(self) -> bool:
-        return self._socket is not None and self._socket.is_welcomed
+    def _requested(self, socket: Connection) -> list[Event]:
+        """Send what waited for this socket."""
+        if not socket.is_welcomed:
+            return []
+        socket.request_missing(self._subs)
+        return self._flush()
 
     def _flush(self) -> list[Event]:
-        if not self._is_welcomed:
+        if not self._sockets.is_ready:
             return []
-        socket = self._live_socket
+        socket = self._used
         events: list[Event] = []
         for step in self._publications.flush(socket.next_request, socket.message_bytes):
             if isinstance(step, str):
@@ -308,8 +391,9 @@ class ClientMachine:
                 events.append(step)
         return events
 
-    def _abandon(self, code: CloseCode, reason: str, now: float) -> list[Event]:
-        return [Close(code, reason), *self.closed(code, now, reason=reason)]
+    def _abandon(self, socket: Connection, code: int, reason: str, now: float) -> list[Event]:
+        closing = Close(code, reason, socket.number)
+        return [closing, *self.closed(code, now, reason=reason, socket=socket.number)]
 
     def _now_in(self, state: ClientState) -> list[Event]:
         self.state = state
@@ -319,8 +403,12 @@ class ClientMachine:
         """Where a declared subscription is; `failed` when it is not declared (any more)."""
         if name not in self._subs:
             return "failed"
-        return "pending" if self._socket is None else self._socket.state_of(name)
+        return "pending" if self._sockets.used is None else self._used.state_of(name)
 
     def cursor_of(self, name: str) -> Cursor | None:
         """Up to where a declared subscription has everything; None before its first `subok`."""
         return self._subs[name].cursor
+
+
+def _connected(welcome: wire.Welcome) -> ClientState:
+    return ClientState(state="connected", session=welcome.session, resumed=welcome.resumed)

@@ -51,6 +51,9 @@ ERROR_CODES = (
 )
 
 
+NORMAL = 1000  # RFC 6455
+
+
 class CloseCode(enum.IntEnum):
     """The close codes of the protocol; the hundreds digit says what to do (Pusher's ranges)."""
 

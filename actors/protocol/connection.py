@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
 from actors.protocol import messages as wire
-from actors.protocol.backoff import WINDOW_MS
-from actors.protocol.codes import CloseCode
-from actors.protocol.events import Notice, SubStateName
+from actors.protocol.backoff import WINDOW_MS, drawn
+from actors.protocol.events import Notice, SubState, SubStateName
 from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
 from actors.protocol.subscription import Place, Subscription
@@ -20,15 +19,21 @@ class Connection:
     """One socket, from the moment it is asked for.
 
     Attributes:
+        number: names it in events and inputs.
         open_by: when it must have been welcomed; None once it was.
-        window: when to come back after its planned end.
+        is_successor: another is still in use, and what happens to the subscriptions here is not the application's
+            concern yet.
+        move_at: when to open its successor, at move_to. window: when to come back after its planned end.
         trouble: the last `err` about it, for the words of a terminal close.
         failure: why it is of no more use, and the code to close it with.
     """
 
+    number: int
     open_by: float | None
+    is_successor: bool = False
     opened: bool = False
     welcomed_at: float | None = None
+    welcome: wire.Welcome | None = None
     places: dict[str, Place] = attrs.Factory(dict[str, Place])
     outgoing: list[str] = attrs.Factory(list[str])
     requests: int = 0
@@ -37,9 +42,11 @@ class Connection:
     ping_ms: int = 0
     dead_ms: int = 0
     message_bytes: int = 0
+    move_at: float | None = None
+    move_to: str | None = None
     window: tuple[float, float] = WINDOW_MS
     trouble: str = ""
-    failure: tuple[CloseCode, str] | None = None
+    failure: tuple[int, str] | None = None
 
     @property
     def is_welcomed(self) -> bool:
@@ -66,15 +73,25 @@ class Connection:
         answered = {answer.s for answer in welcome.subs}
         if not answered.issuperset(self.places):
             raise Refused("welcome does not answer every subscription of hello", at="/subs")
-        self.open_by, self.welcomed_at = None, now
+        self.open_by, self.welcomed_at, self.welcome = None, now, welcome
         self.ping_ms, self.dead_ms = welcome.ping_ms, welcome.dead_ms
         self.ping_at = now + welcome.ping_ms * draw
         limit = welcome.limits.get("msg_bytes")
         self.message_bytes = limit if isinstance(limit, int) else Limits().msg_bytes
 
-    def fail(self, code: CloseCode, reason: str) -> None:
-        """Nothing more is to be done with it."""
+    def fail(self, code: int, reason: str) -> None:
+        """It is of no more use."""
         self.failure = (code, reason)
+
+    def has(self, feature: str) -> bool:
+        """Whether the server has granted a feature."""
+        return self.welcome is not None and feature in self.welcome.features
+
+    def told_to_go(self, goaway: wire.Goaway, now: float, random: Callable[[], float]) -> None:
+        """`goaway`: when to open its successor, or to come back after its end; a draw in [0, 1) places the former."""
+        self.window = goaway.after_ms
+        if self.has("goaway"):
+            self.move_at, self.move_to = now + drawn(goaway.after_ms, random()), goaway.url
 
     def next_request(self) -> int:
         """The id of the next request of this connection."""
@@ -133,3 +150,10 @@ class Connection:
     def state_of(self, name: str) -> SubStateName:
         """Where a subscription is on this socket."""
         return self.places[name].coverage.state if name in self.places else "pending"
+
+    def changes(self, old: Connection) -> Iterator[SubState]:
+        """Subscriptions that are further, or less far, here than on the socket before."""
+        for name, place in self.places.items():
+            state = place.coverage.state
+            if state not in ("pending", old.state_of(name)):
+                yield SubState(s=name, state=state, since=place.coverage.cursor if state == "catchup" else None)

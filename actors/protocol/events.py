@@ -15,7 +15,14 @@ SubStateName = Literal["pending", "catchup", "live", "failed"]
 
 @attrs.frozen
 class Open:
-    """The transport shall open a socket."""
+    """The transport shall open a socket; what it reports about it later has this number.
+
+    Attributes:
+        url: where, when the server said so; None for the usual address.
+    """
+
+    socket: int = 1
+    url: str | None = None
 
 
 @attrs.frozen
@@ -24,6 +31,7 @@ class Close:
 
     code: int
     reason: str = ""
+    socket: int = 1
 
 
 @attrs.frozen(kw_only=True)

@@ -45,6 +45,7 @@ from actors.protocol.rate import TokenBucket
 
 BAD_MESSAGES = 10  # ours: then the peer is no client of this protocol, and is closed with 4001
 RATE_VIOLATIONS = 3
+FEATURES = ("goaway",)  # of those that a client may list, what this server has
 RATE_VIOLATIONS_S = 60.0
 
 
@@ -71,12 +72,14 @@ class Remembered:
     Attributes:
         user: whose token it showed, "" for nobody. peer: its address.
         counted: the limits of rates and counts apply to it. session: "" until it was welcomed.
+        moves: it knows what to do about `goaway`.
     """
 
     user: str = ""
     peer: str = ""
     counted: bool = False
     session: str = ""
+    moves: bool = False
     subs: Mapping[str, Subscription] = attrs.field(factory=dict)
 
     def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
@@ -86,6 +89,7 @@ class Remembered:
             peer=self.peer,
             counted=self.counted,
             session=self.session,
+            moves=self.moves,
             subs=subs,
         )
 
@@ -231,7 +235,9 @@ class ServerMachine:
     def welcomed(self, welcome: Welcome, user: str) -> str:
         """The session has begun; a user is somebody whose messages count."""
         counted = self.state.counted or bool(user)
-        self.state = attrs.evolve(self.state, session=welcome.session, user=user, counted=counted)
+        self.state = attrs.evolve(
+            self.state, session=welcome.session, user=user, counted=counted, moves="goaway" in welcome.features
+        )
         self._count()
         return welcome.encode()
 

@@ -29,7 +29,11 @@ class Place:
 
 @attrs.define(eq=False, kw_only=True)
 class Subscription:
-    """What the application wants, and how far it is; the cursor outlives sockets."""
+    """What the application wants, and how far it is, whichever socket brought it there; the cursor outlives sockets.
+
+    During a hand-over two sockets serve it. Each has its own wire cursor, and what one of them brought is not
+    delivered from the other (section 2.14).
+    """
 
     name: str
     filter: Filter
@@ -55,13 +59,17 @@ class Subscription:
         place.request = None
         place.coverage.accept(answer.since, answer.g)
         asked, since = place.asked, answer.since
-        self.cursor = since
         if not isinstance(asked, Cursor) or answer.recovered is not False or since == asked:
+            self._reach(since)
             return None
-        known = answer.lost is not None and since.epoch == asked.epoch
+        at = self.cursor or asked
+        known = answer.lost is not None and since.epoch == at.epoch
+        if known and since.offset <= at.offset:
+            return None  # another socket brought it beyond what is gone
+        self.cursor = since
         return Gap(
             s=self.name,
-            a=asked.offset if known else None,
+            a=at.offset if known else None,
             b=since.offset if known else None,
             reason="retention" if known else "epoch",
             epoch=since.epoch,
@@ -71,15 +79,23 @@ class Subscription:
     def take(self, place: Place, frame: wire.Sig) -> Signals | None:
         """What a frame that counts brings the application; None when it has all of it. Raises: Loss."""
         signals = place.coverage.take(frame)
-        if signals is None:
+        at = self.cursor
+        if signals is None or at is None or not self._reach(place.coverage.at):
             return None
-        self.cursor = place.coverage.at
-        return Signals(s=self.name, signals=signals, epoch=self.cursor.epoch, c=frame.b)
+        fresh = tuple(signal for signal in signals if signal.o > at.offset)
+        return Signals(s=self.name, signals=fresh, epoch=at.epoch, c=frame.b)
 
     def skip(self, place: Place, gap: wire.Gap) -> Gap | None:
         """What will not come; None when the application is beyond it."""
-        after = place.coverage.skip(gap)
-        if after is None:
+        at = self.cursor
+        if place.coverage.skip(gap) is None or at is None or not self._reach(place.coverage.at):
             return None
-        self.cursor = place.coverage.at
-        return Gap(s=self.name, a=after, b=gap.b, reason=gap.reason, epoch=self.cursor.epoch, c=gap.b)
+        return Gap(s=self.name, a=at.offset, b=gap.b, reason=gap.reason, epoch=at.epoch, c=gap.b)
+
+    def _reach(self, cursor: Cursor) -> bool:
+        """Move the application on; False when it is there already."""
+        at = self.cursor
+        if at is not None and at.epoch == cursor.epoch and at.offset >= cursor.offset:
+            return False
+        self.cursor = cursor
+        return True

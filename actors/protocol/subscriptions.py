@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import attrs
 
 from actors.protocol import messages as wire
-from actors.protocol.codes import CloseCode
+from actors.protocol.codes import NORMAL, CloseCode
 from actors.protocol.connection import Connection
 from actors.protocol.coverage import Loss
 from actors.protocol.events import Event, Gap, GapDetected, SubState
@@ -41,10 +41,11 @@ class Subscriptions:
         """One less; False when there was none of this name."""
         return self._subs.pop(name, None) is not None
 
-    def enter(self, socket: Connection, request: int) -> tuple[wire.Sub, ...]:
-        """All of them, for the `hello` with this id."""
-        socket.places = {sub.name: Place(sub.wanted(), request) for sub in self}
-        return tuple(sub.message(None) for sub in self)
+    def enter(self, socket: Connection, request: int, names: Iterable[str]) -> tuple[wire.Sub, ...]:
+        """Those of these names, for the `hello` with this id."""
+        subs = [self._subs[name] for name in names]
+        socket.places = {sub.name: Place(sub.wanted(), request) for sub in subs}
+        return tuple(sub.message(None) for sub in subs)
 
     def welcomed(self, socket: Connection, welcome: wire.Welcome, now: float) -> Iterable[Event]:
         """The answers to `hello`, one by one."""
@@ -52,6 +53,9 @@ class Subscriptions:
             if name not in socket.awaiting(welcome.id):
                 if isinstance(answer, wire.SubOk):  # the application took it back while hello was on its way
                     socket.send(wire.Unsub(id=socket.next_request(), s=name))
+            elif socket.is_successor and not self._goes_on(socket, answer):
+                socket.fail(NORMAL, f"{name} does not go on there")
+                return
             elif isinstance(answer, wire.Err):
                 yield from self.refused(socket, name, answer, now)
             else:
@@ -83,7 +87,8 @@ class Subscriptions:
         except Loss as loss:
             yield self._lost(socket, live.s, loss, now)
         else:
-            yield SubState(s=live.s, state="live")
+            if not socket.is_successor:
+                yield SubState(s=live.s, state="live")
 
     def gap(self, socket: Connection, gap: wire.Gap) -> Iterable[Event]:
         """Rule 6."""
@@ -116,14 +121,22 @@ class Subscriptions:
 
     def _accepted(self, socket: Connection, answer: wire.SubOk) -> Iterable[Event]:
         gap = self._subs[answer.s].accepted(socket.places[answer.s], answer)
+        if socket.is_successor:
+            return
         yield SubState(s=answer.s, state="catchup", since=answer.since)
         if gap is not None:
             yield gap
 
+    @staticmethod
+    def _goes_on(socket: Connection, answer: wire.SubOk | wire.Err) -> bool:
+        return isinstance(answer, wire.SubOk) and answer.since == socket.places[answer.s].asked
+
     def _lost(self, socket: Connection, name: str, loss: Loss, now: float) -> Event:
         place = socket.places[name]
         detected = GapDetected(s=name, c=place.coverage.at.offset, a=loss.a)
-        if place.lost_at is not None and now - place.lost_at < LOSS_WINDOW_MS:
+        if socket.is_successor:
+            socket.fail(CloseCode.GAP, f"a frame of {name} was lost")
+        elif place.lost_at is not None and now - place.lost_at < LOSS_WINDOW_MS:
             socket.fail(CloseCode.GAP, f"frames of {name} were lost twice within {LOSS_WINDOW_MS:,} ms")
         else:
             place.lost_at = now

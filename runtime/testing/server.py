@@ -70,6 +70,7 @@ class RunningServer:
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
         self._stopping = trio.Event()
+        self._hurrying = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     @property
@@ -215,11 +216,18 @@ class RunningServer:
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
         self._stopping = trio.Event()
+        self._hurrying = trio.Event()
         await self._nursery.start(self._live)
 
-    async def stop(self) -> None:
-        """Stop as on SIGTERM: running events finish, what was written is committed, connections end."""
+    async def stop(self, *, hurry: bool = False) -> None:
+        """Stop as on SIGTERM: the app drains, running events finish, what was written is committed, connections end.
+
+        Args:
+            hurry: as on a second SIGTERM: what the app's drain waits for is not waited for.
+        """
         self._stopping.set()
+        if hurry:
+            self._hurrying.set()
         await self._stopped.wait()
 
     async def crash(self) -> None:
@@ -241,6 +249,13 @@ class RunningServer:
         await self.stop()
         await self.start()
 
+    async def _told(self) -> None:
+        """Returns when the server is told to stop; asked again, when it is told to hurry."""
+        if not self._stopping.is_set():
+            await self._stopping.wait()
+        else:
+            await self._hurrying.wait()
+
     async def _live(self, *, task_status: trio.TaskStatus[None]) -> None:
         log = structlog.stdlib.get_logger("heliograph")
         try:
@@ -261,7 +276,7 @@ class RunningServer:
                         await self.platform.listen(HOST, PORT),
                         config=self._config,
                         ready=task_status.started,
-                        stop=self._stopping.wait,
+                        stop=self._told,
                     )
         finally:
             self._node = None

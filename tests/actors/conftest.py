@@ -14,7 +14,7 @@ import trio
 import trio_websocket
 
 from actors.protocol.client import ClientMachine
-from actors.protocol.events import Close, Event, Gap, GapDetected, Open, Published, Signals, SubState
+from actors.protocol.events import ClientState, Close, Event, Gap, GapDetected, Open, Published, Signals, SubState
 from actors.signals import Draft
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Follower:
         self.machine = ClientMachine(random=random.Random(seed).random)
         self.offsets: dict[str, list[int]] = defaultdict(list)
         self.states: dict[str, str] = {}
+        self.client_states: list[str] = []
         self.gaps: list[Gap] = []
         self.detected: list[GapDetected] = []
         self.published: list[Published] = []
@@ -86,21 +87,21 @@ class Follower:
         self.gave = trio.Event()
         self._server = server
         self._changed = trio.Event()
-        self._cut: trio.CancelScope | None = None
-        self._open = False
+        self._cut: dict[int, trio.CancelScope] = {}
+        self._opening: list[int] = []
 
     def subscribe(self, name: str, filter_: Any, since: Any = "now", on_gap: Any = "fail") -> None:
         self.machine.subscribe(name, filter_, since, on_gap)
-        self._changed.set()
+        self._wake()
 
     def unsubscribe(self, name: str) -> None:
         self.machine.unsubscribe(name)
-        self._changed.set()
+        self._wake()
 
     def publish(self, draft: Draft) -> None:
         _, events = self.machine.publish(draft)
         self._apply(events)
-        self._changed.set()
+        self._wake()
 
     async def until(self, name: str, count: int) -> None:
         """Wait until a subscription was given so many signals."""
@@ -108,50 +109,51 @@ class Follower:
             await self.gave.wait()
 
     def drop(self) -> None:
-        """Lose the socket, with everything in flight."""
-        if self._cut is not None:
-            self._cut.cancel()
+        """Lose every socket, with everything in flight."""
+        for scope in self._cut.values():
+            scope.cancel()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         self._apply(self.machine.start(_now()))
-        while self.machine.state.state != "closed":
-            if self._open:
-                self._open = False
-                await self._session()
-            else:
+        async with trio.open_nursery() as nursery:
+            while self.machine.state.state != "closed":
+                for number in self._opening:
+                    nursery.start_soon(self._session, number)
+                self._opening.clear()
                 await self._wait()
+            nursery.cancel_scope.cancel()
 
-    async def _session(self) -> None:
+    async def _session(self, number: int) -> None:
         code: int | None = None
-        with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as self._cut:
+        with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as self._cut[number]:
+            scope = self._cut[number]
             try:
                 async with self._server.connect(STREAM, subprotocols=["signals.v1.json"]) as ws:
-                    self._cut.deadline = float("inf")
+                    scope.deadline = float("inf")
                     self.sockets += 1
-                    self.machine.opened(_now())
+                    self.machine.opened(_now(), socket=number)
                     async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._read, ws, nursery.cancel_scope)
-                        while not self._open and self.machine.state.state not in ("closed", "reconnecting"):
-                            for text in self.machine.texts_to_send():
+                        nursery.start_soon(self._read, ws, number, nursery.cancel_scope)
+                        while True:
+                            for text in self.machine.texts_to_send(number):
                                 await ws.send_message(text)
-                            await self._wait()
-                        nursery.cancel_scope.cancel()
+                            await self._changed.wait()
                     code = None if ws.closed is None else ws.closed.code
             except* LOST:
                 pass
+        del self._cut[number]
         if code is not None:
             self.codes.append(code)
-        self._apply(self.machine.closed(code, _now()))
+        self._apply(self.machine.closed(code, _now(), socket=number))
 
-    async def _read(self, ws: trio_websocket.WebSocketConnection, scope: trio.CancelScope) -> None:
+    async def _read(self, ws: trio_websocket.WebSocketConnection, number: int, scope: trio.CancelScope) -> None:
         try:
             while True:
                 await self.reading.wait()
                 frame = await ws.get_message()
                 await self.reading.wait()
-                self._apply(self.machine.receive(str(frame), _now()))
-                self._changed.set()
+                self._apply(self.machine.receive(str(frame), _now(), number))
         except trio_websocket.ConnectionClosed:
             scope.cancel()
 
@@ -159,16 +161,16 @@ class Follower:
         deadline = self.machine.next_deadline_ms
         with trio.move_on_at(float("inf") if deadline is None else deadline / 1000 + 1e-6):
             await self._changed.wait()
-        self._changed = trio.Event()
         self._apply(self.machine.tick(_now(), reading=self.reading.is_set()))
 
     def _apply(self, events: list[Event]) -> None:
         for event in events:
             match event:
-                case Open():
-                    self._open = True
-                case Close():
-                    self.drop()
+                case Open(socket=number):
+                    self._opening.append(number)
+                case Close(socket=number):
+                    if number in self._cut:
+                        self._cut[number].cancel()
                 case Signals():
                     self.offsets[event.s] += [signal.o for signal in event.signals]
                     self.gave.set()
@@ -181,8 +183,15 @@ class Follower:
                     self.published.append(event)
                 case SubState():
                     self.states[event.s] = event.state
+                case ClientState():
+                    self.client_states.append(event.state)
                 case _:
                     pass
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, trio.Event()
+        changed.set()
 
 
 def _now() -> float:

@@ -86,7 +86,7 @@ class Heliograph:
             since: Since = self.since if not cursor else Cursor.parse(cursor)
         except NoCursor as error:
             raise InvalidCursor(f"the stored place is no cursor ({error}); give the source another name") from None
-        self._machine = machine = ClientMachine(self.world.random)
+        self._machine = machine = ClientMachine(self.world.random, features=())  # one socket at a time
         machine.subscribe(_SUB, self.filter, since, "skip")
         self._at = cursor
         self._failure = ""
