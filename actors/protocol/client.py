@@ -339,6 +339,8 @@ class ClientMachine:
             socket.move_at = now + MOVE_AGAIN_MS
             return []
         socket.move_at = None
+        if self._sockets.next is not None:  # told twice
+            return []
         return [Open(self._sockets.ask(now + CONNECT_MS).number, socket.move_to)]
 
     def _move_when_ready(self) -> list[Event]:

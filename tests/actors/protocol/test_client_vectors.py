@@ -15,7 +15,7 @@ from actors.signals import Draft
 VECTORS = Path(actors.protocol.__file__).parent / "vectors"
 CASES = [
     pytest.param(vector, id=f"{path.stem}: {vector['name']}")
-    for path in sorted(VECTORS.glob("client-*.json"))
+    for path in (*sorted(VECTORS.glob("client-*.json")), VECTORS / "hand-over.json")
     for vector in json.loads(path.read_text())
 ]
 
@@ -40,10 +40,10 @@ def since_of(value):
 
 def event_to_json(event):
     match event:
-        case happened.Open():
-            return {"e": "open"}
-        case happened.Close(code=code):
-            return {"e": "close", "code": int(code)}
+        case happened.Open(socket=socket, url=url):
+            return {"e": "open", "socket": socket, "url": url}
+        case happened.Close(code=code, socket=socket):
+            return {"e": "close", "code": int(code), "socket": socket}
         case happened.ClientState():
             return {
                 "e": "state",
@@ -83,8 +83,23 @@ class Runner:
     def __init__(self, draws):
         self.machine = ClientMachine(Draws(draws))
         self.now = 0
+        self.sockets = 1
 
     def give(self, step):
+        events = self.answer(step)
+        self.sockets += sum(isinstance(event, happened.Open) and event.socket > self.sockets for event in events)
+        return events
+
+    def sent(self):
+        """The messages of each socket, with its number."""
+        for socket in range(1, self.sockets + 1):
+            for frame in self.machine.texts_to_send(socket):
+                assert frame == '{"t":"ping"}' or "ping" not in frame
+                for line in frame.split("\n"):
+                    yield {**json.loads(line), "socket": socket}
+
+    def answer(self, step):
+        socket = step.get("socket")
         match step:
             case {"app": "start"}:
                 return self.machine.start(self.now)
@@ -104,12 +119,12 @@ class Runner:
             case {"app": {"publish": signal}}:
                 return self.machine.publish(Draft.from_value(signal))[1]
             case {"opened": True}:
-                self.machine.opened(self.now)
+                self.machine.opened(self.now, socket=socket)
                 return []
             case {"receive": text}:
-                return self.machine.receive(text, self.now)
+                return self.machine.receive(text, self.now, socket)
             case {"closed": code}:
-                return self.machine.closed(code, self.now)
+                return self.machine.closed(code, self.now, socket=socket)
             case {"now": now}:
                 assert now >= self.now
                 self.now = now
@@ -123,9 +138,7 @@ def test_the_machine_does_what_the_vector_says(vector):
     for number, step in enumerate(vector["steps"]):
         expect = step.get("expect", {})
         events = [event_to_json(event) for event in runner.give(step)]
-        frames = runner.machine.texts_to_send()
-        assert all(frame == '{"t":"ping"}' for frame in frames if "ping" in frame)
-        sent = [json.loads(line) for frame in frames for line in frame.split("\n")]
+        sent = list(runner.sent())
         assert agrees(expect.get("events", []), events), (number, step, events)
         assert agrees(expect.get("send", []), sent), (number, step, sent)
 

@@ -2,7 +2,7 @@
 
 The server is the executable model of the delivery rules: paged catch-up with an atomic join, groups that may stay
 silent, a log that is trimmed. The schedule is random: partial reads, dropped sockets with frames in flight, lost
-and repeated frames.
+and repeated frames, hand-overs between two sockets that are read at their own pace.
 """
 
 import json
@@ -28,6 +28,7 @@ MATCHES = {
 FILTERS = {name: Filter.parse({"types": [name]}) for name in MATCHES}
 NAMES = ["x", "y", "z"]
 EPOCH = "E"
+WHICH = st.integers(0, 1)  # of the sockets, during a hand-over
 
 
 def signals(kind, after, upto):
@@ -115,6 +116,7 @@ class Socket:
             now=0,
             ping_ms=10**9,
             dead_ms=10**9,
+            features=("goaway",),
             subs=tuple(answers),
         )
 
@@ -165,9 +167,10 @@ class Delivery(RuleBasedStateMachine):
             max_size=3,
         ),
         head=st.integers(0, 20),
+        moving=st.booleans(),
     )
-    def begin(self, wanted, head):
-        self.now, self.server, self.socket = 0, Server(), None
+    def begin(self, wanted, head, moving):
+        self.now, self.server, self.sockets, self.asked = 0, Server(), {}, []
         self.server.head = head
         self.machine = ClientMachine(lambda: 0.5)
         self.delivered = {name: [] for name in NAMES}
@@ -177,16 +180,25 @@ class Delivery(RuleBasedStateMachine):
         for name, (kind, since, on_gap) in zip(NAMES, wanted, strict=True):
             self.machine.subscribe(name, FILTERS[kind], since, on_gap)
         self.happen(self.machine.start(self.now))
+        if moving:
+            self.connect()
+            self.go_on()
+            self.send_away(0, 0)
+            self.read(0, 10**6, joined=False)
+            self.wait(1_000)
+            assert self.asked
 
     def happen(self, events):
         for event in events:
             match event:
-                case happened.Open():
-                    self.socket = Socket(self.server)
-                    self.machine.opened(self.now)
-                case happened.Close():
-                    self.socket.end()
-                    self.socket = None
+                case happened.Open(socket=number):
+                    self.asked.append(number)
+                    assert len(self.sockets) + len(self.asked) <= 2
+                case happened.Close(socket=number):
+                    if number in self.asked:
+                        self.asked.remove(number)
+                    else:
+                        self.sockets.pop(number).end()
                 case happened.Signals():
                     self.delivered[event.s] += [signal.o for signal in event.signals]
                     self.end[event.s] = event.c
@@ -202,9 +214,9 @@ class Delivery(RuleBasedStateMachine):
                     assert self.lossy, "a false gap"
                 case happened.SubState(state="failed"):
                     raise AssertionError(event)
-        if self.socket is not None:
-            for text in self.machine.texts_to_send():
-                self.socket.receive(text)
+        for number, socket in self.sockets.items():
+            for text in self.machine.texts_to_send(number):
+                socket.receive(text)
         for name in self.start:
             self.check(name)
 
@@ -218,6 +230,9 @@ class Delivery(RuleBasedStateMachine):
         ]
         assert self.delivered[name] == expected
 
+    def pick(self, which):
+        return list(self.sockets.items())[which % len(self.sockets)]
+
     @rule(count=st.integers(1, 40))
     def publish(self, count):
         self.server.head += count
@@ -227,42 +242,70 @@ class Delivery(RuleBasedStateMachine):
         for group in self.server.groups.values():
             self.server.flush(group, quiet=quiet)
 
-    @precondition(lambda self: self.socket is not None)
-    @rule(name=st.sampled_from(NAMES), page=st.integers(1, 30))
-    def pump(self, name, page):
-        self.socket.pump(name, page)
+    @precondition(lambda self: self.asked)
+    @rule()
+    def connect(self):
+        number = self.asked.pop(0)
+        self.sockets[number] = Socket(self.server)
+        self.machine.opened(self.now, socket=number)
+        self.happen([])
 
-    @precondition(lambda self: self.socket is not None and self.socket.to_client)
-    @rule(count=st.integers(1, 8), joined=st.booleans())
-    def read(self, count, joined):
-        texts = self.socket.to_client[:count]
-        del self.socket.to_client[:count]
-        for text in ["\n".join(texts)] if joined else texts:
-            if self.socket is not None:
-                self.happen(self.machine.receive(text, self.now))
+    @precondition(lambda self: self.asked)
+    @rule()
+    def refuse(self):
+        self.happen(self.machine.closed(None, self.now, socket=self.asked.pop(0)))
 
-    @precondition(lambda self: self.socket is not None)
-    @rule(code=st.sampled_from([None, 1006, 4103, 4200]))
-    def drop(self, code):
-        self.socket.end()
-        self.socket = None
-        self.happen(self.machine.closed(code, self.now))
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, names=st.sampled_from([NAMES, *([name] for name in NAMES)]), page=st.integers(1, 30))
+    def pump(self, which, names, page):
+        for name in names:
+            self.pick(which)[1].pump(name, page)
 
-    @precondition(lambda self: self.socket is not None and len(self.socket.to_client) > 1)
-    @rule(data=st.data())
-    def lose_a_frame(self, data):
-        place = data.draw(st.integers(0, len(self.socket.to_client) - 1))
-        if json.loads(self.socket.to_client[place])["t"] == "sig":
-            del self.socket.to_client[place]
-            self.lossy = True
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, count=st.sampled_from([1, 2, 5, 100]), joined=st.booleans())
+    def read(self, which, count, joined):
+        number, socket = self.pick(which)
+        texts = socket.to_client[:count]
+        del socket.to_client[:count]
+        for text in ["\n".join(texts)] if texts and joined else texts:
+            if number in self.sockets:
+                self.happen(self.machine.receive(text, self.now, number))
 
-    @precondition(lambda self: self.socket is not None and len(self.socket.to_client) > 0)
-    @rule(data=st.data())
-    def repeat_a_frame(self, data):
-        place = data.draw(st.integers(0, len(self.socket.to_client) - 1))
-        text = self.socket.to_client[place]
-        if json.loads(text)["t"] == "sig":
-            self.socket.to_client.insert(place, text)
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, code=st.sampled_from([None, 1006, 4103, 4200]))
+    def drop(self, which, code):
+        number, socket = self.pick(which)
+        socket.end()
+        del self.sockets[number]
+        self.happen(self.machine.closed(code, self.now, socket=number))
+
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, soonest=st.sampled_from([0, 500]))
+    def send_away(self, which, soonest):
+        goaway = wire.Goaway(reason="shutdown", after_ms=(soonest, 1_000), deadline_ms=10_000)
+        _, socket = self.pick(which)
+        if any("welcome" in text for text in socket.to_client) or socket.subs:  # it has answered hello
+            socket.to_client.append(goaway.encode())
+
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, data=st.data())
+    def lose_a_frame(self, which, data):
+        _, socket = self.pick(which)
+        if len(socket.to_client) > 1:
+            place = data.draw(st.integers(0, len(socket.to_client) - 1))
+            if json.loads(socket.to_client[place])["t"] == "sig":
+                del socket.to_client[place]
+                self.lossy = True
+
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, data=st.data())
+    def repeat_a_frame(self, which, data):
+        _, socket = self.pick(which)
+        if socket.to_client:
+            place = data.draw(st.integers(0, len(socket.to_client) - 1))
+            text = socket.to_client[place]
+            if json.loads(text)["t"] == "sig":
+                socket.to_client.insert(place, text)
 
     @rule(kept=st.integers(0, 60))
     def trim(self, kept):
@@ -273,22 +316,29 @@ class Delivery(RuleBasedStateMachine):
         self.now += ms
         self.happen(self.machine.tick(self.now))
 
+    def go_on(self):
+        """All that the server has to send arrives."""
+        for group in self.server.groups.values():
+            self.server.flush(group, quiet=False)
+        for number, socket in list(self.sockets.items()):
+            for name in NAMES:
+                socket.pump(name, 500)
+            if number in self.sockets and socket.to_client:
+                self.read(list(self.sockets).index(number), 10**6, joined=False)
+
     def teardown(self):
         if not hasattr(self, "machine"):
             return
         self.server.head += 97  # a lost last frame shows when another one follows
         for _ in range(400):
-            if self.socket is None:
+            if not self.sockets and not self.asked:
                 self.wait(31_000)
-            for group in self.server.groups.values():
-                self.server.flush(group, quiet=False)
-            for name in NAMES:
-                if self.socket is not None:
-                    self.socket.pump(name, 500)
-            if self.socket is not None and self.socket.to_client:
-                self.read(10**6, joined=False)
-            elif all(self.machine.state_of(name) == "live" for name in NAMES):
+            while self.asked:
+                self.connect()
+            self.go_on()
+            if len(self.sockets) == 1 and all(self.machine.state_of(name) == "live" for name in NAMES):
                 break
+        assert len(self.sockets) == 1, "the hand-over has an end"
         for name in NAMES:
             assert self.machine.state_of(name) == "live"
             assert self.end[name] == self.server.head
