@@ -16,7 +16,7 @@ from actors.protocol import messages as wire
 from actors.protocol.backoff import Backoff
 from actors.protocol.codes import NORMAL, AfterClose, CloseCode, after_close
 from actors.protocol.connection import Connection
-from actors.protocol.cursor import Cursor, Since
+from actors.protocol.cursor import Since
 from actors.protocol.decoding import decode_server
 from actors.protocol.events import ClientState, Close, Event, Open, SubState, SubStateName
 from actors.protocol.fields import Refused
@@ -407,9 +407,9 @@ class ClientMachine:
             return "failed"
         return "pending" if self._sockets.used is None else self._used.state_of(name)
 
-    def cursor_of(self, name: str) -> Cursor | None:
-        """Up to where a declared subscription has everything; None before its first `subok`."""
-        return self._subs[name].cursor
+    def since_of(self, name: str) -> Since:
+        """Where a declared subscription goes on: at its cursor, and before its first `subok` where it was to begin."""
+        return self._subs[name].wanted()
 
 
 def _connected(welcome: wire.Welcome) -> ClientState:

@@ -131,7 +131,7 @@ def test_every_matching_signal_comes_once_and_in_order(
                     case "read":
                         followers[how].reading.set()
                     case "resubscribe":
-                        cursor = followers[how].machine.cursor_of("price") or "earliest"
+                        cursor = followers[how].machine.since_of("price")
                         followers[how].unsubscribe("price")
                         followers[how].subscribe("price", Filter.parse(FILTERS["price"]), cursor)
             for one in followers:
@@ -144,7 +144,7 @@ def test_every_matching_signal_comes_once_and_in_order(
                 for name in FILTERS:
                     assert one.offsets[name] == world.matching(name), name
                     assert one.states[name] == "live"
-                    assert one.machine.cursor_of(name).offset == max(world.log)
+                    assert one.machine.since_of(name).offset == max(world.log)
             nursery.cancel_scope.cancel()
 
     run(scenario)
