@@ -12,6 +12,7 @@ import attrs
 from actors.fanout import Fanout
 from actors.filters import Filter
 from actors.groups import SCAN_ENTRIES, Groups, Page, TooManyGroups
+from actors.history import HistoryPage, Unreadable, Wish, cut
 from actors.log import RecentIds, SignalLog, StreamState
 from actors.protocol.cursor import Cursor, Last
 from actors.resume import SECRET_BYTES, Sessions
@@ -153,7 +154,7 @@ class SignalBroadcaster(Actor["Env"]):
 
         The answer and every later frame reach the shard in the order they leave here, so nothing is in between.
         """
-        places = [await self._look_back(one) if isinstance(one.since, Last) else 0 for one in wanted]
+        places = [await self._look_back(one.filter, one.since) if isinstance(one.since, Last) else 0 for one in wanted]
         # From here on no other event gets in.
         answers: list[Granted | str] = []
         for one, place in zip(wanted, places, strict=True):
@@ -193,11 +194,10 @@ class SignalBroadcaster(Actor["Env"]):
                     self.ctx.log.error("a cursor is beyond the head of its epoch", cursor=offset, head=state.head)
                 return at(state.oldest - 1 if skip else state.head, recovered=False)
 
-    async def _look_back(self, wanted: Wanted) -> int:
+    async def _look_back(self, filter_: str, last: Last) -> int:
         """The offset after which the newest `count` matching signals come; others run between the pieces."""
-        assert isinstance(wanted.since, Last)
-        matches = Filter.from_canonical(wanted.filter).matches
-        missing, upto = wanted.since.count, self.stream.head
+        matches = Filter.from_canonical(filter_).matches
+        missing, upto = last.count, self.stream.head
         while True:
             stop = max(self.stream.oldest - 1, upto - SCAN_ENTRIES)
             for entry in self._log.entries_back(upto, stop):
@@ -213,6 +213,11 @@ class SignalBroadcaster(Actor["Env"]):
         """A bounded piece of what a group's filter lets through after an offset; None when there is no such group."""
         found = self._groups.get(group)
         return None if found is None else self._groups.page(found, self._log, after, self.stream.oldest)
+
+    async def read(self, wish: Wish) -> HistoryPage | Unreadable:
+        """A bounded page of what is stored: at most 500 signals, 64 KiB, 500 entries read."""
+        place = await self._look_back(wish.filter, wish.since) if isinstance(wish.since, Last) else None
+        return cut(self._log, self.stream, wish, place)
 
     async def leave(self, shard: str, groups: tuple[int, ...]) -> None:
         """A shard has no subscriber of these groups any more."""

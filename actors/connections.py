@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from actors.admission import Admission, bearer, subprotocol
 from actors.fanout import Delivery
+from actors.history import HistoryPage, Wish
 from actors.moving import STEP_S, Departure
 from actors.protocol.codes import CloseCode
-from actors.protocol.messages import PING, PONG, Err, Hello, Ok, Pub, Sub, SubOk, Unsub, Welcome
+from actors.protocol.messages import PING, PONG, Err, Hello, Hist, Ok, Pub, Sub, SubOk, Unsub, Welcome
 from actors.protocol.server import FEATURES, Close, Remembered, Reply, ServerMachine, Step
 from actors.reach import StreamReach
 from actors.session import Connection
@@ -199,6 +200,8 @@ class ConnectionManager(Actor["Env"]):
                 self._groups.drop(connection, [sub])
             case Pub():
                 await self._publish(connection, [step])
+            case Hist():
+                await self._read(connection, step)
 
     async def _hello(self, connection: Connection, hello: Hello) -> None:
         machine = connection.machine
@@ -312,6 +315,21 @@ class ConnectionManager(Actor["Env"]):
             ]
         if not connection.closed:
             connection.send("\n".join(answers))
+
+    async def _read(self, connection: Connection, hist: Hist) -> None:
+        machine = connection.machine
+        wish = Wish(filter=hist.filter.canonical, since=hist.since, limit=hist.limit, reverse=hist.reverse)
+        try:
+            page = await self._stream.ask(lambda stream: stream.read(wish))
+        except ActorError as error:
+            answer = machine.unavailable(hist, str(error)).encode()
+        else:
+            if isinstance(page, HistoryPage):
+                answer = machine.read(hist, page.fields)
+            else:
+                answer = machine.unreadable(hist, page.error, page.message)
+        if not connection.closed:
+            connection.send(answer)
 
     def _too_many(self, connection: Connection, user: str) -> bool:
         state = connection.machine.state

@@ -1,4 +1,4 @@
-"""The HTTP side of the service: publish, sources, health, and the page with its assets."""
+"""The HTTP side of the service: publish, history, sources, health, and the page with its assets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import attrs
 
 from actors.admission import bearer
 from actors.env import Env
+from actors.history import Unreadable, Wish
 from actors.protocol import ijson
-from actors.protocol.codes import BAD_MESSAGE, DRAINING, RATE_LIMITED, TOO_LARGE, UNAUTHENTICATED, ErrorCode
+from actors.protocol.codes import BAD_MESSAGE, DRAINING, OVERLOADED, RATE_LIMITED, TOO_LARGE, UNAUTHENTICATED, ErrorCode
+from actors.protocol.fields import Refused
 from actors.signals import Draft, InvalidSignal
 from actors.stream import STREAM, shard_name
 from runtime import ActorError, Overloaded, Request, Response
@@ -99,6 +101,25 @@ async def publish(request: Request, env: Env) -> Response:
             at = f"/{position}{error.at}" if isinstance(value, list) else error.at
             return _error(TOO_LARGE if error.too_large else _INVALID, str(error), at=at)
     return await _published(env, tuple(drafts))
+
+
+@only("GET")
+async def history(request: Request, env: Env) -> Response:
+    """A page of what is stored: `filter`, `after`, `limit`, `reverse`, all optional."""
+    if (refused := _refused(request, env)) is not None:
+        return refused
+    try:
+        wish = Wish.from_query(request.query_values())
+    except Refused as error:
+        return _error(error.error, str(error), at=error.at)
+    try:
+        page = await env.broadcasters.get_by_name(STREAM).read(wish)
+    except ActorError as error:
+        return _error(OVERLOADED, str(error), headers={"retry-after": "1"})
+    if isinstance(page, Unreadable):
+        return _error(page.error, page.message, at="/after")
+    headers = {"content-type": "application/json", "cache-control": "no-store"}
+    return Response(200, page.json.encode() + b"\n", headers)
 
 
 async def _published(env: Env, drafts: tuple[Draft, ...]) -> Response:
@@ -197,6 +218,7 @@ ROUTES: Mapping[str, Route] = {
     "/client.js": client_js,
     "/healthz": healthz,
     "/readyz": readyz,
+    "/v1/history": history,
     "/v1/signals": publish,
     "/v1/sources": sources,
     "/v1/stream": stream,

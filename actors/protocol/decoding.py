@@ -13,7 +13,7 @@ from actors.protocol import ijson
 from actors.protocol.codes import BAD_FILTER, BAD_FROM, BAD_MESSAGE, TOO_LARGE
 from actors.protocol.cursor import Cursor, InvalidCursor, Last, Since, check_epoch
 from actors.protocol.fields import Fields, Refused
-from actors.protocol.limits import Limits
+from actors.protocol.limits import HISTORY_LIMIT, HISTORY_LIMIT_MAX, Limits
 from actors.protocol.messages import (
     PING,
     PONG,
@@ -23,6 +23,7 @@ from actors.protocol.messages import (
     Gap,
     Goaway,
     Hello,
+    Hist,
     Live,
     Lost,
     Ok,
@@ -94,8 +95,10 @@ def _client_message(line: str, limits: Limits) -> ClientMessage | Err:
                 return Unsub(id=fields.integer("id", 1, _ID_MAX), s=fields.text("s", pattern=_SUB_NAME))
             case "pub":
                 return _pub(fields, limits)
+            case "hist":
+                return _hist(fields)
             case _:
-                raise Refused(f"unknown t {kind[:64]!r}; this server knows hello, sub, unsub, pub, ping", at="/t")
+                raise Refused(f"unknown t {kind[:64]!r}; this server knows hello, sub, unsub, pub, hist, ping", at="/t")
     except Refused as refused:
         return Err.of(refused.error, str(refused), id=request_id, at=refused.at)
 
@@ -131,11 +134,30 @@ def _sub(fields: Fields, request_id: int | None) -> Sub:
     fields.choice("mode", ("all",), "all")
     fields.choice("on_slow", ("close",), "close")
     on_gap = cast("OnGap", fields.choice("on_gap", ("fail", "skip"), "fail"))
+    return Sub(id=request_id, s=s, filter=_wanted(fields), since=_since(fields), on_gap=on_gap)
+
+
+def _hist(fields: Fields) -> Hist:
+    fields.required("from")
+    reverse = fields.boolean("reverse") if fields.has("reverse") else False
+    since = _since(fields)
+    if reverse and isinstance(since, Last):
+        message = 'reverse goes back from "now" or a cursor; the newest n are limit n from "now"'
+        raise Refused(message, at=fields.where("from"), error=BAD_FROM)
+    return Hist(
+        id=fields.integer("id", 1, _ID_MAX),
+        filter=_wanted(fields),
+        since=since,
+        limit=fields.integer("limit", 1, HISTORY_LIMIT_MAX) if fields.has("limit") else HISTORY_LIMIT,
+        reverse=reverse,
+    )
+
+
+def _wanted(fields: Fields) -> Filter:
     try:
-        wanted = _filter(json.dumps(fields.required("filter")))
+        return _filter(json.dumps(fields.required("filter")))
     except InvalidFilter as error:
         raise Refused(str(error), at=error.at, error=BAD_FILTER) from None
-    return Sub(id=request_id, s=s, filter=wanted, since=_since(fields), on_gap=on_gap)
 
 
 @lru_cache(maxsize=_FILTERS_KEPT)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import attrs
 
+HISTORY_LIMIT = 100  # signals of one page of history, when nothing else is asked for
+HISTORY_LIMIT_MAX = 500
+
 
 @attrs.frozen(kw_only=True)
 class Limits:

@@ -112,6 +112,30 @@ class Pub:
         return f'{{"t":"pub","id":{self.id},"signal":{{{",".join(parts)}}}}}'
 
 
+@attrs.frozen(kw_only=True)
+class Hist:
+    """Read a page of what is stored; in reverse from `since` backwards."""
+
+    id: int
+    filter: Filter
+    since: Since
+    limit: int
+    reverse: bool = False
+
+    def encode(self) -> str:
+        """The message's text."""
+        return _dump(
+            _present(
+                t="hist",
+                id=self.id,
+                filter=json.loads(self.filter.source),
+                limit=self.limit,
+                reverse=self.reverse or None,
+            )
+            | {"from": since_to_json(self.since)}
+        )
+
+
 @attrs.frozen
 class Ping:
     """Asks for a `pong`; the text is exactly `PING`."""
@@ -381,7 +405,7 @@ class Ok:
         return _dump(_present(t="ok", id=self.id, o=self.o, epoch=self.epoch, dup=self.dup))
 
 
-ClientMessage = Hello | Sub | Unsub | Pub | Ping
+ClientMessage = Hello | Sub | Unsub | Pub | Hist | Ping
 ServerMessage = Welcome | SubOk | Sig | Live | Gap | Reset | Unsubbed | Goaway | Pong | Ok | Err
 
 

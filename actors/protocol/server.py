@@ -19,6 +19,7 @@ from actors.protocol.codes import (
     UNAUTHENTICATED,
     UNKNOWN_SUB,
     CloseCode,
+    ErrorCode,
 )
 from actors.protocol.cursor import Cursor
 from actors.protocol.decoding import decode_client
@@ -29,6 +30,7 @@ from actors.protocol.messages import (
     Err,
     Gap,
     Hello,
+    Hist,
     Live,
     Lost,
     Ok,
@@ -110,7 +112,7 @@ class Reply:
     text: str
 
 
-Request = Hello | Sub | Unsub | Pub
+Request = Hello | Sub | Unsub | Pub | Hist
 Step = Request | Reply | Close
 
 
@@ -296,6 +298,14 @@ class ServerMachine:
         """A subscription has ended."""
         self.state = self.state.with_subs({s: sub for s, sub in self.state.subs.items() if s != unsub.s})
         return Ok(id=unsub.id).encode()
+
+    def read(self, hist: Hist, fields: str) -> str:
+        """A page of the log, whose JSON fields these are."""
+        return f'{{"t":"page","id":{hist.id},{fields}}}'
+
+    def unreadable(self, hist: Hist, error: ErrorCode, message: str) -> str:
+        """There is no such page."""
+        return Err.of(error, message, id=hist.id, at="/from").encode()
 
     def unavailable(self, request: Request | Sub, message: str) -> Err:
         """A request that could not be carried out now."""
