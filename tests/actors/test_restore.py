@@ -140,7 +140,7 @@ async def test_after_heliograph_restore_clients_that_come_back_are_told_the_gap(
         assert await publish(server, "other") == [4]
         await trio.sleep(1)
         for one in followers:
-            assert one.codes[0] == 1001  # the server went down, and they came back
+            assert one.codes[0] == 4200  # the server went down, and they came back
             assert [gap.reason for gap in one.gaps] == ["epoch"]
             assert one.detected == []
         # `skip` begins again with what is kept, `fail` with what comes.
