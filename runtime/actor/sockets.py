@@ -253,10 +253,10 @@ class WebSocket:
         if was_clean and not self._close_sent:
             if table.auto_close_reply or self._listener is not None:
                 self._close_sent = True
+                self.ready_state = CLOSED
                 self._outbound.close(None if code == 1005 else code)
             else:
                 table.leave_unanswered(self)
-        self.ready_state = CLOSED
 
     def _begun(self) -> None:
         self._queued -= 1

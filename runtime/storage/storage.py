@@ -136,7 +136,7 @@ class Storage(StorageReads):
         self._begin(confirmed=True)
         self._gate.clearing()
         self._private = None
-        self._overlay.clear(keep_alarm=self._alarm_hidden)
+        self._overlay.clear(keep_alarm=False)
         self._snapshots.clear()
 
     async def sync(self) -> None:
@@ -175,8 +175,9 @@ class Storage(StorageReads):
         self._alarm_hidden = False
 
     def delete_alarm(self) -> None:
-        """Remove the alarm. In the alarm handler: has no effect on the running one, removes one just set."""
-        if self.get_alarm() is not None:
+        """Remove the alarm. While the handler runs: that run goes on, and is not tried again if it fails."""
+        self._gate.check()
+        if self._overlay.alarm() is not None:
             self._begin(confirmed=True)
             self._overlay.set_alarm(None)
 

@@ -47,6 +47,10 @@ class Clock(Actor["Env"]):
         self.ctx.storage.put("seen while running", self.ctx.storage.get_alarm())
         if plan.get("again"):
             self.ctx.storage.set_alarm(self.ctx.now() + float(str(plan["again"])))
+        if plan.get("delete") == "alarm":
+            self.ctx.storage.delete_alarm()
+        if plan.get("delete") == "all":
+            self.ctx.storage.delete_all()
         if number < int(str(plan.get("failures", 0))):
             raise RuntimeError("not yet")
         if plan.get("abort") and not info.is_retry:
@@ -198,6 +202,17 @@ async def test_writes_that_violate_a_constraint_are_the_handlers_fault(autojump_
         assert await server.env.orphans.get_by_name("a").pending() is not None
         await trio.sleep(1 + 0.25 * (2 + 4 + 8 + 16 + 32 + 64))
         assert await server.env.orphans.get_by_name("a").pending() is None
+
+
+@pytest.mark.parametrize("what", ["alarm", "all"])
+async def test_an_alarm_that_is_deleted_while_its_handler_fails_is_not_tried_again(autojump_clock, what):
+    async with start_server(app) as server:
+        clock = server.env.clocks.get_by_name("a")
+        await clock.plan(delete=what, failures=100)
+        await clock.set_in(1)
+        await trio.sleep(300)
+        assert await clock.pending() is None
+        assert len(await clock.runs()) == (1 if what == "alarm" else 0)
 
 
 async def test_an_alarm_set_by_a_failing_run_replaces_its_retry(autojump_clock):

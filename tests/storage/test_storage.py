@@ -453,8 +453,6 @@ async def _ring(storage: Storage) -> None:
 async def test_while_the_handler_runs_there_is_no_alarm_and_it_goes_with_the_last_writes(storage: Storage) -> None:
     await _ring(storage)
     assert storage.get_alarm() is None
-    storage.delete_alarm()
-    assert storage.take_batch() is None
     storage.put("last", 1)
     storage.end_alarm(success=True)
     batch = storage.take_batch()
@@ -482,16 +480,18 @@ async def test_an_alarm_set_in_the_handler_stays(storage: Storage) -> None:
     assert storage.take_batch() is None
 
 
-async def test_delete_all_takes_the_alarm_but_not_the_one_whose_handler_runs(storage: Storage) -> None:
+@pytest.mark.parametrize("delete", [Storage.delete_alarm, Storage.delete_all])
+async def test_an_alarm_is_deleted_also_while_its_handler_runs(
+    storage: Storage, delete: Callable[[Storage], object]
+) -> None:
     storage.set_alarm(NOW + 1)
-    storage.put("k", 1)
-    storage.delete_all()
+    delete(storage)
     assert storage.get_alarm() is None
     await _ring(storage)
-    storage.delete_all()
+    delete(storage)
     storage.end_alarm(success=False)
     await storage.sync()
-    assert storage.get_alarm() == NOW + 1
+    assert storage.get_alarm() is None
 
 
 async def test_an_alarm_set_in_a_rolled_back_part_of_the_handler_is_hidden_again(storage: Storage) -> None:
