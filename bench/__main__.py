@@ -20,6 +20,7 @@ from bench import (
     latency,
     memory,
     peers,
+    recovery,
     scale,
     semantics,
     service,
@@ -54,6 +55,7 @@ _MODULES = (
     soak,
     peers,
     semantics,
+    recovery,
 )
 MEASURES = {module.MEASURE.name: module.MEASURE for module in _MODULES}
 
