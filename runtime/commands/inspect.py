@@ -12,6 +12,7 @@ import click
 
 from runtime import codec
 from runtime.commands.options import UnusableError, data_option, find_id, shown, shown_id, shown_time
+from runtime.ids import TOKEN_BYTES
 from runtime.storage.bookmarks import bookmark_text
 from runtime.storage.data_copy import OBJECTS
 from runtime.storage.data_reader import Bookmark, DataReader, StoredActor, read_data
@@ -123,7 +124,7 @@ def _tell(
         facts["storage"] = {key_text(key): _decoded(value) for key, value in pairs}
         click.echo(json.dumps(facts))
         return
-    click.echo(f"{shown(actor.id.namespace)} {shown_id(actor.id)}")
+    click.echo(f"{shown(actor.id.namespace)} {shown_id(actor.id).lstrip()}")
     click.echo(f"id       {actor.id}")
     click.echo(f"alarm    {shown_time(actor.alarm)}")
     click.echo(f"storage  {actor.keys:,} keys, {actor.size_bytes:,} bytes")
@@ -150,6 +151,7 @@ def _facts(actor: StoredActor) -> dict[str, Any]:
         "namespace": actor.id.namespace,
         "id": str(actor.id),
         "name": actor.id.name,
+        "facet_of": str(actor.id)[: -2 * TOKEN_BYTES] if actor.id.is_facet else None,
         "keys": actor.keys,
         "bytes": actor.size_bytes,
         "alarm": actor.alarm,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from runtime.errors import InvalidId
-from runtime.ids import ActorId, id_from_name, id_from_string
+from runtime.ids import ID_BYTES, ActorId, id_from_name, id_from_string
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,7 +52,7 @@ def _configured() -> Path:
 
 
 def find_id(namespace: str, name: str | None, text: str | None) -> ActorId:
-    """The actor that a name or an id means.
+    """The actor that a name or an id means; a facet has an id that is longer.
 
     Raises:
         UnusableError: both or neither is given, or the id is none of the namespace.
@@ -62,7 +62,10 @@ def find_id(namespace: str, name: str | None, text: str | None) -> ActorId:
     if name is not None:
         return id_from_name(namespace, name)
     try:
-        return id_from_string(namespace, str(text))
+        found = id_from_string(namespace, str(text)[: 2 * ID_BYTES])
+        return ActorId(namespace, found.raw + bytes.fromhex(str(text)[2 * ID_BYTES :]))
+    except ValueError as error:
+        raise UnusableError(f"--id {text}: not hexadecimal behind the first {2 * ID_BYTES} digits") from error
     except InvalidId as error:
         raise UnusableError(f"--id {text}: {error}") from error
 
@@ -73,8 +76,9 @@ def shown(text: str) -> str:
 
 
 def shown_id(actor: ActorId) -> str:
-    """The name of an actor in quotes, its id when it has none."""
-    return str(actor) if actor.name is None else f'"{shown(actor.name)}"'
+    """The name of an actor in quotes, its id when it has none; facets are set in behind their actor."""
+    text = str(actor) if actor.name is None else f'"{shown(actor.name)}"'
+    return f"{'  ' * (actor.depth - 1)}facet {text}" if actor.is_facet else text
 
 
 def shown_time(time_s: float | None) -> str:

@@ -26,7 +26,7 @@ from runtime.storage.data_reader import read_data
 from runtime.storage.database_file import DATABASE, DatabaseFile, open_database
 from runtime.storage.group_writer import GroupWriter
 from runtime.storage.history import Restored
-from runtime.storage.keys import key_text
+from runtime.storage.keys import PRIVATE, key_text
 from runtime.storage.object_file import object_path, settle
 from runtime.storage.object_history import ObjectHistory, history_path
 from runtime.storage.object_keys import REGISTERED
@@ -152,7 +152,7 @@ def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_r
         click.echo("  everything that a delete_all took is there again, and what came after it is gone")
     click.echo(f"  {restored.put:,} keys have an earlier value, {restored.removed:,} are gone")
     for key in restored.keys[:_KEYS]:
-        click.echo(f"    {shown(key_text(key))}")
+        click.echo(f"    {shown(key_text(key))}" if key < PRIVATE else "    where a facet is")
     if restored.put + restored.removed > _KEYS:
         click.echo("    …")
     _tell_alarm(*restored.alarm)
@@ -162,7 +162,7 @@ def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_r
 
 def _tell_where(actor: ActorId, lineage: str, point: int, *, dry_run: bool) -> None:
     verb = "would bring" if dry_run else "brought"
-    click.echo(f"{verb} {shown(actor.namespace)} {shown_id(actor)} back to {bookmark_text(point, lineage)}")
+    click.echo(f"{verb} {shown(actor.namespace)} {shown_id(actor).lstrip()} back to {bookmark_text(point, lineage)}")
 
 
 def _tell_alarm(before: float | None, after: float | None) -> None:
@@ -170,5 +170,5 @@ def _tell_alarm(before: float | None, after: float | None) -> None:
 
 
 def _tell_undo(actor: ActorId, undo: str) -> None:
-    which = f"--id {actor}" if actor.name is None else shown_id(actor)
+    which = f"--id {actor}" if actor.name is None or actor.is_facet else shown_id(actor)
     click.echo(f"undo: heliograph restore {shown(actor.namespace)} {which} --to {undo}")

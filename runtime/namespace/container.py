@@ -84,6 +84,10 @@ class Below(Protocol):
         """Destroy the instances: that of their parent was destroyed."""
         ...
 
+    def let_go(self) -> None:
+        """The server goes down: sockets keep nobody in memory any more."""
+        ...
+
     def end(self) -> None:
         """End the instances without an error."""
         ...
@@ -213,6 +217,11 @@ class Container:
         if self._sockets is not None:
             self._sockets.cut_unanswered()
         self.keeper.now_ended(self)
+
+    def let_go(self) -> None:
+        """The server goes down: sockets of its facets do not keep it in memory any more."""
+        if self._below is not None:
+            self._below.let_go()
 
     def end(self) -> None:
         """The server stops: end the instance without an error."""

@@ -13,6 +13,7 @@ from runtime.actor.cell import Cell
 from runtime.actor.facets import FacetStartupOptions
 from runtime.actor.input_gate import InputGate, Job, Work
 from runtime.actor.result import Error, Result
+from runtime.errors import ActorError
 from runtime.ids import ActorId, TextId
 from runtime.namespace.container import Container, Keeper
 
@@ -40,7 +41,17 @@ class FacetContainer(Container):
         unstarted: its id until it is known where it is stored.
     """
 
-    __slots__ = ("_failure", "_holds", "_incarnation", "_parent", "_shown_id", "_startup", "_table", "name")
+    __slots__ = (
+        "_failure",
+        "_goes_down",
+        "_holds",
+        "_incarnation",
+        "_parent",
+        "_shown_id",
+        "_startup",
+        "_table",
+        "name",
+    )
 
     def __init__(self, name: str, parent: Container, unstarted: ActorId, table: FacetKeeper) -> None:
         super().__init__(unstarted, Actor, table)
@@ -51,6 +62,7 @@ class FacetContainer(Container):
         self._incarnation = Incarnation()
         self._startup: Job | None = None  # the event of the parent that says what to start
         self._failure: Exception | None = None  # of that event, until it is aborted or deleted
+        self._goes_down = False
         self._holds: Cell | None = None  # the parent's instance, kept in memory
 
     @property
@@ -155,6 +167,10 @@ class FacetContainer(Container):
             return
         if self._parent.cell is not None:
             self._hold(self._parent.cell)
+        elif self.cell is None:
+            job.take()
+            job.done(Error(ActorError(f"{self.id!r} is gone with the instance of its parent")))
+            return
         fresh = self.cell is None
         super().deliver(job)
         if fresh and self.cell is not None:
@@ -175,9 +191,10 @@ class FacetContainer(Container):
             super().evict()
         self.keeper.now_gone(self)
 
-    def close_sockets(self, code: int, reason: str) -> None:
-        """Send every socket a close frame."""
-        super().close_sockets(code, reason)
+    def let_go(self) -> None:
+        """The server goes down: sockets keep nobody in memory any more."""
+        super().let_go()
+        self._goes_down = True
         self._release_if_idle()
 
     def cell_idle(self) -> None:
@@ -196,6 +213,7 @@ class FacetContainer(Container):
 
     def _release_if_idle(self) -> None:
         busy = self._startup or self._waiting or (self.cell is not None and not self.cell.idle)
-        if self._holds is not None and not busy and not (self._sockets and self._sockets.sockets):
+        has_sockets = self._sockets is not None and self._sockets.sockets and not self._goes_down
+        if self._holds is not None and not busy and not has_sockets:
             parent, self._holds = self._holds, None
             parent.busy(-1)

@@ -106,6 +106,11 @@ class FacetTable:
         for facet in list(self._facets.values()):
             facet.stop(error)
 
+    def let_go(self) -> None:
+        """The server goes down: sockets keep nobody in memory any more."""
+        for facet in list(self._facets.values()):
+            facet.let_go()
+
     def end(self) -> None:
         """End the instances without an error."""
         for facet in list(self._facets.values()):

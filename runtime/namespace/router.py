@@ -231,6 +231,8 @@ class Router:
     async def drain(self) -> None:
         """Begin no more alarms, and wait until every actor in memory is idle (bound it with a cancel scope)."""
         self.alarms.stop()
+        for container in list(self.containers.values()):
+            container.let_go()
         while busy := [held for held in self.containers.values() if held.cell is not None and not held.cell.idle]:
             for container in busy:
                 while container.cell is not None and not container.cell.idle:

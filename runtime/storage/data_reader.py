@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 import attrs
 
+from runtime import ids
 from runtime.ids import ActorId
 from runtime.storage.bookmarks import bookmark_text
 from runtime.storage.database_file import open_read_only
@@ -20,7 +21,15 @@ _ACTORS = """
 SELECT number, namespace, id, name, slot, since IS NOT NULL, due FROM actors
 LEFT JOIN alarms ON actor = number
 """
-_SIZES = "SELECT slot, count(*), sum(length(key) + length(value)), max(key = ?) FROM keys GROUP BY slot"
+_OF_APP = "key < x'ff'"  # what begins so is the runtime's own
+_SIZES = (
+    f"SELECT slot, count(*), sum(length(key) + length(value)), max(key = ?) FROM keys WHERE {_OF_APP} "  # noqa: S608
+    "GROUP BY slot"
+)
+_SIZE = (
+    "SELECT count(*), ifnull(sum(length(key) + length(value)), 0), max(key = ?) FROM keys "  # noqa: S608
+    f"WHERE slot = ? AND {_OF_APP}"
+)
 _NEWEST = "SELECT owner, max(id) FROM history WHERE typeof(key) = ? GROUP BY owner"
 _CHANGES = """
 SELECT id FROM history WHERE (owner = ?1 AND typeof(key) = 'integer') OR (typeof(key) = 'blob' AND (owner = ?2
@@ -66,7 +75,7 @@ class DataReader:
     _history: HistoryReader
 
     def actors(self, namespace: str | None = None) -> list[StoredActor]:
-        """Everybody who has stored something, deleted or not, by namespace, name and id."""
+        """Everybody who has stored something, deleted or not, by namespace, name and id; facets behind their actor."""
         sizes = {slot: sums for slot, *sums in self._rows(_SIZES, REGISTERED)}
         of_keys, of_actors = dict(self._rows(_NEWEST, "blob")), dict(self._rows(_NEWEST, "integer"))
         found: list[StoredActor] = []
@@ -88,15 +97,23 @@ class DataReader:
                         slot=slot,
                     )
                 )
-        return found
+        order = {one.id.raw[: ids.ID_BYTES]: place for place, one in enumerate(found) if not one.id.is_facet}
+        last = len(found)
+        return sorted(
+            found,
+            key=lambda one: (
+                one.id.namespace,
+                order.get(one.id.raw[: ids.ID_BYTES], last),
+                one.id.raw if one.id.is_facet else b"",
+            ),
+        )
 
     def actor(self, actor: ActorId) -> StoredActor | None:
         """One actor, None when it has stored nothing."""
         for number, key, raw, name, slot, records, due in self._rows(
             f"{_ACTORS} WHERE namespace = ? AND id = ?", actor.namespace, actor.raw
         ):
-            sums = "SELECT count(*), ifnull(sum(length(key) + length(value)), 0), max(key = ?) FROM keys WHERE slot = ?"
-            ((keys, size, has_file),) = self._rows(sums, REGISTERED, slot)
+            ((keys, size, has_file),) = self._rows(_SIZE, REGISTERED, slot)
             stored = StoredActor(
                 id=ActorId(key, raw, None if name is None else name.decode("utf-8", "surrogatepass")),
                 keys=keys,
@@ -113,7 +130,7 @@ class DataReader:
 
     def pairs(self, actor: StoredActor, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Its keys and values in byte order."""
-        statement = "SELECT key, value FROM keys WHERE slot = ? AND key >= ? ORDER BY key"
+        statement = f"SELECT key, value FROM keys WHERE slot = ? AND key >= ? AND {_OF_APP} ORDER BY key"  # noqa: S608
         for key, value in self._connection.execute(statement, (actor.slot, prefix)):
             if not key.startswith(prefix):
                 return

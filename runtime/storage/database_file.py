@@ -23,7 +23,7 @@ import attrs
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.store import StoreUnusable
 
-FORMAT = 2
+FORMAT = 3
 """The version of the schema below, kept in the database."""
 DATABASE = "heliograph.db"
 LINEAGE = "lineage"
@@ -102,7 +102,11 @@ def _add_history(connection: apsw.Connection) -> None:
     connection.execute(_TO_FORMAT_2)
 
 
-UPGRADES: Upgrades = {1: _add_history}
+def _let_facets_in(_: apsw.Connection) -> None:
+    """Facets are actors with longer ids, and keys that are no text; a version that knows none would show both."""
+
+
+UPGRADES: Upgrades = {1: _add_history, 2: _let_facets_in}
 
 
 def open_database(

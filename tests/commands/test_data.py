@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from runtime import Actor, App, Namespace, codec
 from runtime.cli import main
-from runtime.ids import id_from_name, id_from_string
+from runtime.ids import facet_address, id_from_name, id_from_string
 from runtime.node import open_node
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import WriteBatch
@@ -100,6 +100,37 @@ def test_inspect_lists_actors_and_shows_one(data: Path) -> None:
     ]
     assert said("inspect", "rooms", "--id", A, "--data", data) == text
     assert "only" not in said("inspect", "rooms", "a", "--key", "x", "--data", data)
+
+
+def test_inspect_shows_facets_behind_their_actor(data: Path) -> None:
+    async def add() -> None:
+        store = SharedStore(data, platform=virtual_platform())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            done = trio.Event()
+            first = {b"\xffff1": b"1" * 16}
+            for who, writes in ((A, first), (below, encoded(x=2)), (facet, encoded(x=1)), (other, encoded(x=3))):
+                store.submit(WriteBatch(actor=who, sequence=1, writes=writes), lambda _: None)
+            store.submit(WriteBatch(actor=A, sequence=2, writes={}), lambda _: done.set())
+            await done.wait()
+            nursery.cancel_scope.cancel()
+
+    other = id_from_name("rooms", "A")
+    facet = facet_address(A, b"1" * 16, "f1")
+    below = facet_address(facet, b"2" * 16, "below")
+    trio.run(add)
+    lines = said("inspect", "rooms", "--data", data).splitlines()[1:]
+    assert [line[11:].split("  1  ")[0].rstrip() for line in lines] == [
+        '"A"',
+        '"a"',
+        '  facet "f1"',
+        '    facet "below"',
+    ]
+    facts = [json.loads(line) for line in said("inspect", "--json", "--data", data).splitlines()]
+    assert [(one["keys"], one["facet_of"]) for one in facts] == [(1, None), (1, None), (1, str(A)), (1, str(facet))]
+    assert json.loads(said("inspect", "rooms", "a", "--json", "--data", data))["storage"] == {"only": "this"}
+    assert "  x  2\n" in said("inspect", "rooms", "--id", below, "--data", data)
+    assert "not hexadecimal" in refusal("inspect", "rooms", "--id", f"{A}xy", "--data", data)
 
 
 def test_restore_goes_to_bookmarks_and_times_and_can_be_undone(data: Path) -> None:

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
+import structlog
 import trio
 
-from runtime import Actor, ActorError, ActorReset, App, Context, FacetStartupOptions, LimitExceeded, Namespace
+from runtime import (
+    Actor,
+    ActorError,
+    ActorReset,
+    App,
+    Context,
+    FacetStartupOptions,
+    LimitExceeded,
+    Namespace,
+    Overloaded,
+    Request,
+    Response,
+)
+from runtime.node import open_node
 from runtime.storage.memory import MemoryStore
 from runtime.testing import start_server
+from runtime.testing.inside import run_in
+from runtime.testing.platform import virtual_platform
 
 
 class Note(Actor["Env"]):
@@ -84,6 +101,14 @@ class Note(Actor["Env"]):
     async def get_below(self, key: str) -> Any:
         return await self.ctx.facets.get("below", lambda: type(self)).get(key)
 
+    async def fetch(self, request: Request) -> Response:
+        self.ctx.accept_web_socket(request.web_socket)
+        return Response(101)
+
+    async def web_socket_message(self, ws: Any, message: Any) -> None:
+        self.remembered = message
+        ws.send(f"{type(self).__name__} {message}")
+
 
 class SqlNote(Note):
     """With a database."""
@@ -109,6 +134,10 @@ class Parent(Note):
     def kid(self, name: str = "kid") -> Any:
         return self.ctx.facets.get(name, self.start)
 
+    async def fetch(self, request: Request) -> Response:
+        response: Response = await self.kid().fetch(request)
+        return response
+
 
 class SqlParent(Parent):
     """The same with a database."""
@@ -123,7 +152,7 @@ class Env:
     sql_parents: Namespace[SqlParent]
 
 
-APP = App(env=Env, routes={})
+APP = App(env=Env, routes={"/{name}": Parent})
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
@@ -600,3 +629,70 @@ async def test_the_parents_keys_end_where_those_of_the_runtime_begin(field):
             assert list(storage.list(start="a", end="\U0010ffff\U0010ffff")) == ["\U0010ffff"]
 
         await server.run_in(parent_of(server, field), use)
+
+
+async def test_a_socket_of_a_facet_keeps_it_and_its_parent_in_memory_until_it_closes():
+    async with start_server(APP, idle_s=10) as server:
+        async with server.connect("/p") as ws:
+            await trio.sleep(30)
+            await ws.send_message("hello")
+            assert await ws.get_message() == "Note hello"
+            assert server.live_actors == 1
+            assert await server.run_in(parent_of(server), lambda actor: actor.kid().memory()) == "hello"
+        await trio.sleep(30)
+        assert server.live_actors == 0
+
+
+async def test_a_server_with_sockets_of_facets_stops():
+    async with start_server(APP) as server, server.connect("/p"):
+        begun = trio.current_time()
+        await server.stop()
+        assert trio.current_time() - begun < 10
+        await server.start()
+
+
+async def test_a_facet_is_out_of_reach_and_not_lost_while_its_parent_is_back_before_its_start():
+    async with start_server(APP) as server:
+        parent = parent_of(server)
+
+        async def bring_back(actor: Parent, bookmark: str) -> str:
+            return await actor.ctx.storage.on_next_session_restore_bookmark(bookmark)
+
+        before = await server.run_in(parent, lambda actor: actor.ctx.storage.get_current_bookmark())
+        await trio.sleep(10)
+        await server.run_in(parent, lambda actor: actor.kid().put("v", 1))
+        undo = await server.run_in(parent, lambda actor: bring_back(actor, before))
+        server.abort(parent)
+        assert await server.run_in(parent_of(server), lambda actor: actor.kid().get("v")) is None
+        await server.run_in(parent_of(server), lambda actor: bring_back(actor, undo))
+        server.abort(parent)
+        await trio.sleep(1)
+        assert await server.run_in(parent_of(server), lambda actor: actor.kid().get("v")) == 1
+
+
+async def test_idle_facets_leave_with_their_parent_when_there_is_no_room():
+    async with trio.open_nursery() as nursery:
+        async with open_node(
+            APP,
+            settings=None,
+            store=MemoryStore(),
+            platform=virtual_platform(),
+            log=structlog.stdlib.get_logger(),
+            objects=Path("unused"),
+            live_actors=4,
+        ) as node:
+            for number in range(4):
+                parent = node.env.parents.get_by_name(str(number))
+                for name in "ab":
+                    await run_in(node.router, parent.id, lambda actor, name=name: actor.kid(name).put("v", 1))
+            containers = node.router.containers.values()
+            assert sum(held.cell is not None for held in containers) == 1
+            full = node.env.parents.get_by_name("0")
+
+            async def too_many(actor: Parent) -> None:
+                for name in "abcd":
+                    await actor.kid(name).keys()
+
+            with pytest.raises(Overloaded, match="at most 4"):
+                await run_in(node.router, full.id, too_many)
+        nursery.cancel_scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from runtime.ids import facet_address
 from runtime.storage.store import Store
 from tests.storage.harness import Disk, actor, batch, commit
 
@@ -99,6 +100,19 @@ async def test_ids_of_a_namespace_are_listed_with_names(store: Store) -> None:
     await commit(store, batch(A, 1, {b"k": b"v"}), batch(B, 1, alarm=1.0), batch(actor("c", "other"), 1, {b"k": b"v"}))
     assert {who.name for who in store.list_ids("rooms")} == {"a", "b"}
     assert store.list_ids("nobody") == []
+
+
+async def test_facets_are_listed_below_their_actor_and_not_in_its_namespace(store: Store) -> None:
+    one, other = facet_address(A, b"1" * 16, "one"), facet_address(A, b"\xff" * 16, "other")
+    deep = facet_address(other, b"\xff" * 16, "deep")
+    elsewhere = facet_address(B, b"1" * 16, "elsewhere")
+    written = [batch(who, 1, {b"k": b"v"}) for who in (A, one, other, deep, elsewhere)]
+    await commit(store, *written)
+    assert store.list_ids("rooms") == [A]
+    assert [(who, who.name) for who in store.list_below(A)] == [(one, "one"), (other, "other"), (deep, "deep")]
+    assert store.list_below(other) == [deep]
+    await commit(store, batch(other, 2, delete_all=True))
+    assert store.list_below(A) == [one, deep]
 
 
 async def test_an_orderly_end_finishes_what_was_submitted(disk: Disk) -> None:
