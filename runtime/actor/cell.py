@@ -16,7 +16,7 @@ from runtime import limits
 from runtime.actor.actor import Actor, AlarmInfo
 from runtime.actor.breaking import Aborted, Incarnation, reset_copy
 from runtime.actor.critical_section import CriticalSection, SectionJob
-from runtime.actor.frame import Frame, current_frame, release_all
+from runtime.actor.frame import Frame, current_frame, cycle, release_all
 from runtime.actor.holdings import Holdings
 from runtime.actor.input_gate import Arrival, InputGate, Waiter, Work, plain_wait
 from runtime.actor.output_gate import OutputGate
@@ -97,20 +97,9 @@ class Cell:
 
     def deliver(self, job: Work) -> None:
         """Put an event into the mailbox."""
-        if self._sections and job.caller is not None:
-            self._report_cycle(job)
+        if self._sections and (chain := cycle(self, job)) is not None:
+            self.services.log.error("a critical section waits for a call of its own actor", chain=chain)
         self.gate.enter(job)
-
-    def _report_cycle(self, job: Work) -> None:
-        # It cannot end well: the section waits for the call, and the call for the section, until the section's 30 s.
-        chain = [f"{self.id!r}.{job.label}"]
-        frame = job.caller
-        while frame is not None:
-            chain.insert(0, f"{frame.cell.id!r}.{frame.job.label}")
-            if frame.cell is self and frame.gate is not self.gate and not frame.gate.closed:
-                self.services.log.error("a critical section waits for a call of its own actor", chain=chain)
-                return
-            frame = frame.job.caller
 
     def start_job(self, gate: InputGate, job: Work) -> None:
         """Let a worker run a job that has been given the turn of `gate`."""

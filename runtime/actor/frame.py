@@ -71,4 +71,19 @@ class Frame:
             )
 
 
+def cycle(cell: Cell, job: Work) -> list[str] | None:
+    """The handlers, each called by the one before, by which a critical section of an actor waits for a call to it.
+
+    It cannot end well: the section waits for the call, and the call for the section, until the section's 30 s.
+    """
+    chain = [f"{cell.id!r}.{job.label}"]
+    frame = job.caller
+    while frame is not None:
+        chain.insert(0, f"{frame.cell.id!r}.{frame.job.label}")
+        if frame.cell is cell and frame.gate is not cell.gate and not frame.gate.closed:
+            return chain
+        frame = frame.job.caller
+    return None
+
+
 current_frame: ContextVar[Frame | None] = ContextVar("current_frame", default=None)

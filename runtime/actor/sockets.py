@@ -403,14 +403,11 @@ class SocketTable:
         Raises:
             LimitExceeded: a text over 2,048 bytes.
         """
+        limit = limits.AUTO_RESPONSE_BYTES
         for what, text in (("Request", request), ("Response", response)):
             size = len((text or "").encode())
-            _bound(
-                size,
-                limits.AUTO_RESPONSE_BYTES,
-                f"{what} cannot be larger than {limits.AUTO_RESPONSE_BYTES} bytes. "
-                f"A {what.lower()} of size {size} was provided.",
-            )
+            refusal = f"{what} cannot be larger than {limit} bytes. A {what.lower()} of size {size} was provided."
+            _bound(size, limit, refusal)
         self.auto_request = request
         self.auto_response_text = response if request is not None else None
         self.auto_response = frames.encode_message(response or "")
