@@ -153,7 +153,6 @@ class Env:
 
 
 APP = App(env=Env, routes={"/{name}": Parent})
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
 
 @pytest.fixture(params=["parents", "sql_parents"])
@@ -165,7 +164,7 @@ def parent_of(server: Any, field: str = "parents", name: str = "p") -> Any:
     return getattr(server.env, field).get_by_name(name)
 
 
-async def test_a_facet_has_storage_and_memory_of_its_own(field):
+async def test_a_facet_has_storage_and_memory_of_its_own(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
 
@@ -181,7 +180,7 @@ async def test_a_facet_has_storage_and_memory_of_its_own(field):
         await server.run_in(parent, use)
 
 
-async def test_it_is_started_at_the_first_call_and_not_again_while_it_runs():
+async def test_it_is_started_at_the_first_call_and_not_again_while_it_runs(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -196,7 +195,7 @@ async def test_it_is_started_at_the_first_call_and_not_again_while_it_runs():
         await server.run_in(parent_of(server), use)
 
 
-async def test_calls_that_are_made_while_it_starts_arrive_in_their_order():
+async def test_calls_that_are_made_while_it_starts_arrive_in_their_order(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -213,7 +212,7 @@ async def test_calls_that_are_made_while_it_starts_arrive_in_their_order():
         await server.run_in(parent_of(server), use)
 
 
-async def test_it_is_there_again_after_the_eviction_of_its_parent(field):
+async def test_it_is_there_again_after_the_eviction_of_its_parent(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
         await server.run_in(parent, lambda actor: actor.kid().put("v", 1))
@@ -223,7 +222,7 @@ async def test_it_is_there_again_after_the_eviction_of_its_parent(field):
         assert await server.run_in(parent, lambda actor: actor.kid().get("v")) == 1
 
 
-async def test_what_was_durable_survives_a_crash_and_nothing_else_does(field):
+async def test_what_was_durable_survives_a_crash_and_nothing_else_does(autojump_clock, field):
     async with start_server(APP, store=MemoryStore(delay=1)) as server:
 
         async def use(actor: Parent) -> None:
@@ -244,7 +243,7 @@ async def test_what_was_durable_survives_a_crash_and_nothing_else_does(field):
         await server.run_in(parent_of(server, field), look)
 
 
-async def test_a_sql_class_as_a_facet_of_either_class(field):
+async def test_a_sql_class_as_a_facet_of_either_class(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
 
@@ -260,7 +259,9 @@ async def test_a_sql_class_as_a_facet_of_either_class(field):
         assert await server.run_in(parent_of(server, field), insert) == [1, 1, 1]
 
 
-async def test_abort_gives_calls_in_flight_and_used_stubs_the_reason_and_an_unused_stub_starts_it_anew(field):
+async def test_abort_gives_calls_in_flight_and_used_stubs_the_reason_and_an_unused_stub_starts_it_anew(
+    autojump_clock, field
+):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -280,7 +281,7 @@ async def test_abort_gives_calls_in_flight_and_used_stubs_the_reason_and_an_unus
         await server.run_in(parent_of(server, field), use)
 
 
-async def test_abort_while_it_starts():
+async def test_abort_while_it_starts(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -301,7 +302,7 @@ async def test_abort_while_it_starts():
         await server.run_in(parent_of(server), use)
 
 
-async def test_a_start_that_failed_fails_every_call_until_abort_or_delete():
+async def test_a_start_that_failed_fails_every_call_until_abort_or_delete(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -322,7 +323,7 @@ async def test_a_start_that_failed_fails_every_call_until_abort_or_delete():
         await server.run_in(parent_of(server), use)
 
 
-async def test_delete_takes_its_storage_and_its_own_facets_along(field):
+async def test_delete_takes_its_storage_and_its_own_facets_along(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
 
@@ -347,7 +348,7 @@ async def test_delete_takes_its_storage_and_its_own_facets_along(field):
         assert not [path for path in server.disk.folder.rglob("*.sqlite*") if len(path.stem) > 64]
 
 
-async def test_a_deletion_is_undone_with_the_batch_it_belongs_to(field):
+async def test_a_deletion_is_undone_with_the_batch_it_belongs_to(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
         await server.run_in(parent, lambda actor: actor.kid().put("v", 1))
@@ -361,7 +362,7 @@ async def test_a_deletion_is_undone_with_the_batch_it_belongs_to(field):
         assert await server.run_in(parent_of(server, field), lambda actor: actor.kid().get("v")) == 1
 
 
-async def test_no_rollback_brings_a_deleted_facet_back(field):
+async def test_no_rollback_brings_a_deleted_facet_back(autojump_clock, field):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -380,7 +381,7 @@ async def test_no_rollback_brings_a_deleted_facet_back(field):
         await server.run_in(parent_of(server, field), use)
 
 
-async def test_no_rollback_separates_a_facet_from_its_storage(field):
+async def test_no_rollback_separates_a_facet_from_its_storage(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
 
@@ -397,7 +398,7 @@ async def test_no_rollback_separates_a_facet_from_its_storage(field):
         assert await server.run_in(parent, lambda actor: actor.kid().get("v")) == 1
 
 
-async def test_delete_all_of_the_parent_deletes_every_facet(field):
+async def test_delete_all_of_the_parent_deletes_every_facet(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
 
@@ -423,7 +424,7 @@ async def test_delete_all_of_the_parent_deletes_every_facet(field):
         assert server.env.parents.list_ids() == []
 
 
-async def test_what_a_crash_leaves_of_deleted_facets_is_removed_when_facets_are_next_used(field):
+async def test_what_a_crash_leaves_of_deleted_facets_is_removed_when_facets_are_next_used(autojump_clock, field):
     async with start_server(APP) as server:
         parent = parent_of(server, field)
         await server.run_in(parent, lambda actor: actor.kid().put("v", 1))
@@ -438,7 +439,7 @@ async def test_what_a_crash_leaves_of_deleted_facets_is_removed_when_facets_are_
         assert len(server.store.list_below(parent.id)) == 1
 
 
-async def test_its_own_errors_carry_remote_and_its_own_abort_resets_only_itself():
+async def test_its_own_errors_carry_remote_and_its_own_abort_resets_only_itself(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -455,7 +456,7 @@ async def test_its_own_errors_carry_remote_and_its_own_abort_resets_only_itself(
         await server.run_in(parent_of(server), use)
 
 
-async def test_it_goes_with_its_parent():
+async def test_it_goes_with_its_parent(autojump_clock):
     async with start_server(APP) as server:
         parent = parent_of(server)
 
@@ -478,7 +479,7 @@ async def test_it_goes_with_its_parent():
         assert await server.run_in(parent_of(server), lambda actor: actor.kid().keys()) == ["v"]
 
 
-async def test_what_runs_in_a_facet_keeps_its_parent_in_memory():
+async def test_what_runs_in_a_facet_keeps_its_parent_in_memory(autojump_clock):
     async with start_server(APP, idle_s=10) as server:
         parent = parent_of(server)
         await server.run_in(parent, lambda actor: actor.kid().later(30))
@@ -490,7 +491,7 @@ async def test_what_runs_in_a_facet_keeps_its_parent_in_memory():
 
 
 @pytest.mark.parametrize("how", [{}, {"caught": True}])
-async def test_an_alarm_of_a_facet_is_refused_with_its_batch(field, how):
+async def test_an_alarm_of_a_facet_is_refused_with_its_batch(autojump_clock, field, how):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -504,7 +505,7 @@ async def test_an_alarm_of_a_facet_is_refused_with_its_batch(field, how):
         await server.run_in(parent_of(server, field), use)
 
 
-async def test_its_id_is_that_of_its_parent_unless_it_is_given_one():
+async def test_its_id_is_that_of_its_parent_unless_it_is_given_one(autojump_clock):
     async with start_server(APP) as server:
         parent, other = parent_of(server), server.env.sql_parents.id_from_name("zz")
 
@@ -518,7 +519,7 @@ async def test_its_id_is_that_of_its_parent_unless_it_is_given_one():
         await server.run_in(parent, use)
 
 
-async def test_its_stub_has_neither_id_nor_name_and_cannot_be_passed_on():
+async def test_its_stub_has_neither_id_nor_name_and_cannot_be_passed_on(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -534,7 +535,7 @@ async def test_its_stub_has_neither_id_nor_name_and_cannot_be_passed_on():
         await server.run_in(parent_of(server), use)
 
 
-async def test_functions_pass_between_a_facet_and_its_parent():
+async def test_functions_pass_between_a_facet_and_its_parent(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -546,7 +547,7 @@ async def test_functions_pass_between_a_facet_and_its_parent():
         await server.run_in(parent_of(server), use)
 
 
-async def test_a_critical_section_of_the_parent_can_start_and_call_one():
+async def test_a_critical_section_of_the_parent_can_start_and_call_one(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -561,7 +562,7 @@ async def test_a_critical_section_of_the_parent_can_start_and_call_one():
         await server.run_in(parent_of(server), use)
 
 
-async def test_names_and_depth_are_bounded():
+async def test_names_and_depth_are_bounded(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -584,7 +585,7 @@ async def test_names_and_depth_are_bounded():
         await server.run_in(parent_of(server), use)
 
 
-async def test_what_a_start_returns_is_checked():
+async def test_what_a_start_returns_is_checked(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -599,7 +600,7 @@ async def test_what_a_start_returns_is_checked():
         await server.run_in(parent_of(server), use)
 
 
-async def test_arguments_and_results_are_bounded_as_for_every_call():
+async def test_arguments_and_results_are_bounded_as_for_every_call(autojump_clock):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -609,7 +610,7 @@ async def test_arguments_and_results_are_bounded_as_for_every_call():
         await server.run_in(parent_of(server), use)
 
 
-async def test_facets_are_no_actors_of_their_namespace(field):
+async def test_facets_are_no_actors_of_their_namespace(autojump_clock, field):
     async with start_server(APP) as server:
         namespace = getattr(server.env, field)
         parent = parent_of(server, field)
@@ -618,7 +619,7 @@ async def test_facets_are_no_actors_of_their_namespace(field):
         assert [actor.name for actor in server.store.list_below(parent.id)] == ["kid"]
 
 
-async def test_the_parents_keys_end_where_those_of_the_runtime_begin(field):
+async def test_the_parents_keys_end_where_those_of_the_runtime_begin(autojump_clock, field):
     async with start_server(APP) as server:
 
         async def use(actor: Parent) -> None:
@@ -631,7 +632,7 @@ async def test_the_parents_keys_end_where_those_of_the_runtime_begin(field):
         await server.run_in(parent_of(server, field), use)
 
 
-async def test_a_socket_of_a_facet_keeps_it_and_its_parent_in_memory_until_it_closes():
+async def test_a_socket_of_a_facet_keeps_it_and_its_parent_in_memory_until_it_closes(autojump_clock):
     async with start_server(APP, idle_s=10) as server:
         async with server.connect("/p") as ws:
             await trio.sleep(30)
@@ -643,7 +644,7 @@ async def test_a_socket_of_a_facet_keeps_it_and_its_parent_in_memory_until_it_cl
         assert server.live_actors == 0
 
 
-async def test_a_server_with_sockets_of_facets_stops():
+async def test_a_server_with_sockets_of_facets_stops(autojump_clock):
     async with start_server(APP) as server, server.connect("/p"):
         begun = trio.current_time()
         await server.stop()
@@ -651,7 +652,7 @@ async def test_a_server_with_sockets_of_facets_stops():
         await server.start()
 
 
-async def test_a_facet_is_out_of_reach_and_not_lost_while_its_parent_is_back_before_its_start():
+async def test_a_facet_is_out_of_reach_and_not_lost_while_its_parent_is_back_before_its_start(autojump_clock):
     async with start_server(APP) as server:
         parent = parent_of(server)
 
@@ -670,7 +671,7 @@ async def test_a_facet_is_out_of_reach_and_not_lost_while_its_parent_is_back_bef
         assert await server.run_in(parent_of(server), lambda actor: actor.kid().get("v")) == 1
 
 
-async def test_idle_facets_leave_with_their_parent_when_there_is_no_room():
+async def test_idle_facets_leave_with_their_parent_when_there_is_no_room(autojump_clock):
     async with trio.open_nursery() as nursery:
         async with open_node(
             APP,
