@@ -250,17 +250,21 @@ class ObjectStore:
 
     async def _close(self, held: _Object, file: ObjectFile) -> None:
         actor = held.keys.actor
+        blocking = self._platform.run_blocking
         try:
             if file.unsynced:
                 await self._sync_log(file)
-            holds = await self._platform.run_blocking(file.close)
         except StorageFailed as error:
-            self._unusable[actor] = error
+            self._unusable[actor] = error  # nobody knows how much of the log is on the disk: the next start looks
+            await blocking(partial(file.close, keep_log=True))
         else:
-            self._has_grown(file)
-            if not holds and self._index.open(actor).get(REGISTERED) is not None:
-                gone = WriteBatch(actor=actor, sequence=0, delete_all=True, writes={}, alarm=None)
-                self._index.submit(gone, _whatever_happens)
+            # A disk that does not take what the log has loses nothing: whoever opens the object next goes on from it.
+            with contextlib.suppress(StorageFailed):
+                holds = await blocking(file.close)
+                self._has_grown(file)
+                if not holds and self._index.open(actor).get(REGISTERED) is not None:
+                    gone = WriteBatch(actor=actor, sequence=0, delete_all=True, writes={}, alarm=None)
+                    self._index.submit(gone, _whatever_happens)
         del self._objects[actor]
         held.closed.set()
 
