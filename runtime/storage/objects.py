@@ -46,6 +46,7 @@ T = TypeVar("T")
 _SYNC_TASKS = 8
 _SYNC_GROUP = 16  # files that one thread syncs one after another, at most
 _CHECKPOINT_PAGES = 1_000  # of 4 KiB
+_LOG_CHECKPOINTS = 8  # of so many pages is a log at most, and what comes while it is moved
 _CHECKPOINT_S = 60.0  # when nobody knows any more at what time something was written that a crash left in a log
 _CLOSE_S = 30.0
 _SWEEP_S = 3_600.0
@@ -68,8 +69,9 @@ class _Object:
 
     Attributes:
         failed: the batches from one on are lost. syncing: a sync task has it. working: a thread opens, checkpoints or
-        closes it. released: its instance has ended. checkpointed, checkpointed_s: the length of the log at the last
-        checkpoint, and when that was.
+        closes it. held_back: its log is too long, and nobody is answered until it has been moved into the database.
+        released: its instance has ended. checkpointed, checkpointed_s: the length of the log at the last checkpoint,
+        and when that was.
     """
 
     keys: ObjectKeys
@@ -79,6 +81,7 @@ class _Object:
     failed: Exception | None = None
     syncing: bool = False
     working: bool = False
+    held_back: bool = False
     released: bool = False
     checkpointed: int = 0
     checkpointed_s: float = attrs.field(factory=trio.current_time)
@@ -93,7 +96,8 @@ class ObjectStore:
         platform: blocking calls and syncs.
         limits: of rows and databases.
         retention: what is kept of what was there before; all objects together.
-        checkpoint_pages: a log that has grown by so many pages is moved into its database.
+        checkpoint_pages: a log that has grown by so many pages is moved into its database. One of eight times as many
+            begins anew, for which those who write have to wait a moment.
     """
 
     def __init__(
@@ -351,6 +355,8 @@ class ObjectStore:
     # Durability.
 
     def _to_be_synced(self, held: _Object) -> None:
+        if held.held_back:
+            return
         self._dirty[held] = None
         self._arrived.unpark()
 
@@ -402,31 +408,41 @@ class ObjectStore:
 
     def _checkpoint_if_due(self, held: _Object) -> None:
         file = held.file
-        if file is None or held.working or self._nursery is None:
+        if file is None or held.released or self._nursery is None:
             return
         if file.log_pages < held.checkpointed:
             held.checkpointed = 0  # the log began anew
         grown = file.log_pages - held.checkpointed
+        if grown >= self._checkpoint_pages and file.log_pages >= _LOG_CHECKPOINTS * self._checkpoint_pages:
+            held.held_back = True
         now = trio.current_time()
-        if grown >= self._checkpoint_pages or (grown and now >= held.checkpointed_s + _CHECKPOINT_S):
+        late = grown and now >= held.checkpointed_s + _CHECKPOINT_S
+        if not held.working and (grown >= self._checkpoint_pages or late):
             held.working = True
             held.checkpointed, held.checkpointed_s = file.log_pages, now
             self._nursery.start_soon(self._checkpoint, held, file)
 
     async def _checkpoint(self, held: _Object, file: ObjectFile) -> None:
-        blocking = self._platform.run_blocking
         with contextlib.suppress(apsw.Error, StorageFailed):
-            look: apsw.Connection = await blocking(file.look)
-            try:
-                upto, marks = file.hold(look)
-                await self._sync_log(file)
-                await blocking(file.checkpoint, upto, marks)
-                file.points.forget(upto)
-            finally:
-                look.close()
+            await self._move_log(file)
+            if held.held_back:  # next to nothing has come meanwhile; SQLite begins a log anew once all of it is moved
+                await self._move_log(file)
         self._has_grown(file)
-        held.working = False
+        held.working = held.held_back = False
+        if held.submitted and not held.syncing:
+            self._to_be_synced(held)
         self._close_if_done(held)
+
+    async def _move_log(self, file: ObjectFile) -> None:
+        blocking = self._platform.run_blocking
+        look: apsw.Connection = await blocking(file.look)
+        try:
+            upto, marks = file.hold(look)
+            await self._sync_log(file)
+            await blocking(file.checkpoint, upto, marks)
+            file.points.forget(upto)
+        finally:
+            look.close()
 
     # The index.
 

@@ -39,6 +39,9 @@ class Note(Actor["Env"]):
             self.ctx.storage.put("big", self.ctx.token(100_000))
             await self.ctx.sleep(0.001)
 
+    async def write_big(self):
+        self.ctx.storage.put("big", self.ctx.token(100_000))
+
     async def clear(self):
         self.ctx.storage.delete_all()
 
@@ -165,6 +168,36 @@ async def test_long_logs_are_moved_while_the_object_is_in_use(autojump_clock, se
     assert log.stat().st_size < 9_000_000  # 10 MB were written
     await note.write(1)
     assert await note.read() == (1, [1])
+
+
+async def test_the_log_of_an_object_that_is_written_without_a_pause_begins_anew(autojump_clock, tmp_path):
+    platform = virtual_platform()
+
+    async def run_slowly(fn, *args):
+        await trio.sleep(0.1)  # goes by when nobody writes
+        return fn(*args)
+
+    async with open_node(
+        APP,
+        settings=APP.settings(),
+        store=MemoryStore(),
+        platform=attrs.evolve(platform, run_blocking=run_slowly),
+        log=structlog.get_logger(),
+        objects=tmp_path,
+    ) as node:
+        note = node.env.notes.get_by_name("a")
+
+        async def write_on():
+            for _ in range(125):
+                await note.write_big()
+
+        async with trio.open_nursery() as writers:
+            for _ in range(8):
+                writers.start_soon(write_on)
+        (log,) = tmp_path.rglob("*.sqlite-wal")
+        assert log.stat().st_size < 50_000_000  # 100 MB were written
+        await note.write(1)
+        assert await note.read() == (1, [1])
 
 
 async def test_the_longest_idle_object_leaves_when_too_many_are_open(autojump_clock, tmp_path):
