@@ -97,7 +97,7 @@ async def read_messages(
         if not outbound.was_cut:
             async with losses:
                 await socket.feed_close(1006, LOST, False)
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()  # others run before the next one is told
         return
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while await stream.receive_some():

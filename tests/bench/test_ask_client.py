@@ -10,19 +10,13 @@ import trio
 from trio_websocket import ConnectionClosed, serve_websocket
 
 from bench.ask import ask
-from bench.measure import BenchError, Setting
+from bench.measure import BenchError
 from bench.servers import Running, keepers, running
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("gcc") is None, reason="the client is a C program"),
 ]
-
-
-@pytest.fixture
-def setting(tmp_path):
-    core = min(os.sched_getaffinity(0))
-    return Setting(quick=True, server_core=core, load_core=core, build=tmp_path)
 
 
 async def ask_a_server(setting, answers, **load):

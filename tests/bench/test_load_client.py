@@ -12,19 +12,13 @@ from trio_websocket import ConnectionClosed, serve_websocket
 
 from bench.build import compile_program
 from bench.load import Load, run_load
-from bench.measure import BenchError, Setting
+from bench.measure import BenchError
 from bench.servers import SIGNALS, Running, running
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("gcc") is None, reason="the load client is a C program"),
 ]
-
-
-@pytest.fixture
-def setting(tmp_path):
-    core = min(os.sched_getaffinity(0))
-    return Setting(quick=True, server_core=core, load_core=core, build=tmp_path)
 
 
 class Stream:

@@ -48,10 +48,6 @@ class World:
         """Add an event."""
         self.events.append([who, label, *value])
 
-    def count(self, label: str) -> int:
-        """How often a label was logged."""
-        return sum(event[1] == label for event in self.events)
-
     def program(self, who: str) -> Mapping[str, Any]:
         """The program of an actor."""
         actors = self.scenario.get("actors", {})

@@ -79,6 +79,11 @@ def _install() -> Path:
 def _record(names: tuple[str, ...], *, slow: bool) -> bool:
     program = _install()
     scenarios = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((HERE / "scenarios").glob("*.json"))]
+    unknown = set(names) - {one["name"] for one in scenarios}
+    if unknown:
+        raise click.ClickException(
+            f"no such scenario: {', '.join(sorted(unknown))}; they are the files of {HERE / 'scenarios'}"
+        )
     wanted = [one for one in scenarios if (one["name"] in names if names else slow or not one.get("slow"))]
     failed: list[str] = []
     meant = accepted(HERE / "differences.md")
