@@ -5,8 +5,10 @@ from runtime.actor.context import ActorEvent, Context, Spawned, Timeout
 from runtime.actor.facets import Facets, FacetStartupOptions
 from runtime.actor.http import Request, Response
 from runtime.actor.recipients import Recipients
+from runtime.actor.response_stream import ResponseStream
 from runtime.actor.sockets import WebSocket
 from runtime.app import App
+from runtime.config import ConfigError, load_config
 from runtime.errors import (
     ActorError,
     ActorReset,
@@ -23,6 +25,7 @@ from runtime.frames import PreparedMessage
 from runtime.ids import ActorId
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.references import Reference, RpcTarget
+from runtime.operator import ActorView, Operator, Rows
 from runtime.storage.durable import durable
 from runtime.storage.storage import Storage
 from runtime.storage.transaction import Transaction
@@ -34,8 +37,10 @@ __all__ = [
     "ActorEvent",
     "ActorId",
     "ActorReset",
+    "ActorView",
     "AlarmInfo",
     "App",
+    "ConfigError",
     "Context",
     "FacetStartupOptions",
     "Facets",
@@ -43,12 +48,15 @@ __all__ = [
     "InvalidId",
     "LimitExceeded",
     "Namespace",
+    "Operator",
     "Overloaded",
     "PreparedMessage",
     "Recipients",
     "Reference",
     "Request",
     "Response",
+    "ResponseStream",
+    "Rows",
     "RpcTarget",
     "Secret",
     "Spawned",
@@ -61,4 +69,5 @@ __all__ = [
     "UnknownNamespace",
     "WebSocket",
     "durable",
+    "load_config",
 ]

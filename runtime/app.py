@@ -11,6 +11,7 @@ import attrs
 from runtime.actor.actor import Actor
 from runtime.actor.http import Request, Response
 from runtime.namespace.namespace import Namespace
+from runtime.operator import Operator
 
 Route = Callable[[Request, Any], Awaitable[Response]]
 
@@ -28,7 +29,8 @@ class App:
         env: a frozen attrs class. A field annotated `Namespace[Room]` is the namespace of `Room` actors, stored under
             the field's name (so that renaming a class loses nothing), or under the unique key that
             `attrs.field(metadata={"key": "..."})` gives, which makes the ids those of a Durable Object namespace with
-            that key. A field of the settings' class, or of one that it extends, gets the settings.
+            that key. A field of the settings' class, or of one that it extends, gets the settings; one annotated
+            `Operator` gets what sees all actors.
         settings: an attrs class: every table of `heliograph.toml` but `[server]`.
         routes: path to actor class (reached by the `{name}` of its path) or to `async def route(request, env)`.
             `{part}` matches one segment, `{rest:path}` whatever is left.
@@ -56,21 +58,24 @@ class App:
                 if key in found:
                     raise ValueError(f"{self.env.__name__}.{name} has the key {key!r}, which another field has too")
                 (found[key],) = get_args(annotation)
-            elif not (isinstance(annotation, type) and issubclass(self.settings, annotation)):
+            elif annotation is not Operator and not (
+                isinstance(annotation, type) and issubclass(self.settings, annotation)
+            ):
                 raise TypeError(
-                    f"{self.env.__name__}.{name} is {annotation!r}; a field of env is Namespace[SomeActor] "
-                    f"or {self.settings.__name__}"
+                    f"{self.env.__name__}.{name} is {annotation!r}; a field of env is Namespace[SomeActor], "
+                    f"{self.settings.__name__} or Operator"
                 )
         return found
 
-    def make_env(self, namespace: Callable[[str], Namespace[Any]], settings: Any) -> Any:
+    def make_env(self, namespace: Callable[[str], Namespace[Any]], settings: Any, operator: Operator) -> Any:
         """The env with its namespaces bound."""
-        return self.env(
-            **{
-                name: namespace(self._key(name)) if get_origin(annotation) is Namespace else settings
-                for name, annotation in self._fields().items()
-            }
-        )
+
+        def bound(name: str, annotation: Any) -> Any:
+            if get_origin(annotation) is Namespace:
+                return namespace(self._key(name))
+            return operator if annotation is Operator else settings
+
+        return self.env(**{name: bound(name, annotation) for name, annotation in self._fields().items()})
 
     def namespace_field(self, actor_class: type[Actor[Any]]) -> str | None:
         """The field of `env` whose namespace has actors of this class."""

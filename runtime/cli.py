@@ -29,6 +29,7 @@ from runtime.commands.sim import sim
 from runtime.config import ConfigError, ServerConfig, check_exposure, load_config
 from runtime.log import configure_logging
 from runtime.storage.store import StoreUnusable
+from runtime.transport.certificate import CertificateUnusable
 
 if TYPE_CHECKING:
     from runtime.app import App
@@ -257,6 +258,8 @@ def _explain(error: Exception, config: ServerConfig) -> str | None:
     (leaf,) = leaves
     if isinstance(leaf, StoreUnusable):
         return str(leaf)
+    if isinstance(leaf, CertificateUnusable):
+        return f"[tls] {leaf}"
     address = f"{config.host}:{config.port}"
     if isinstance(leaf, OSError) and leaf.errno == errno.EADDRINUSE:
         return f"{address} is in use, perhaps by another heliograph; stop it, or choose --port (0: any free one)"

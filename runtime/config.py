@@ -1,6 +1,7 @@
 """`heliograph.toml` as attrs values, where a mistake names the key, what was seen and what is allowed.
 
-The table `[server]` becomes a `ServerConfig`; every other table belongs to the app's settings class.
+The tables `[server]`, `[tls]` and `[proxy]` become a `ServerConfig`; every other table belongs to the app's settings
+class.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -16,6 +17,7 @@ import attrs
 
 from runtime import limits
 from runtime.tables import Tables
+from runtime.transport.forwarded import Family, parse_networks
 
 T = TypeVar("T")
 
@@ -28,7 +30,41 @@ class ConfigError(Exception):
 
 
 @attrs.frozen(kw_only=True)
-class ServerConfig:
+class TlsConfig:
+    """The table `[tls]`; without it the server speaks HTTP and WebSocket in the clear.
+
+    Attributes:
+        certificate: the file of the certificate, and of those that lead from it to its authority, as PEM.
+        key: the file of its private key, as PEM, not encrypted.
+    """
+
+    certificate: str = ""
+    key: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if bool(self.certificate) != bool(self.key):
+            raise ValueError("certificate and key come together; set both, or neither")
+
+
+def _check_networks(_: Any, __: attrs.Attribute[Any], texts: Sequence[str]) -> None:
+    parse_networks(texts)
+
+
+@attrs.frozen(kw_only=True)
+class ProxyConfig:
+    """The table `[proxy]`: whose word about a client's address, and the name it called, is believed.
+
+    Attributes:
+        trusted: addresses and networks of proxies, such as `127.0.0.1` and `10.0.0.0/8`.
+        headers: what they set: `x-forwarded` (`X-Forwarded-For`, `-Proto`, `-Host`) or `forwarded` (RFC 7239).
+    """
+
+    trusted: tuple[str, ...] = attrs.field(default=(), validator=_check_networks)
+    headers: Family = "x-forwarded"
+
+
+@attrs.frozen(kw_only=True)
+class ServerTable:
     """The table `[server]`.
 
     Attributes:
@@ -58,6 +94,19 @@ class ServerConfig:
     log_format: LogFormat = "auto"
 
 
+@attrs.frozen(kw_only=True)
+class ServerConfig(ServerTable):
+    """What an operator sets about the server, whatever app it serves.
+
+    Attributes:
+        tls: the table `[tls]`.
+        proxy: the table `[proxy]`.
+    """
+
+    tls: TlsConfig = TlsConfig()
+    proxy: ProxyConfig = ProxyConfig()
+
+
 def load_config(
     path: Path | None, settings: type[T], *, environ: Mapping[str, str] = os.environ
 ) -> tuple[ServerConfig, T]:
@@ -73,13 +122,15 @@ def load_config(
     """
     source = "the defaults" if path is None else str(path)
     document = {} if path is None else _parse(path)
-    server_table = document.pop("server", {})
+    own = {name: document.pop(name, {}) for name in ("server", "tls", "proxy")}
     tables = Tables(environ)
-    server = tables.structure(server_table, ServerConfig, path="server")
-    values = tables.structure(document, settings, siblings=["server"])
-    if server is None or values is None:
+    server = tables.structure(own["server"], ServerTable, path="server")
+    tls = tables.structure(own["tls"], TlsConfig, path="tls")
+    proxy = tables.structure(own["proxy"], ProxyConfig, path="proxy")
+    values = tables.structure(document, settings, siblings=list(own))
+    if server is None or tls is None or proxy is None or values is None:
         raise ConfigError("\n".join(f"{source}: {mistake}" for mistake in tables.mistakes))
-    return server, values
+    return ServerConfig(**attrs.asdict(server, recurse=False), tls=tls, proxy=proxy), values
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from runtime.node import Node
+from runtime.transport.certificate import Certificate
 from runtime.transport.config import TransportConfig
 from runtime.transport.listen import Transport
 
@@ -21,6 +22,7 @@ async def serve_node(
     config: TransportConfig,
     ready: Callable[[], None],
     stop: Callable[[], Awaitable[object]],
+    certificate: Certificate | None = None,
 ) -> None:
     """Serve a node's app on listeners until `stop()` returns.
 
@@ -30,8 +32,9 @@ async def serve_node(
     Args:
         stop: awaited once more during the app's drain, which ends when it returns: told twice, the server hurries.
         ready: called once connections are accepted.
+        certificate: what clients are shown; None serves them without TLS.
     """
-    transport = Transport(node.handle, config=config, platform=node.platform, log=node.log)
+    transport = Transport(node.handle, config=config, platform=node.platform, log=node.log, certificate=certificate)
     async with trio.open_nursery() as connections:
         await connections.start(transport.serve, listeners)
         ready()

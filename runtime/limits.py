@@ -38,6 +38,7 @@ CLOSE_REASON_BYTES = 123
 EVENT_TIMEOUT_MS = 604_800_000
 SOCKET_BACKLOG_BYTES = 1024 * 1024  # ours: what one slow reader may make the server hold
 SOCKET_BACKLOG_S = 5.0
+STREAM_HIGH_WATER_BYTES = 65_536  # ours: of a response being streamed, what waits to be read before its writer pauses
 SOCKET_EVENTS = 64  # ours: frames of one socket that wait for the actor before its reader pauses
 
 # Life of an actor.
@@ -64,6 +65,7 @@ ALARM_HANDLER_S = 15 * 60.0
 REQUEST_HEAD_BYTES = 8_192
 REQUEST_HEAD_S = 5.0
 REQUEST_HEADERS = 64
+TLS_HANDSHAKE_S = 5.0
 REQUEST_BODY_BYTES = 8 * 1024 * 1024
 IDLE_CONNECTION_S = 75.0
 

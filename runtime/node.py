@@ -20,6 +20,7 @@ from runtime.app import App, Routes
 from runtime.limits import StorageLimits
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.router import Router
+from runtime.operator import Operator
 from runtime.platform import Platform
 from runtime.storage.backend import Backend, SharedBackend
 from runtime.storage.bookmarks import Retention
@@ -119,7 +120,9 @@ async def open_node(
                 open_objects=open_objects,
                 idle_s=idle_s,
             )
-            router.env = app.make_env(lambda key: Namespace(key, router, store, platform.token_bytes), settings)
+            router.env = app.make_env(
+                lambda key: Namespace(key, router, store, platform.token_bytes), settings, Operator(router, classes)
+            )
             routes = Routes(app, router.env)
             router.alarms.load(store.alarms())
             if app.start is not None:

@@ -11,7 +11,6 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +18,7 @@ import attrs
 import trio
 
 from runtime.tcp import TCP_WRITE, TcpStream, open_listeners
-
-THREADS = 40  # at once, as trio's own limit
+from runtime.threads import Threads
 
 
 class RunBlocking(Protocol):
@@ -70,6 +68,10 @@ class Writer:
         return self.write(self.target, data)
 
 
+def pass_by(_name: str, /) -> None:
+    """Outside a simulation a rare branch is a branch like any other."""
+
+
 @attrs.frozen(kw_only=True)
 class Platform:
     """What the runtime needs from the world, as capabilities.
@@ -79,9 +81,12 @@ class Platform:
         random: jitter; never ids or secrets.
         token_bytes: ids, epochs, tokens, keys.
         run_blocking: runs a blocking call off the loop.
+        run_commit: the same for one that is short as a rule, and that everybody waits for; `run_blocking` by default.
         sync_file: makes what was written to files last.
         listen: opens listeners.
         writer: the write of a stream that never waits.
+        point: `point("commit failed")` stands where a branch begins that is rarely taken, and does nothing. A
+            simulation counts them, so that it is known that its runs go there, and may end the process there.
     """
 
     now: Callable[[], float]
@@ -91,17 +96,20 @@ class Platform:
     sync_file: SyncFile
     listen: Listen
     writer: Callable[[trio.abc.Stream], Writer]
+    point: Callable[[str], None] = pass_by
+    run_commit: RunBlocking = attrs.field(default=attrs.Factory(lambda self: self.run_blocking, takes_self=True))
 
 
 def real_platform() -> Platform:
     """The platform of a server process."""
-    run_in_thread = _thread_runner()
+    threads = Threads()
     return Platform(
         now=time.time,
         random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
         token_bytes=secrets.token_bytes,
-        run_blocking=run_in_thread,
-        sync_file=_file_syncer(run_in_thread),
+        run_blocking=threads.run,
+        run_commit=threads.run_short,
+        sync_file=_file_syncer(threads.run_short),
         listen=open_listeners,
         writer=_writer,
     )
@@ -121,35 +129,6 @@ def _fdatasync(paths: Sequence[Path]) -> None:
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _thread_runner() -> RunBlocking:
-    """As `trio.to_thread.run_sync`, which gives the loop a turn before it starts: a commit has no time for that."""
-    limiter = trio.CapacityLimiter(THREADS)
-
-    async def run_in_thread(fn: Callable[..., Any], /, *args: Any) -> Any:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        task = trio.lowlevel.current_task()
-        token = trio.lowlevel.current_trio_token()
-        try:
-            limiter.acquire_on_behalf_of_nowait(task)
-        except trio.WouldBlock:
-            await limiter.acquire_on_behalf_of(task)
-
-        def deliver(result: Any) -> None:  # an `outcome.Outcome`
-            token.run_sync_soon(trio.lowlevel.reschedule, task, result)
-
-        try:
-            trio.lowlevel.start_thread_soon(partial(fn, *args), deliver)
-            return await trio.lowlevel.wait_task_rescheduled(_run_to_the_end)
-        finally:
-            limiter.release_on_behalf_of(task)
-
-    return run_in_thread
-
-
-def _run_to_the_end(_: trio.lowlevel.RaiseCancelT, /) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED  # nothing stops a thread
 
 
 def _writer(stream: trio.abc.Stream, /) -> Writer:

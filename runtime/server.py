@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
 import trio
+from structlog.stdlib import BoundLogger
 
 from runtime.app import App
-from runtime.config import ServerConfig
+from runtime.config import ServerConfig, TlsConfig
 from runtime.frontend import serve_node
 from runtime.node import open_node
 from runtime.platform import Platform
 from runtime.storage.bookmarks import Retention
 from runtime.storage.shared import SharedStore
 from runtime.tcp import TcpListener
+from runtime.transport.certificate import Certificate, CertificateUnusable
 from runtime.transport.config import TransportConfig
+from runtime.transport.forwarded import Proxies, parse_networks
 
 
 async def serve(
@@ -26,16 +31,19 @@ async def serve(
     """Serve an app and return after a graceful shutdown.
 
     On SIGTERM or SIGINT the app may ask its clients to leave, which a second signal cuts short. Then it stops
-    accepting, answers what it has begun, closes every socket with 1001, and commits.
+    accepting, answers what it has begun, closes every socket with 1001, and commits. Under TLS, SIGHUP reads the
+    certificate again, for the connections that come from then on; one that cannot be used changes nothing.
 
     Args:
         ready: called with the URL once connections are accepted.
 
     Raises:
-        OSError: the address cannot be used. Others: the data directory cannot be opened (see `SharedStore`).
+        OSError: the address cannot be used. CertificateUnusable: what `[tls]` names cannot be used. Others: the data
+            directory cannot be opened (see `SharedStore`).
     """
     log = structlog.stdlib.get_logger("heliograph")
     retention = Retention(age_s=config.history_days * 86_400, total_bytes=config.history_bytes)
+    certificate = await _certificate(config.tls, platform, log)
     store = SharedStore(config.data, platform=platform, retention=retention)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
 
@@ -45,30 +53,66 @@ async def serve(
                 return
 
         listeners = await platform.listen(config.host, config.port)
-        async with open_node(
-            app,
-            settings=settings,
-            store=store,
-            platform=platform,
-            log=log,
-            objects=config.data / "objects",
-            retention=retention,
-        ) as node:
+        async with (
+            open_node(
+                app,
+                settings=settings,
+                store=store,
+                platform=platform,
+                log=log,
+                objects=config.data / "objects",
+                retention=retention,
+            ) as node,
+            _reloading(certificate, log),
+        ):
             await serve_node(
                 node,
                 listeners,
                 config=TransportConfig(
                     hosts=(config.host, *config.allowed_hosts),
                     origins=config.allowed_origins,
+                    proxies=Proxies(trusted=parse_networks(config.proxy.trusted), family=config.proxy.headers),
                     connections=config.connections,
                     body_bytes=config.body_bytes,
                 ),
-                ready=lambda: ready(_url(config.host, listeners[0])),
+                ready=lambda: ready(_url(config.host, listeners[0], tls=certificate is not None)),
                 stop=stop,
+                certificate=certificate,
             )
 
 
-def _url(host: str, listener: trio.abc.Listener[trio.abc.Stream]) -> str:
+async def _certificate(config: TlsConfig, platform: Platform, log: BoundLogger) -> Certificate | None:
+    if not config.certificate:
+        return None
+    certificate = await Certificate.read(Path(config.certificate), Path(config.key), platform.run_blocking)
+    log.info("certificate_read", sha256=certificate.sha256)
+    return certificate
+
+
+@asynccontextmanager
+async def _reloading(certificate: Certificate | None, log: BoundLogger) -> AsyncGenerator[None]:
+    """Read the certificate again on SIGHUP, while the block runs."""
+    if certificate is None:
+        yield
+        return
+    with trio.open_signal_receiver(signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_reload, certificate, signals, log)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def _reload(certificate: Certificate, signals: AsyncIterator[int], log: BoundLogger) -> None:
+    async for _ in signals:
+        try:
+            await certificate.reload()
+        except CertificateUnusable as error:
+            log.error("certificate_refused", reason=str(error), sha256=certificate.sha256)  # noqa: TRY400 -- says all
+        else:
+            log.info("certificate_read", sha256=certificate.sha256)
+
+
+def _url(host: str, listener: trio.abc.Listener[trio.abc.Stream], *, tls: bool) -> str:
     assert isinstance(listener, TcpListener)
     port = listener.socket.getsockname()[1]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

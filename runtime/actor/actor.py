@@ -56,6 +56,14 @@ class Actor(Generic[EnvT]):
     slow_code: ClassVar[int] = 1013
     auto_close_reply: ClassVar[bool] = True
 
+    _message_at_once: ClassVar[types.FunctionType | None] = None
+    """`web_socket_message`, if its code has no await; found by the runtime."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        found: Any = cls.web_socket_message
+        cls._message_at_once = found if _never_waits(found) else None
+
     def __init__(self, ctx: Context, env: EnvT) -> None:
         self.ctx = ctx
         self.env = env
@@ -109,11 +117,15 @@ class Names:
         )
 
 
+_YIELD = dis.opmap["YIELD_VALUE"]
+
+
 def _never_waits(function: Any) -> bool:
     # A coroutine is suspended nowhere but at a YIELD_VALUE of its own code, which every await, `async for` and
-    # `async with` has. A decorator's function or a method of compiled code is not looked into.
+    # `async with` has; every other byte is an operation. A decorator's function or a method of compiled code is not
+    # looked into.
     return (
         isinstance(function, types.FunctionType)
         and inspect.iscoroutinefunction(function)
-        and all(instruction.opname != "YIELD_VALUE" for instruction in dis.get_instructions(function))
+        and _YIELD not in function.__code__.co_code[::2]
     )

@@ -37,7 +37,6 @@ class Cell:
         "_construct",
         "_durable_waiters",
         "_pending",
-        "_running",
         "_sections",
         "_submit",
         "_uncommitted",
@@ -51,6 +50,7 @@ class Cell:
         "incarnation",
         "output",
         "owner",
+        "running",
         "services",
         "storage",
     )
@@ -85,7 +85,7 @@ class Cell:
         self.broken: Exception | None = None
         self.holdings = Holdings(self)
         self._construct = construct
-        self._running: dict[Work, Frame | None] = {}  # has the turn, or waits; no frame yet: it is about to run
+        self.running: dict[Work, Frame | None] = {}  # has the turn, or waits; no frame yet: it is about to run
         # None while empty: most actors are idle most of the time.
         self._sections: dict[CriticalSection, None] | None = None
         self._durable_waiters: list[tuple[int, Callable[[], None]]] | None = None
@@ -104,7 +104,7 @@ class Cell:
     def start_job(self, gate: InputGate, job: Work) -> None:
         """Let a worker run a job that has been given the turn of `gate`."""
         job.gate = gate
-        self._running[job] = None
+        self.running[job] = None
         self._pending += 1
         self.services.workers.start(job)
 
@@ -117,7 +117,7 @@ class Cell:
         if self.broken is not None:
             self.busy(-1)
             return None
-        frame = self._running[job] = Frame(self, job, task, scope)
+        frame = self.running[job] = Frame(self, job, task, scope)
         job.take()
         return frame
 
@@ -206,7 +206,7 @@ class Cell:
         if frame.references:
             references, frame.references = frame.references, None
             self.output.emit(partial(release_all, references))
-        del self._running[job]
+        del self.running[job]
         if section is not None:
             assert self._sections is not None
             del self._sections[section]
@@ -386,6 +386,7 @@ class Cell:
                 if self._durable_waiters is not None:
                     self._wake_durable(self._durable_waiters, batch.sequence)
         elif self.broken is None:
+            self.services.platform.point("an instance ends with a commit that failed")
             self.services.log.error("commit failed", actor=repr(self.id), error=str(error))
             self.break_(error)
         if self.broken is not None and self._uncommitted == 0:
@@ -434,7 +435,7 @@ class Cell:
         """Count what keeps the instance in memory: running handlers, batches, timers, calls it waits for."""
         self._pending += change
         if self._pending == 0 and self.broken is None:
-            self._running = {}  # an empty one is a quarter of one that was used
+            self.running = {}  # an empty one is a quarter of one that was used
             self.owner.cell_idle()
 
     @property
@@ -444,7 +445,7 @@ class Cell:
 
     def why_awake(self) -> list[str]:
         """What keeps this instance in memory."""
-        reasons = [f"{job.label} runs" for job in self._running]
+        reasons = [f"{job.label} runs" for job in self.running]
         if self.holdings.timers:
             reasons.append(f"{self.holdings.timers} timers are pending")
         if self.owner.sockets.ordinary:
@@ -452,7 +453,7 @@ class Cell:
         if self._uncommitted:
             reasons.append(f"{self._uncommitted} batches are not durable yet")
         if self._pending and not reasons:
-            reasons.append(f"{self._pending} calls are not answered yet, or references to it are held by others")
+            reasons.append(f"{self._pending} calls or responses are under way, or references to it are held by others")
         return reasons
 
     def break_(self, error: Exception) -> None:
@@ -465,7 +466,7 @@ class Cell:
         self.broken = error
         self.incarnation.error = error
         self.storage.drop_open()
-        jobs = list(self._running) + self.gate.drain()
+        jobs = list(self.running) + self.gate.drain()
         for section in self._sections or ():
             jobs += section.gate.drain()
         self.owner.cut_sockets()
@@ -477,6 +478,8 @@ class Cell:
             job.done(Error(error))
         if self._uncommitted == 0:
             self.owner.cell_settled()
+        else:
+            self.services.platform.point("an instance ends with batches on their way")
 
     def end(self) -> None:
         """Forget the instance without an error (eviction, shutdown); storage and sockets stay."""
@@ -484,7 +487,7 @@ class Cell:
         self._stop()
 
     def _stop(self) -> None:
-        for frame in self._running.values():
+        for frame in self.running.values():
             if frame is not None:
                 if frame.scope is not None:
                     frame.scope.cancel()

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar
 import structlog
 import trio
 
+from runtime import limits
 from runtime.actor.breaking import Aborted
 from runtime.actor.cell import Cell
+from runtime.actor.due_timers import GateTimer
 from runtime.actor.facets import Facets
 from runtime.actor.input_gate import Job
+from runtime.actor.response_stream import ResponseStream
 from runtime.actor.result import DONE, Error, Result
 from runtime.actor.sockets import Listener, WebSocket
 from runtime.errors import ActorReset
@@ -22,7 +25,6 @@ from runtime.storage.storage import Storage
 
 if TYPE_CHECKING:
     from runtime.actor.actor import Actor
-    from runtime.timers import Timer
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -135,6 +137,13 @@ class Context:
         """A structured log that names this actor."""
         return self._cell.services.log.bind(actor=repr(self._cell.id))
 
+    def point(self, name: str) -> None:
+        """Mark a branch that is rarely taken: a simulation counts them, and may end the process there.
+
+        Elsewhere it does nothing.
+        """
+        self._cell.services.platform.point(name)
+
     def now(self) -> float:
         """Wall clock, seconds since the Unix epoch."""
         return self._cell.services.platform.now()
@@ -147,12 +156,22 @@ class Context:
 
     async def sleep(self, seconds: float) -> None:
         """Wait; other events run meanwhile."""
-        timers = self._cell.services.timers
+        cell = self._cell
+        frame, timers = cell.frame(), cell.services.timers
+        timer: GateTimer | None = None
 
         def arm(wake: Callable[[Result], None]) -> Callable[[], None]:
-            return timers.call_after(seconds, lambda: wake(DONE)).cancel
+            nonlocal timer
+            if frame.outside:
+                return timers.call_after(seconds, lambda: wake(DONE)).cancel
+            timer = GateTimer(frame.gate, timers, seconds, lambda: wake(DONE))
+            return timer.cancel
 
-        await self._cell.wait(arm)
+        try:
+            await cell.wait(arm)
+        finally:
+            if timer is not None:
+                timer.ran()
 
     async def outside(self, fn: Callable[..., Awaitable[T]], /, *args: Any) -> T:
         """Run foreign async code (HTTP, other trio libraries) without the turn and return its value.
@@ -195,15 +214,15 @@ class Context:
         cell = self._cell
         gate = cell.own_gate()
 
-        def fire() -> None:
-            gate.enter(Job(getattr(fn, "__name__", "set_timeout"), lambda _: fn(*args)))
+        def enter() -> None:
+            gate.enter(Job(getattr(fn, "__name__", "set_timeout"), lambda _: fn(*args), taken=timer.ran))
             cell.holdings.drop_timer(timer)
 
         def cancel() -> None:
             if cell.holdings.drop_timer(timer):
                 timer.cancel()
 
-        timer: Timer = cell.services.timers.call_after(seconds, fire)
+        timer = GateTimer(gate, cell.services.timers, seconds, enter)
         cell.holdings.keep_timer(timer)
         return Timeout(cancel)
 
@@ -244,10 +263,40 @@ class Context:
         self._cell.break_(ActorReset(reason, retry_alarm=retry_alarm))
         raise Aborted
 
+    # Responses that are streamed.
+
+    def response_stream(
+        self,
+        on_end: Callable[[], Awaitable[object]] | None = None,
+        *,
+        backlog_bytes: int | None = None,
+        stall_s: float = limits.SOCKET_BACKLOG_S,
+    ) -> ResponseStream:
+        """The body of a response that this instance writes while the client reads: `Response(200, stream=...)`.
+
+        It keeps the actor in memory until it has been read, and ends with the instance.
+
+        Args:
+            on_end: called, as an event of this actor, when its reader is done with it or gone.
+            backlog_bytes: what may wait to be read when it is written with `push`; the class's `backlog_bytes` else.
+            stall_s: for how long it may wait while nothing is read.
+        """
+        cell = self._cell
+
+        def ended() -> None:
+            if (tell := on_end) is not None:
+                cell.gate.enter(Job("end of a response", lambda _: tell()))
+
+        bound = self._actor_class().backlog_bytes if backlog_bytes is None else backlog_bytes
+        return ResponseStream(cell, ended, bound, stall_s)
+
     # Sockets.
 
-    def accept_web_socket(self, ws: WebSocket, tags: Sequence[str] = ()) -> None:
+    def accept_web_socket(self, ws: WebSocket, tags: Sequence[str] = (), *, compress: bool = False) -> None:
         """Make a request's socket this actor's; it survives eviction. Answer the request with `Response(101)`.
+
+        Args:
+            compress: agree to compress messages (permessage-deflate) if the client offers it.
 
         Raises:
             RuntimeError: it is accepted already. LimitExceeded: over 32,768 sockets, 10 tags or 256 bytes.
@@ -259,6 +308,7 @@ class Context:
             message_bytes=actor.message_bytes,
             backlog_bytes=actor.backlog_bytes,
             slow_code=actor.slow_code,
+            compress=compress,
         )
 
     def accept_ordinary_web_socket(
@@ -309,10 +359,10 @@ class Context:
         table = self._cell.owner.sockets
         if self._cell.output.open:
             self._cell.check()
-            table.push_all(sockets, message.frame)
+            table.push_all(sockets, message)
         else:
             members = list(sockets)
-            self._cell.emit(lambda: table.push_all(members, message.frame))
+            self._cell.emit(lambda: table.push_all(members, message))
 
     def set_web_socket_auto_response(self, request: str | None = None, response: str | None = None) -> None:
         """Answer this exact text message with that one, without waking the actor; with None, no longer.

@@ -71,3 +71,16 @@ class Facets(Protocol):
             TypeError: the name is too long.
         """
         ...
+
+    async def clone(self, src: str, dst: str) -> None:
+        """Give a facet a copy of what another one and its own facets have stored; keeps the turn.
+
+        It joins the open batch, and no rollback undoes it. What `dst` had goes, its instance too, and nothing is
+        copied when nobody started `src`. What runs in `src` goes on; what it has not sealed is not copied.
+        (Durable Objects: `clone`, which returns at once.)
+
+        Raises:
+            TypeError: a name is too long.
+            StorageFailed: the disk refuses; `dst` is as it was.
+        """
+        ...

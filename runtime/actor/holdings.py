@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from runtime.actor.due_timers import GateTimer
 from runtime.actor.frame import Held, release_all
-from runtime.timers import Timer
 
 
 class Instance(Protocol):
@@ -24,7 +24,7 @@ class Holdings:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         # None while empty: most actors are idle most of the time.
-        self._timers: dict[Timer, None] | None = None
+        self._timers: dict[GateTimer, None] | None = None
         self._references: dict[Held, None] | None = None
 
     @property
@@ -32,14 +32,14 @@ class Holdings:
         """How many timers are pending."""
         return 0 if self._timers is None else len(self._timers)
 
-    def keep_timer(self, timer: Timer) -> None:
+    def keep_timer(self, timer: GateTimer) -> None:
         """A pending timer keeps the instance in memory, and is cancelled with it."""
         if self._timers is None:
             self._timers = {}
         self._timers[timer] = None
         self._instance.busy(1)
 
-    def drop_timer(self, timer: Timer) -> bool:
+    def drop_timer(self, timer: GateTimer) -> bool:
         """It fired, or is not wanted any more; False when it was dropped already."""
         if self._timers is None or timer not in self._timers:
             return False

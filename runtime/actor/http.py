@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -51,11 +51,27 @@ class Request:
 
 @attrs.frozen
 class Response:
-    """One HTTP response; status 101 answers an upgrade whose socket an actor accepted."""
+    """One HTTP response; status 101 answers an upgrade whose socket an actor accepted.
+
+    Attributes:
+        body: the whole of it.
+        stream: instead of `body`, its chunks as they come: an async iterator, such as an async generator, or what
+            `ctx.response_stream()` made. It is asked for the next chunk when the client has room for it, and closed
+            (`aclose`) when the client is gone. What an actor returns is iterated over as an event of that actor,
+            which stays in memory meanwhile.
+
+    Raises:
+        ValueError: both a body and a stream.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = attrs.field(factory=dict, converter=_lower)
+    stream: AsyncIterable[bytes] | None = attrs.field(default=None, kw_only=True, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.body and self.stream is not None:
+            raise ValueError("a response has a body or a stream, not both")
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -21,6 +21,7 @@ from runtime.actor.result import DONE, Error, Result
 
 if TYPE_CHECKING:
     from runtime.actor.cell import Cell
+    from runtime.actor.due_timers import DueTimers
     from runtime.actor.frame import Frame
 
 
@@ -239,9 +240,12 @@ class InputGate:
     Args:
         cell: whose turn it is; it starts a job that has been given the turn.
         parent: the gate whose turn is kept meanwhile (critical sections).
+
+    Attributes:
+        due: its timers that are due and have not had their turn; None when there are none.
     """
 
-    __slots__ = ("_queue", "_sections", "cell", "closed", "depth", "held", "parent", "turns")
+    __slots__ = ("_next", "_queue", "_sections", "cell", "closed", "depth", "due", "held", "parent", "turns")
 
     def __init__(self, cell: Cell, parent: InputGate | None = None) -> None:
         self.cell = cell
@@ -250,7 +254,10 @@ class InputGate:
         self.closed = False
         self.held = False
         self.turns = 0  # how often it was let go
-        self._queue: deque[Entry] | None = None  # None while empty: most actors are idle most of the time
+        self.due: DueTimers | None = None
+        # None while empty: most actors are idle most of the time.
+        self._next: deque[Entry] | None = None  # goes before sections and queue
+        self._queue: deque[Entry] | None = None
         self._sections: deque[Section] | None = None
 
     def __len__(self) -> int:
@@ -274,21 +281,28 @@ class InputGate:
         """Let the turn go: to a section that waits, else to the first in the queue."""
         assert self.held, "the turn was let go twice"
         self.turns += 1
+        while self._next:
+            entry = self._next.popleft()
+            if self._give(entry):
+                return
         if self._sections:
             self._sections.popleft().begin()
             return
         while self._queue:
             entry = self._queue.popleft()
-            if isinstance(entry, Work):
-                if self._queue and entry.queue_again(self.cell):
-                    self._queue.append(entry)
-                    continue
-                self.cell.start_job(self, entry)
+            if isinstance(entry, Work) and self._queue and entry.queue_again(self.cell):
+                self._queue.append(entry)
+                continue
+            if self._give(entry):
                 return
-            if entry.grant():
-                return
-        self._queue = None
+        self._next = self._queue = None
         self.held = False
+
+    def _give(self, entry: Entry) -> bool:
+        if not isinstance(entry, Work):
+            return entry.grant()
+        self.cell.start_job(self, entry)
+        return True
 
     def leave_and_be_next(self, waiter: Waiter) -> None:
         """Let the turn go to the sections that wait; the waiter has it after them, before everything in the queue."""
@@ -309,17 +323,31 @@ class InputGate:
         self._sections.append(section)
 
     def close(self) -> InputGate:
-        """End of a section's gate: what still waits here waits in the outer gate from now on, which is returned."""
+        """End of a section's gate: what still waits here waits in the outer gate from now on, which is returned.
+
+        The first of it has been given the turn that the section let go, and goes before everything there.
+        (Durable Objects: the lock of a section's last turn is released before the section has ended.)
+        """
         assert self.parent is not None
         self.closed = True
         outer = self.parent.outermost_open()
+        if not self._next and self._queue:
+            self._next = deque((self._queue.popleft(),))
+        if self._next:
+            outer._next = outer._next or deque()
+            outer._next.extend(self._next)
         if self._queue:
             outer._queue = outer._queue or deque()
             outer._queue.extend(self._queue)
         if self._sections:
             outer._sections = outer._sections or deque()
             outer._sections.extend(self._sections)
-        self._queue = self._sections = None
+        if self.due is not None:
+            if outer.due is None:
+                outer.due = self.due
+            else:
+                outer.due.join(self.due)
+        self._next = self._queue = self._sections = self.due = None
         return outer
 
     def outermost_open(self) -> InputGate:
@@ -331,8 +359,8 @@ class InputGate:
 
     def drain(self) -> list[Work]:
         """Take every job that has not begun (the instance is broken)."""
-        jobs = [entry for entry in self._queue or () if isinstance(entry, Work)]
-        self._queue = self._sections = None
+        jobs = [entry for entry in (*(self._next or ()), *(self._queue or ())) if isinstance(entry, Work)]
+        self._next = self._queue = self._sections = None
         return jobs
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 import trio
 
 from runtime import codec, frames, limits
 from runtime.actor.input_gate import Job, Work
+from runtime.actor.message_job import MessageJob
+from runtime.actor.outbound import Outbound
 from runtime.actor.recipients import Recipients
 from runtime.actor.result import Result
 from runtime.errors import LimitExceeded
 from runtime.frames import PreparedMessage
-from runtime.platform import Writer
 
 if TYPE_CHECKING:
     from runtime.actor.actor import Actor
@@ -28,42 +29,6 @@ T = TypeVar("T")
 
 CONNECTING, OPEN, CLOSING, CLOSED = 0, 1, 2, 3
 LOST = "WebSocket disconnected without sending Close frame."
-
-
-class Outbound(Protocol):
-    """The sending half of a connection (the transport's `FrameStream`)."""
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Accepted and not yet taken by the kernel."""
-        ...
-
-    @property
-    def direct(self) -> Writer | None:
-        """The write of the connection, while nothing is queued and nothing closes."""
-        ...
-
-    def push(self, data: bytes, /) -> None:
-        """Send complete frames; never waits. Ignored once the connection closes or is lost."""
-        ...
-
-    def push_rest(self, data: bytes, taken: int, /) -> None:
-        """The same for frames of which `direct` has taken the first bytes."""
-        ...
-
-    def close(self, code: int | None, reason: str = "", /) -> None:
-        """Send a close frame after everything pushed so far."""
-        ...
-
-    def cut(self) -> None:
-        """Drop the connection at once, without a close frame."""
-        ...
-
-    def configure(
-        self, *, backlog_bytes: int, slow_code: int, stall_s: float, changed: Callable[[], None] | None = None
-    ) -> None:
-        """Set what a slow reader may make the server hold, the code it is closed with, and who is told of `direct`."""
-        ...
 
 
 @attrs.frozen
@@ -85,8 +50,10 @@ class WebSocket:
     __slots__ = (
         "_attachment",
         "_close_sent",
+        "_deflate_bits",
         "_listener",
         "_now",
+        "_offered_bits",
         "_outbound",
         "_queued",
         "_room",
@@ -96,12 +63,16 @@ class WebSocket:
         "message_bytes",
         "ready_state",
         "tags",
+        "wire_bytes",
     )
 
-    def __init__(self, outbound: Outbound, now: Callable[[], float]) -> None:
+    def __init__(self, outbound: Outbound, now: Callable[[], float], offered_bits: int | None = None) -> None:
         self.tags: tuple[str, ...] = ()
         self.ready_state = CONNECTING
         self.message_bytes: int = limits.MESSAGE_BYTES
+        self.wire_bytes: int = limits.MESSAGE_BYTES
+        self._offered_bits = offered_bits  # the window of a client that inflates
+        self._deflate_bits: int | None = None  # the same, once an actor has agreed
         self.auto_response_timestamp: float | None = None
         self.last_received: float = now()
         self._now = now
@@ -119,6 +90,11 @@ class WebSocket:
         return self._table is not None
 
     @property
+    def compressed(self) -> bool:
+        """Its messages are compressed, both ways: the actor agreed to what the client offered."""
+        return self._deflate_bits is not None
+
+    @property
     def backlog_bytes(self) -> int:
         """Bytes sent to it that the kernel has not taken yet."""
         return self._outbound.backlog_bytes
@@ -132,7 +108,9 @@ class WebSocket:
         if self._close_sent:
             raise TypeError("Can't call WebSocket send() after close().")
         prepared = message if isinstance(message, PreparedMessage) else PreparedMessage.of(message)
-        self._accepted_by().emit(lambda: self._outbound.push(prepared.frame))
+        bits = self._deflate_bits
+        frame = prepared.frame if bits is None else prepared.deflated(bits)
+        self._accepted_by().emit(lambda: self._outbound.push(frame))
 
     def close(self, code: int | None = None, reason: str = "") -> None:
         """Send a close frame, in order with what was sent; a second call is ignored.
@@ -155,6 +133,17 @@ class WebSocket:
         """
         self._accepted_by()
         self._outbound.configure(backlog_bytes=nbytes, slow_code=slow_code, stall_s=seconds)
+
+    def limit_message(self, nbytes: int, inflated_bytes: int | None = None) -> None:
+        """Set what one message of the client may have, else the connection is closed with 1009; before the 101.
+
+        Args:
+            nbytes: as the client sends it.
+            inflated_bytes: of a compressed one once it is inflated; as many by default.
+        """
+        self._accepted_by()
+        self.wire_bytes = nbytes
+        self.message_bytes = max(nbytes, inflated_bytes or 0) if self.compressed else nbytes
 
     def serialize_attachment(self, value: Any) -> None:
         """Keep a value with the socket; it survives eviction and is lost with the connection.
@@ -190,18 +179,11 @@ class WebSocket:
         while self._queued >= limits.SOCKET_EVENTS:
             self._room = trio.Event()
             await self._room.wait()
-        if self.ready_state == CLOSED:
+        if self.ready_state == CLOSED or not table.holds(self):  # the server goes down: nobody is constructed for it
             return
         self._queued += 1
         if self._listener is None:
-            table.deliver(
-                Job(
-                    "web_socket_message",
-                    lambda actor: actor.web_socket_message(self, message),
-                    taken=self._begun,
-                    timeout_s=table.event_timeout_s,
-                )
-            )
+            table.receive(MessageJob(self, message, self._begun, table.event_timeout_s))
         else:
             hear = self._listener.message
             table.deliver(Job("message of an ordinary socket", lambda _: hear(message), taken=self._begun))
@@ -275,6 +257,7 @@ class SocketTable:
 
     Args:
         deliver: puts an event into the actor's mailbox, constructing the actor when needed.
+        receive: the same in a task of the transport's, in which the event may run.
         emit: lets an effect out through the gate of the live instance, at once when there is none.
         emit_aside: the same for what no handler made; it waits for no turn.
         attachment_bytes, auto_close_reply: the actor class's settings.
@@ -297,6 +280,7 @@ class SocketTable:
         "emit_aside",
         "event_timeout_s",
         "ordinary",
+        "receive",
         "sockets",
     )
 
@@ -304,6 +288,7 @@ class SocketTable:
         self,
         *,
         deliver: Callable[[Work], None],
+        receive: Callable[[Work], None],
         emit: Callable[[Callable[[], None]], None],
         emit_aside: Callable[[Callable[[], None]], None],
         attachment_bytes: int = limits.ATTACHMENT_BYTES,
@@ -313,6 +298,7 @@ class SocketTable:
         self.ordinary: dict[WebSocket, None] = {}
         self.changes = 0
         self.deliver = deliver
+        self.receive = receive
         self.emit = emit
         self.emit_aside = emit_aside
         self.attachment_bytes = attachment_bytes
@@ -325,7 +311,14 @@ class SocketTable:
         self._unanswered: dict[WebSocket, None] = {}
 
     def accept(
-        self, ws: WebSocket, tags: Sequence[str], *, message_bytes: int, backlog_bytes: int, slow_code: int
+        self,
+        ws: WebSocket,
+        tags: Sequence[str],
+        *,
+        message_bytes: int,
+        backlog_bytes: int,
+        slow_code: int,
+        compress: bool = False,
     ) -> None:
         """Make a socket this actor's.
 
@@ -349,6 +342,7 @@ class SocketTable:
             distinct[tag] = None
         self._take(ws, message_bytes, backlog_bytes, slow_code)
         ws.tags = tuple(distinct)
+        ws._deflate_bits = ws._offered_bits if compress else None
         self.sockets[ws] = None
         for tag in ws.tags:
             self._by_tag.setdefault(tag, {})[ws] = None
@@ -382,7 +376,7 @@ class SocketTable:
     def _take(self, ws: WebSocket, message_bytes: int, backlog_bytes: int, slow_code: int) -> None:
         ws._table = self
         ws.ready_state = OPEN
-        ws.message_bytes = message_bytes
+        ws.message_bytes = ws.wire_bytes = message_bytes
         ws._outbound.configure(
             backlog_bytes=backlog_bytes,
             slow_code=slow_code,
@@ -473,14 +467,14 @@ class SocketTable:
                 ws._outbound.close(code, reason)
             self.forget(ws)
 
-    def push_all(self, sockets: Iterable[WebSocket], frame: bytes) -> None:
-        """Send one encoded frame to many."""
+    def push_all(self, sockets: Iterable[WebSocket], message: PreparedMessage) -> None:
+        """Send one encoded message to many."""
         if isinstance(sockets, Recipients):
-            sockets._push(frame, self.changes)
+            sockets._push(message, self.changes)
             return
         for ws in sockets:
             if not ws._close_sent:
-                ws._outbound.push(frame)
+                ws._outbound.push(message.frame if ws._deflate_bits is None else message.deflated(ws._deflate_bits))
 
 
 def _bound(actual: int, limit: int, message: str) -> None:

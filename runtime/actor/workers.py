@@ -77,6 +77,18 @@ class Workers:
         if not self._attended and not self._coming:
             self._wake()
 
+    def attend(self, deliver: Callable[[Work], None], job: Work) -> None:
+        """Deliver an event in a task of somebody else's, and run it there if it is its turn and it never waits."""
+        attended, self._attended = self._attended, True
+        try:
+            deliver(job)
+            if self._ready and self._ready[0] is job:
+                self.run_at_once()
+        finally:
+            self._attended = attended
+            if not attended and not self._coming and (self._ready or self._asleep):
+                self._wake()
+
     def run_at_once(self) -> bool:
         """Run the next event on the stack of a task that is about to wait, if it is ready and known never to wait.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from runtime.commands.options import UnusableError, data_option
+from runtime.platform import real_platform
 from runtime.storage.data_copy import back_up
 from runtime.storage.store import StoreUnusable
 
@@ -15,12 +16,12 @@ from runtime.storage.store import StoreUnusable
 @click.argument("destination", type=click.Path(path_type=Path))
 @data_option
 def backup(destination: Path, data: Path) -> None:
-    """Copy everything durable to the new folder DESTINATION; a server may run meanwhile.
+    """Copy everything durable, and its history, to the new folder DESTINATION; a server may run meanwhile.
 
     `heliograph restore --from DESTINATION` puts it in place.
     """
     try:
-        size = back_up(data, destination)
+        size = back_up(data, destination, real_platform().now)
     except StoreUnusable as error:
         raise UnusableError(str(error)) from error
     click.echo(f"{destination}: {size:,} bytes")

@@ -78,7 +78,7 @@ def restore(
 
 
 def _put(data: Path, copy: Path) -> None:
-    replaced = put_in_place(data, copy)
+    replaced = put_in_place(data, copy, real_platform().now)
     click.echo(f"{copy} is in place in {data}")
     if replaced is not None:
         click.echo(f"what was there is in {replaced}; remove it when it is not needed any more")
@@ -121,8 +121,11 @@ def _bring_back_object(
     time_s = read_time(target)
     try:
         before = settle(path, now)
-        marks, newest = ObjectHistory(path).marks(), before.newest
-        point = bookmark_point(target, file.lineage) if time_s is None else point_at(marks, newest, time_s)
+        history = ObjectHistory(path)
+        if time_s is None:
+            point = bookmark_point(target, file.lineage, history.ancestors())
+        else:
+            point = point_at(history.marks(), before.newest, time_s)
         restored = bring_back(path, point, now(), keep=not dry_run)
         after = before if dry_run else settle(path, now)
     except (OSError, apsw.Error, StorageFailed) as error:
@@ -143,7 +146,9 @@ def _bring_back_object(
 
 def _point(writer: GroupWriter, file: DatabaseFile, target: str) -> int:
     time_s = read_time(target)
-    return bookmark_point(target, file.lineage) if time_s is None else writer.history.at(time_s)
+    if time_s is None:
+        return bookmark_point(target, file.lineage, file.ancestors)
+    return writer.history.at(time_s)
 
 
 def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_run: bool) -> None:
@@ -155,6 +160,8 @@ def _tell(actor: ActorId, lineage: str, restored: Restored, point: int, *, dry_r
         click.echo(f"    {shown(key_text(key))}" if key < PRIVATE else "    where a facet is")
     if restored.put + restored.removed > _KEYS:
         click.echo("    …")
+    if restored.facets:
+        click.echo(f"  {restored.facets:,} of its facets are as they were then")
     _tell_alarm(*restored.alarm)
     if not dry_run:
         _tell_undo(actor, bookmark_text(restored.undo, lineage))

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from runtime.commands.options import UnusableError
 
-DEFAULT_SCENARIOS = "actors.scenarios"
+DEFAULT_SCENARIOS = "actors.scenarios_all"
 DEFAULT_MUTANTS = "tests/sim/mutants.py"  # of the source tree; what is installed has none
 _FAILURES_SHOWN = 3
 
@@ -59,10 +59,10 @@ _FAULTS = click.option(
 )
 _ORDER = click.option(
     "--order",
-    type=click.Choice(["shuffle", "delaying"]),
-    default="shuffle",
+    type=click.Choice(["drawn", "shuffle", "delaying", "pct"]),
+    default="drawn",
     show_default=True,
-    help="Order of the tasks that are ready: any, or with one that is late for long.",
+    help="Order of the tasks that are ready: any, with one that is late for long, by priorities, or one of these.",
 )
 
 
@@ -73,8 +73,9 @@ _ORDER = click.option(
 @_ORDER
 @click.option("--seeds", default="1..100", show_default=True, callback=_seeds, help="One, or a range such as 1..1000.")
 @click.option("--jobs", default=1, show_default=True, type=click.IntRange(1, 64), help="Processes at once.")
+@click.option("--in-turn", is_flag=True, help="Each seed runs one of the scenarios, not all of them.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
-@click.option("--coverage", is_flag=True, help="A fault that never happened or a claim never checked is a failure.")
+@click.option("--coverage", is_flag=True, help="What never happened is a failure: a fault, a claim, a point.")
 def run(
     file: str,
     names: Sequence[str],
@@ -82,6 +83,7 @@ def run(
     order: Any,
     seeds: range,
     jobs: int,
+    in_turn: bool,
     fail_fast: bool,
     coverage: bool,
 ) -> None:
@@ -99,8 +101,8 @@ def run(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(", ".join(chosen), total=len(seeds) * len(chosen))
-        for one in run_seeds(file, names, seeds, faults, jobs=jobs, order=order):
+        bar = progress.add_task(", ".join(chosen), total=len(seeds) * (1 if in_turn else len(chosen)))
+        for one in run_seeds(file, names, seeds, faults, jobs=jobs, order=order, in_turn=in_turn):
             fired.update(one.fired)
             checked.update(one.checked)
             events += one.count
@@ -116,7 +118,7 @@ def run(
             if one.text and fail_fast:
                 break
     took = max(_wall() - began, 1e-9)
-    never = _show_counts(fired, checked, faults)
+    never = _show_counts(fired, checked, faults, [point for one in chosen.values() for point in one.points])
     click.echo(
         f"{events:,} events in {took:.1f} s: {events / took:,.0f} events/s, "
         f"{virtual_s / took:,.0f} virtual seconds/s, {(passed + failed) / took:.1f} runs/s"
@@ -126,17 +128,21 @@ def run(
         raise SystemExit(1)
 
 
-def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any) -> list[str]:
-    """Say how often each fault and claim came, and return those that never did."""
+def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any, points: Sequence[str]) -> list[str]:
+    """Say how often each fault, claim and point came, and return those that never did."""
     from runtime.sim import KINDS
+    from runtime.sim.trace import POINT
 
-    happened = ["crash" if kind == "crash in io" else kind for kind in faults.kinds]
-    happened = ["power cut" if kind == "power cut in io" else kind for kind in happened]
+    reached = dict.fromkeys(sorted(points), 0)
+    reached |= {what.removeprefix(POINT): count for what, count in sorted(fired.items()) if what.startswith(POINT)}
+
+    happened = [kind.partition(" in io")[0].partition(" at a point")[0] for kind in faults.kinds]
     counts = {kind: fired[kind] for kind in dict.fromkeys(happened) if kind in KINDS and kind != "sync fails"}
     counts |= {"sync fails": fired["sync fails"]} if "sync fails" in faults.kinds else {}
     click.echo("faults: " + (", ".join(f"{kind} {count}" for kind, count in counts.items()) or "none"))
     click.echo("claims: " + ", ".join(f"{name} {count:,}" for name, count in sorted(checked.items())))
-    never = [kind for kind, count in {**counts, **checked}.items() if not count]
+    click.echo("points: " + (", ".join(f"{name} {count:,}" for name, count in reached.items()) or "none"))
+    never = [kind for kind, count in {**counts, **checked, **reached}.items() if not count]
     for kind in never:
         click.echo(f"never happened: {kind}; more seeds would make it, or the scenario gives no occasion", err=True)
     return never
@@ -287,7 +293,7 @@ def _options(faults: Any, order: str) -> str:
 
     groups = dict.fromkeys(KINDS[kind].group for kind in faults.kinds)
     chosen = "" if len(groups) == len(GROUPS) else f" --faults {shlex.quote(','.join(groups))}"
-    return chosen + ("" if order == "shuffle" else f" --order {order}")
+    return chosen + ("" if order == "drawn" else f" --order {order}")
 
 
 def _wall() -> float:

@@ -9,7 +9,7 @@ wait grows to 1,024 s then. (Durable Objects: alarms.)
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ class AlarmScheduler:
         self._deliver = deliver
         self._log = log
         self._alarms: dict[ActorId, _Alarm] = {}
+        self._retried: set[ActorId] = set()  # those of them whose last run failed
         self._heap: list[tuple[float, int, ActorId, _Alarm]] = []
         self._ages = count()
         self._timer: Timer | None = None
@@ -111,7 +112,9 @@ class AlarmScheduler:
             alarm.changed = due
         elif due is None:
             self._alarms.pop(actor_id, None)
+            self._retried.discard(actor_id)
         else:
+            self._retried.discard(actor_id)
             self._alarms[actor_id] = alarm = _Alarm(due)
             self._schedule(actor_id, alarm)
 
@@ -119,6 +122,19 @@ class AlarmScheduler:
         """When an actor's alarm will run next (wall clock)."""
         alarm = self._alarms.get(actor_id)
         return None if alarm is None else alarm.at
+
+    def __iter__(self) -> Iterator[ActorId]:
+        """Every actor with a pending alarm."""
+        return iter(self._alarms)
+
+    def retries(self, actor_id: ActorId) -> int:
+        """How many runs of an actor's alarm have failed in a row."""
+        alarm = self._alarms.get(actor_id)
+        return 0 if alarm is None else alarm.retries
+
+    def retried(self) -> Iterator[tuple[ActorId, int]]:
+        """The actors whose alarms are being tried again, and how often they have failed."""
+        return iter([(actor_id, self._alarms[actor_id].retries) for actor_id in self._retried])
 
     def stop(self) -> None:
         """Begin no more of them; they are stored, and the next start takes them over."""
@@ -162,6 +178,7 @@ class AlarmScheduler:
 
     def _ran(self, actor_id: ActorId, alarm: _Alarm, result: Result) -> None:
         del self._alarms[actor_id]
+        self._retried.discard(actor_id)
         if isinstance(alarm.changed, float):
             self.changed(actor_id, alarm.changed)
         elif isinstance(result, Error) and alarm.changed is KEEP:
@@ -173,11 +190,14 @@ class AlarmScheduler:
             return
         counted = failed.counted + (failed.raised or _is_the_apps(error))
         if counted > limits.ALARM_RETRIES:
+            self._platform.point("an alarm is given up")
             self._log.error("alarm dropped after its last retry", actor=repr(actor_id), runs=failed.retries + 1)
             self._deliver(actor_id, Job("drop alarm", _drop))
             return
+        self._platform.point("an alarm is tried again")
         alarm = self._alarms[actor_id] = _Alarm(failed.due)
         alarm.retries, alarm.counted = failed.retries + 1, counted
+        self._retried.add(actor_id)
         backoff = min(limits.ALARM_BACKOFF_S * 2**failed.retries, limits.ALARM_BACKOFF_MOST_S)
         alarm.at = self._platform.now() + backoff * (1 + 0.25 * self._platform.random.random())
         self._schedule(actor_id, alarm)

@@ -34,6 +34,18 @@ class CallJob(Work):
         """The method's name."""
         return self._name
 
+    def check_caller(self) -> None:
+        """Refuse to begin for a caller whose instance was destroyed meanwhile; one that was evicted had its answers.
+
+        What has begun goes on to its end. (Observed on workerd.)
+
+        Raises:
+            Exception: what destroyed it.
+        """
+        caller = self.caller
+        if caller is not None and caller.cell.incarnation.error is not None:
+            raise copy_error(caller.cell.incarnation.error)
+
     def explain(self, error: Exception) -> Exception:
         """A copy that says where it was raised."""
         copy = copy_error(error)

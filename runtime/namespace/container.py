@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from runtime import limits
@@ -50,6 +50,10 @@ class Keeper(Protocol):
         """Its cell was evicted or destroyed."""
         ...
 
+    def now_failed(self, container: Container, error: Exception) -> None:
+        """Its cell is being destroyed."""
+        ...
+
     def now_gone(self, container: Container) -> None:
         """It may have nothing left to keep."""
         ...
@@ -66,6 +70,10 @@ class Below(Protocol):
     @property
     def files(self) -> int:
         """How many of those in memory have a database file open."""
+        ...
+
+    def running(self) -> Iterator[Container]:
+        """Those in memory, and those below them."""
         ...
 
     def of(self, cell: Cell, /) -> Facets:
@@ -104,11 +112,11 @@ class Container:
     """
 
     __slots__ = (
-        "_below",
         "_settling",
         "_sockets",
         "_waiting",
         "actor_class",
+        "below",
         "calls",
         "cell",
         "forgotten",
@@ -116,6 +124,7 @@ class Container:
         "id",
         "idle_since",
         "keeper",
+        "last_event",
         "listed",
         "restarts",
     )
@@ -128,10 +137,11 @@ class Container:
         self.idle_since = 0.0  # on the trio clock, while `cell` is idle
         self.listed = 0  # the idle orders that have an entry of it, as bits
         self.restarts = 0
+        self.last_event: str | None = None  # that came
         self.forgotten = False  # by its keeper, which would make another one
         self.has_file = actor_class.storage == "sql"  # its storage is a database file of its own
         self.keeper = keeper
-        self._below: Below | None = None
+        self.below: Below | None = None
         self._settling: Cell | None = None
         self._sockets: SocketTable | None = None
         self._waiting: deque[Work] | None = None
@@ -142,12 +152,18 @@ class Container:
         if self._sockets is None:
             self._sockets = SocketTable(
                 deliver=self.deliver,
+                receive=self._receive,
                 emit=self._emit,
                 emit_aside=self._emit_aside,
                 attachment_bytes=self.actor_class.attachment_bytes,
                 auto_close_reply=self.actor_class.auto_close_reply,
             )
         return self._sockets
+
+    @property
+    def socket_count(self) -> int:
+        """How many sockets it has."""
+        return 0 if self._sockets is None else len(self._sockets.sockets)
 
     @property
     def empty(self) -> bool:
@@ -158,7 +174,7 @@ class Container:
             and not self._waiting
             and not self.calls
             and (self._sockets is None or not self._sockets.sockets)
-            and (self._below is None or self._below.empty)
+            and (self.below is None or self.below.empty)
         )
 
     @property
@@ -169,21 +185,25 @@ class Container:
     @property
     def files(self) -> int:
         """How many database files its instance and its facets' have open."""
-        return self.has_file + (0 if self._below is None else self._below.files)
+        return self.has_file + (0 if self.below is None else self.below.files)
 
     def deliver(self, job: Work) -> None:
         """Put an event into the mailbox, constructing the actor when it is not in memory.
 
         When too many actors are busy in memory the event ends with `Overloaded`.
         """
+        self.last_event = job.label
         cell = self.cell
         if cell is not None:
             cell.deliver(job)
         elif self._settling is not None:
             if self._waiting is None:
                 self._waiting = deque()
+            self.keeper.services.platform.point("an event waits for the batches of an instance that ended")
             self._waiting.append(job)
         else:
+            if self._sockets is not None and self._sockets.sockets:
+                self.keeper.services.platform.point("an actor with sockets comes back into memory")
             try:
                 self.keeper.now_live(self)
             except Overloaded as error:
@@ -200,6 +220,7 @@ class Container:
             Overloaded: there is none.
         """
         if self.calls >= limits.MAILBOX_EVENTS:
+            self.keeper.services.platform.point("a mailbox is full")
             raise Overloaded(
                 f"Durable Object is overloaded. Too many requests queued. ({self.calls:,} calls wait for {self.id!r}; "
                 f"at most {limits.MAILBOX_EVENTS:,})"
@@ -211,8 +232,8 @@ class Container:
         cell, self.cell = self.cell, None
         assert cell is not None
         assert cell.idle
-        if self._below is not None:
-            self._below.evict()
+        if self.below is not None:
+            self.below.evict()
         cell.end()
         if self._sockets is not None:
             self._sockets.cut_unanswered()
@@ -220,13 +241,13 @@ class Container:
 
     def let_go(self) -> None:
         """The server goes down: sockets of its facets do not keep it in memory any more."""
-        if self._below is not None:
-            self._below.let_go()
+        if self.below is not None:
+            self.below.let_go()
 
     def end(self) -> None:
         """The server stops: end the instance without an error."""
-        if self._below is not None:
-            self._below.end()
+        if self.below is not None:
+            self.below.end()
         if self.cell is not None:
             self.cell.end()
 
@@ -240,8 +261,12 @@ class Container:
         """The instance was destroyed."""
         self._settling, self.cell = self.cell, None
         self.restarts += 1
-        if self._below is not None and self._settling is not None and self._settling.broken is not None:
-            self._below.break_(self._settling.broken)
+        assert self._settling is not None
+        error = self._settling.broken
+        assert error is not None
+        self.keeper.now_failed(self, error)
+        if self.below is not None:
+            self.below.break_(error)
         self.keeper.now_ended(self)
 
     def cell_settled(self) -> None:
@@ -254,16 +279,16 @@ class Container:
 
     def facets(self, cell: Cell) -> Facets:
         """What `ctx.facets` is for an instance."""
-        if self._below is None:
-            self._below = self.keeper.facets_of(self)
-        return self._below.of(cell)
+        if self.below is None:
+            self.below = self.keeper.facets_of(self)
+        return self.below.of(cell)
 
     def clearing(self, cell: Cell) -> None:
         """An instance deletes everything that it has stored, its facets too."""
-        if self._below is None and cell.storage.list_private(FACET_KEYS):
-            self._below = self.keeper.facets_of(self)
-        if self._below is not None:
-            self._below.clearing(cell)
+        if self.below is None and cell.storage.list_private(FACET_KEYS):
+            self.below = self.keeper.facets_of(self)
+        if self.below is not None:
+            self.below.clearing(cell)
 
     def cut_sockets(self) -> None:
         """Drop every connection."""
@@ -274,8 +299,11 @@ class Container:
         """Send every socket a close frame."""
         if self._sockets is not None:
             self._sockets.close_all(code, reason)
-        if self._below is not None:
-            self._below.close_sockets(code, reason)
+        if self.below is not None:
+            self.below.close_sockets(code, reason)
+
+    def _receive(self, job: Work) -> None:
+        self.keeper.services.workers.attend(self.deliver, job)
 
     def _emit(self, effect: Callable[[], None]) -> None:
         if self.cell is None:

@@ -9,7 +9,7 @@ instance first asks for its facets.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Protocol, cast
 
@@ -29,6 +29,7 @@ from runtime.namespace.call import Call
 from runtime.namespace.container import FACET_KEYS, Below, Container
 from runtime.namespace.facet_container import FacetContainer
 from runtime.namespace.stub import AnyStub
+from runtime.storage.duplicate import duplicate
 from runtime.storage.erase import erase
 
 
@@ -45,6 +46,10 @@ class Server(Protocol):
 
     def now_ended(self, container: Container, /) -> None:
         """It is gone."""
+        ...
+
+    def now_failed(self, container: Container, error: Exception, /) -> None:
+        """It is being destroyed."""
         ...
 
 
@@ -80,6 +85,15 @@ class FacetTable:
     def files(self) -> int:
         """How many of those in memory have a database file open."""
         return sum(facet.files for facet in self._facets.values() if facet.cell is not None)
+
+    def running(self, name: str | None = None) -> Iterator[Container]:
+        """Those in memory, or only one, with those below them."""
+        for facet in list(self._facets.values()):
+            if name in {None, facet.name}:
+                if facet.cell is not None:
+                    yield facet
+                if facet.below is not None:
+                    yield from facet.below.running()
 
     def of(self, cell: Cell) -> Facets:
         """What an instance of the actor has as `ctx.facets`."""
@@ -145,14 +159,35 @@ class FacetTable:
         if facet is not None:
             facet.stop(error)
 
-    def delete(self, cell: Cell, name: str) -> None:
+    def delete(self, cell: Cell, name: str, error: Exception) -> None:
         """Destroy an instance, and the storage once that is durable."""
         key = _key(name)
         token = cell.storage.get_private(key)
         if token is not None:
             cell.storage.put_private(key, None)
             cell.emit(partial(self._erase, [self.facet_id(name, token)]))
-        self.stop(name, _deleted())
+        self.stop(name, error)
+
+    async def clone(self, cell: Cell, source: str, target: str) -> None:
+        """Copy a facet's storage over that of another one, and destroy the instance of that."""
+        if source == target:
+            self.stop(target, _cloned_over())
+            return
+        token = cell.storage.get_private(_key(source))
+        if token is None:
+            self.delete(cell, target, _cloned_over())
+            return
+        fresh = self.services.platform.token_bytes(ids.TOKEN_BYTES)
+        address = self.facet_id(target, fresh)
+        running = {facet.id: facet.actor_class.storage for facet in self.running(source)}
+        try:
+            await duplicate(self.facet_id(source, token), address, running, self.services.store, self.services.backends)
+            cell.check()
+        except BaseException:
+            self._erase([address])
+            raise
+        self.delete(cell, target, _cloned_over())
+        cell.storage.put_private(_key(target), fresh)
 
     def facet_id(self, name: str, token: bytes = bytes(ids.TOKEN_BYTES)) -> ActorId:
         """What a facet is called in messages and, with its token, stored under."""
@@ -194,6 +229,10 @@ class FacetTable:
         """Its cell was evicted or destroyed."""
         self._server.now_ended(container)
         self.now_gone(container)
+
+    def now_failed(self, container: Container, error: Exception) -> None:
+        """Its instance is being destroyed."""
+        self._server.now_failed(container, error)
 
     def now_gone(self, container: Container) -> None:
         """Forget it when it has nothing left."""
@@ -262,7 +301,14 @@ class ActorFacets:
         """Destroy a facet with its storage."""
         _check(name)
         self.cell.check()
-        self._table.delete(self.cell, name)
+        self._table.delete(self.cell, name, _deleted())
+
+    async def clone(self, src: str, dst: str) -> None:
+        """Give a facet a copy of the storage of another one."""
+        _check(src)
+        _check(dst)
+        self.cell.frame()
+        await self._table.clone(self.cell, src, dst)
 
 
 class FacetStub(AnyStub):
@@ -312,3 +358,7 @@ def _check(name: object) -> None:
 
 def _deleted() -> ActorError:
     return ActorError("Facet was deleted.")
+
+
+def _cloned_over() -> ActorError:
+    return ActorError("Facet was cloned-over.")

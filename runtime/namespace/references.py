@@ -212,6 +212,7 @@ class _ReferenceCall(CallJob):
         return self.label if self._call is None else self._call._label
 
     async def run(self, actor: Any) -> Any:
+        self.check_caller()
         value = self._export.method(self._name)(*self._args, **self._kwargs)
         return await value if inspect.isawaitable(value) else value
 

@@ -20,6 +20,7 @@ from runtime.ids import ActorId
 from runtime.namespace.alarms import AlarmScheduler
 from runtime.namespace.container import Below, Container
 from runtime.namespace.facets import FacetTable
+from runtime.namespace.failures import Failures
 from runtime.namespace.residents import IdleOrder
 from runtime.namespace.turn_watch import TurnWatch
 from runtime.platform import Platform
@@ -74,6 +75,7 @@ class Router:
             log=log,
         )
         self.containers: dict[ActorId, Container] = {}
+        self.failures = Failures()
         self.construct: Callable[[Cell], Actor[Any]] = self._construct  # bound once, because every cell keeps it
         self._classes = dict(classes)
         self.names: Mapping[type[Actor[Any]], Names] = {cls: Names.of(cls) for cls in self._classes.values()}
@@ -81,6 +83,7 @@ class Router:
         self._idle_s = idle_s
         self._open_objects = open_objects
         self._live = 0
+        self._stopped = False
         self._objects = 0  # of those: of SQL classes
         self._idle = IdleOrder(1)
         self._idle_objects = IdleOrder(2)  # those of SQL classes
@@ -110,6 +113,16 @@ class Router:
         """Put an event into an actor's mailbox."""
         self.container(actor_id).deliver(job)
 
+    @property
+    def live(self) -> int:
+        """Instances in memory."""
+        return self._live
+
+    def idle_s(self, container: Container) -> float | None:
+        """For how long its instance has had nothing to do; None when it has."""
+        cell = container.cell
+        return self._time() - container.idle_since if cell is not None and cell.idle else None
+
     # Containers (`Keeper`).
 
     def facets_of(self, container: Container) -> Below:
@@ -123,8 +136,10 @@ class Router:
         """Make room for one more instance.
 
         Raises:
-            Overloaded: the bound is reached and none is idle.
+            Overloaded: the bound is reached and none is idle, or the server has stopped.
         """
+        if self._stopped:
+            raise Overloaded("the server has stopped; no actor begins any more")
         if self._live >= self._live_actors:
             longest = self._idle.longest()
             if longest is None:
@@ -160,6 +175,10 @@ class Router:
         self.now_gone(container)
         if self._idle_events:
             self._tell(container)
+
+    def now_failed(self, container: Container, error: Exception) -> None:
+        """Its instance is being destroyed."""
+        self.failures.note(container.id, self.services.platform.now(), error)
 
     def _tell(self, container: Container) -> None:
         event = self._idle_events.pop(container, None)
@@ -240,6 +259,7 @@ class Router:
 
     def stop(self) -> None:
         """End every instance without an error, and begin no more alarms; what is sealed still commits."""
+        self._stopped = True
         self.alarms.stop()
         for container in list(self.containers.values()):
             container.end()

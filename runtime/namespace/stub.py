@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Protocol
 
+import attrs
 import structlog
 
 from runtime import codec
 from runtime.actor.actor import HANDLERS, Actor, Names
 from runtime.actor.breaking import Incarnation, copy_error
+from runtime.actor.http import Response
+from runtime.actor.response_stream import ResponseStream, stream_chunks
 from runtime.actor.result import Error, Result
 from runtime.actor.services import Services
 from runtime.call_size import SMALL, check_call_size
@@ -226,6 +229,7 @@ class _StubCall(CallJob):
         return function is not None and getattr(getattr(actor, self._name), "__func__", None) is function
 
     def run(self, actor: Actor[Any]) -> Awaitable[Any]:
+        self.check_caller()
         name = self._name
         if name not in self._stub._calls.names[type(actor)].methods:
             raise self._unknown(actor)
@@ -261,6 +265,7 @@ class _Read(_StubCall):
         return False
 
     async def run(self, actor: Actor[Any]) -> Any:
+        self.check_caller()
         if self._name not in self._stub._calls.names[type(actor)].properties:
             raise self._unknown(actor)
         return getattr(actor, self._name)
@@ -272,6 +277,11 @@ class _Fetch(_StubCall):
     __slots__ = ()
 
     def carry(self, value: Any) -> Any:
+        if isinstance(value, Response) and value.stream is not None:
+            chunks = value.stream
+            stream = chunks if isinstance(chunks, ResponseStream) else stream_chunks(self.gate.cell, chunks)
+            stream.lend()
+            return attrs.evolve(value, stream=stream)
         return value
 
     def done(self, result: Result) -> None:

@@ -87,6 +87,9 @@ class Claim:
     def died(self, life: int, event: int) -> None:
         """The process ended without a word."""
 
+    def damage_met(self, served: bool, event: int) -> None:
+        """A page in which a bit has flipped was needed to read what is stored; it was served, or refused."""
+
     def opened(self, read: Callable[[ActorId], ReadHandle], event: int) -> None:
         """The store was opened again."""
 
@@ -103,7 +106,7 @@ class Claim:
         """A call begins to run."""
 
     def mailbox(self, actor: ActorId, calls: int, event: int) -> None:
-        """So many calls have a place in an actor's mailbox, after one more."""
+        """So many calls have a place in an actor's mailbox, after one more or one less."""
 
     def alarm_deleted(self, actor: ActorId, event: int) -> None:
         """Code of the actor deletes its alarm, or says that it is not to be tried again."""

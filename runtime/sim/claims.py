@@ -5,17 +5,24 @@ Those about storage and about alarms are in files of their own; `CLAIMS` has all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import trio
 
 from runtime import limits
 from runtime.actor.cell import Cell
 from runtime.ids import ActorId
 from runtime.sim.claim import Broken, Claim
 from runtime.sim.claims_of_alarms import AlarmGoesWithItsEffect, AlarmNeverEarly, AlarmNotLost, AlarmPauses
-from runtime.sim.claims_of_storage import AcknowledgedIsSynced, AcknowledgedStays, RecoveryChangesNothing
+from runtime.sim.claims_of_storage import (
+    AcknowledgedIsSynced,
+    AcknowledgedStays,
+    DamageIsRefused,
+    RecoveryChangesNothing,
+)
+from runtime.storage.store import ReadHandle
 
 
 @attrs.define(eq=False)
@@ -157,15 +164,42 @@ class InOrder(Claim):
 
 @attrs.define(eq=False)
 class WithinBounds(Claim):
-    """A mailbox never has more calls than its bound."""
+    """A mailbox never has more calls than its bound, and every place in it is given back."""
 
     row = "G9"
 
+    PATIENCE_S = 60.0  # a mailbox that has not been empty for so long, when nobody sends much any more
+
+    _taken: dict[ActorId, tuple[float, int]] = attrs.field(factory=dict, init=False)
+
     def mailbox(self, actor: ActorId, calls: int, event: int) -> None:
-        """One more call has a place."""
+        """One more call has a place, or one less."""
         self.checked += 1
         if calls > limits.MAILBOX_EVENTS:
             self.broken(f"{calls:,} calls wait for {actor!r}; at most {limits.MAILBOX_EVENTS:,}", event, event)
+        if not calls:
+            self._taken.pop(actor, None)
+        elif actor not in self._taken:
+            self._taken[actor] = trio.current_time(), event
+
+    def died(self, life: int, event: int) -> None:
+        """All are empty."""
+        self._taken.clear()
+
+    def opened(self, read: Callable[[ActorId], ReadHandle], event: int) -> None:
+        """Another process has begun."""
+        self._taken.clear()
+
+    def patience_s(self, now: float) -> float:
+        """Until a place that is taken now would be lost."""
+        return self.PATIENCE_S + 1.0 if self._taken else 0.0
+
+    def finished(self, now: float, event: int) -> None:
+        """Everybody has had time to finish."""
+        for actor, (since, taken) in self._taken.items():
+            waits = trio.current_time() - since
+            if waits > self.PATIENCE_S:
+                self.broken(f"a place in the mailbox of {actor!r} has been taken for {waits:.1f} s", taken, event)
 
 
 CLAIMS: Sequence[type[Claim]] = (
@@ -176,6 +210,7 @@ CLAIMS: Sequence[type[Claim]] = (
     NothingLeavesEarly,
     AcknowledgedIsSynced,
     AcknowledgedStays,
+    DamageIsRefused,
     RecoveryChangesNothing,
     AlarmNeverEarly,
     AlarmNotLost,

@@ -10,7 +10,7 @@ from runtime import limits
 from runtime.actor.cell import Cell
 from runtime.ids import ActorId
 from runtime.sim.claim import Claim
-from runtime.storage.store import KEEP, ReadHandle, WriteBatch
+from runtime.storage.store import KEEP, Keep, ReadHandle, WriteBatch
 
 
 @attrs.define(eq=False)
@@ -44,13 +44,21 @@ class AlarmNotLost(Claim):
     GRACE_S = 230.0  # a clock set forward is noticed in 60 s; six retries from 2 s doubling, with jitter
 
     _due: dict[ActorId, tuple[float, int]] = attrs.field(factory=dict, init=False)
+    _read: Callable[[ActorId], ReadHandle] | None = attrs.field(default=None, init=False)
 
     def acknowledged(self, batch: WriteBatch, unsynced: int, event: int) -> None:
         """The store says that it is durable."""
-        if batch.alarm is None:
-            self._due.pop(batch.actor, None)
+        if batch.restore_to is not None:
+            assert self._read is not None
+            self._note(batch.actor, self._read(batch.actor).alarm(), event)
         elif batch.alarm is not KEEP:
-            self._due[batch.actor] = float(batch.alarm), event
+            self._note(batch.actor, batch.alarm, event)
+
+    def _note(self, actor: ActorId, alarm: float | Keep | None, event: int) -> None:
+        if isinstance(alarm, float):
+            self._due[actor] = alarm, event
+        else:
+            self._due.pop(actor, None)
 
     def alarm_began(self, actor: ActorId, scheduled: float, tries: int, now: float, event: int) -> None:
         """An alarm handler begins: what it does with the alarm is acknowledged later."""
@@ -60,6 +68,7 @@ class AlarmNotLost(Claim):
 
     def opened(self, read: Callable[[ActorId], ReadHandle], event: int) -> None:
         """The store was opened again: what was not acknowledged may be there."""
+        self._read = read
         for actor in list(self._due):
             alarm = read(actor).alarm()
             if alarm is None:
@@ -137,19 +146,16 @@ class AlarmGoesWithItsEffect(Claim):
 
 @attrs.define(eq=False)
 class AlarmPauses(Claim):
-    """A handler that failed is tried again after 2 s, 4 s and so on, not before."""
+    """A handler that failed, or ended with its instance, is tried again after 2 s, 4 s and so on, not before."""
 
     row = "G7"
 
+    _running: set[ActorId] = attrs.field(factory=set, init=False)
     _failed: dict[ActorId, tuple[float, int]] = attrs.field(factory=dict, init=False)
-
-    def alarm_ended(self, actor: ActorId, failed: bool, now: float, event: int) -> None:
-        """An alarm handler has ended."""
-        if failed:
-            self._failed[actor] = now, event
 
     def alarm_began(self, actor: ActorId, scheduled: float, tries: int, now: float, event: int) -> None:
         """An alarm handler begins."""
+        self._running.add(actor)
         failed = self._failed.pop(actor, None)
         if failed is None or not tries:
             return
@@ -159,10 +165,23 @@ class AlarmPauses(Claim):
             text = f"the alarm of {actor!r} was tried again after {now - failed[0]:.3f} s, not {pause:g} s"
             self.broken(text, failed[1], event)
 
+    def alarm_ended(self, actor: ActorId, failed: bool, now: float, event: int) -> None:
+        """An alarm handler has ended."""
+        self._running.discard(actor)
+        if failed:
+            self._failed[actor] = now, event
+
+    def ended(self, life: int, cell: Cell, event: int) -> None:
+        """An instance was evicted or destroyed, with what it was about to do."""
+        if cell.id in self._running:
+            self._running.remove(cell.id)
+            self._failed[cell.id] = cell.services.platform.now(), event
+
     def clock_set(self, before: float, event: int) -> None:
         """The wall clock was set: it cannot measure a pause."""
         self._failed.clear()
 
     def died(self, life: int, event: int) -> None:
         """Tries are counted anew."""
+        self._running.clear()
         self._failed.clear()

@@ -110,7 +110,8 @@ class AcknowledgedStays(Claim):
     def _compare(
         self, actor: ActorId, kept: _Kept, found: Mapping[bytes, bytes], alarm: float | None, event: int
     ) -> None:
-        may_be = [kept.pending, *(kept.failed[at:] for at in range(len(kept.failed)))]
+        # Of a group whose sync failed some may have been told so, and others not yet, when the process ended.
+        may_be = [[*kept.failed[at:], *kept.pending] for at in range(len(kept.failed) + 1)]
         if any(_is_prefix(kept, batches, found, alarm) for batches in may_be):
             return
         differ = _difference(kept.keys, found)
@@ -138,6 +139,19 @@ def _difference(kept: Mapping[bytes, bytes], found: Mapping[bytes, bytes]) -> st
     changed = [key for key in kept if key in found and kept[key] != found[key]]
     parts = [("lost", lost), ("other", changed), ("more", new)]
     return "; ".join(f"{what} {len(keys)} keys, as {keys[0]!r:.60}" for what, keys in parts if keys)
+
+
+@attrs.define(eq=False)
+class DamageIsRefused(Claim):
+    """What is in a page in which a bit has flipped is never served."""
+
+    row = "G11"
+
+    def damage_met(self, served: bool, event: int) -> None:
+        """A damaged page was needed."""
+        self.checked += 1
+        if served:
+            self.broken("what is in a damaged page was served", event, event)
 
 
 @attrs.define(eq=False)

@@ -63,6 +63,13 @@ KINDS: Final[Mapping[str, Kind]] = {
         amount=(1, 40),
         lasts=(0.01, 1.5),
     ),
+    "crash at a point": Kind(
+        "crash",
+        "The process ends where a rare branch begins (`Platform.point`), which is where a crash is least expected. As "
+        "above: what is in the files is all that there is.",
+        amount=(1, 6),
+        lasts=(0.01, 1.5),
+    ),
     "power cut": Kind(
         "disk",
         "The machine ends before a step of any task, and any sectors of what was not synced are lost. What was "
@@ -89,12 +96,34 @@ KINDS: Final[Mapping[str, Kind]] = {
         lasts=(0.05, 1.5),
         most=2,
     ),
+    "bit flip": Kind(
+        "disk",
+        "The server is stopped in order, a bit of a database or a history flips while nobody uses it, and it starts "
+        "again; somebody puts it right some time later. Until then what is in the damaged page is refused, never "
+        "served: its actors end, and if it is needed to start, so does the server. Everybody else goes on.",
+        lasts=(0.2, 4.0),
+        most=2,
+    ),
     "reset": Kind(
         "net",
         "A connection is reset and what was on its way is lost. A subscriber resumes from its cursor; a publisher "
         "repeats with the same id.",
         amount=(0, 1),
         most=6,
+    ),
+    "lost answer": Kind(
+        "net",
+        "A request is carried out and its answer is lost with the connection, as is the next that is sent on a socket. "
+        "Who is not answered asks again: with the same id it is carried out once.",
+        amount=(0, 1),
+        most=4,
+    ),
+    "repeated request": Kind(
+        "net",
+        "A request arrives twice, as from a proxy or a sender who did not wait long enough. Only requests that may "
+        "(`World.request(…, repeats=True)`): what they ask for has an id.",
+        amount=(0.0, 2.0),
+        most=4,
     ),
     "half-open": Kind(
         "net",
@@ -112,6 +141,13 @@ KINDS: Final[Mapping[str, Kind]] = {
         "The wall clock is set forward or back. Waits run on the monotonic clock; an alarm is due by the wall clock, "
         "so it may come sooner or later, but not before the time that the wall clock shows.",
         amount=(-90.0, 90.0),
+    ),
+    "clock drift": Kind(
+        "clock",
+        "The wall clock runs fast or slow for a while, by far more than a real one. As above: only alarms, ages and "
+        "time stamps follow it, and time stamps of a stream never go back.",
+        amount=(-0.5, 1.0),
+        lasts=(0.5, 8.0),
     ),
     "slow": Kind(
         "slow",

@@ -18,7 +18,7 @@ import attrs
 
 from runtime.sim.faults import GROUPS, Faults
 from runtime.sim.runner import load_scenarios
-from runtime.sim.simulate import Result, simulate
+from runtime.sim.simulate import Order, Result, simulate
 
 Put = Callable[[object, str, object], None]
 Plant = Callable[[Put], None]
@@ -37,7 +37,7 @@ class Mutant:
     Attributes:
         name: what is wrong. plant: patches the code.
         row: of the table of guarantees, which it breaks. blind: written from that table alone.
-        source, scenario: what must find it. faults: groups that it needs.
+        source, scenario: what must find it. faults: groups that it needs. order: of the tasks.
         median: the measured number of seeds to find it; in `PATIENCE` times as many it must be found.
     """
 
@@ -48,6 +48,7 @@ class Mutant:
     row: str = ""
     blind: bool = False
     faults: tuple[str, ...] = GROUPS
+    order: Order = "shuffle"
     median: int = 1
 
     @property
@@ -87,7 +88,7 @@ def hunt(bug: Mutant, seeds: range) -> Iterator[Result]:
     chosen = load_scenarios(bug.source)[bug.scenario]
     for seed in seeds:
         with planted(bug):
-            result = simulate(chosen, seed=seed, faults=Faults.swarm(bug.faults))
+            result = simulate(chosen, seed=seed, faults=Faults.swarm(bug.faults), order=bug.order)
         yield result
 
 

@@ -11,16 +11,18 @@ import attrs
 import structlog
 import trio
 
-from runtime.actor.cell import Cell
 from runtime.app import App
-from runtime.errors import ActorError, ActorReset, StorageFailed
+from runtime.errors import ActorError, ActorReset, Overloaded, StorageFailed
 from runtime.frontend import serve_node
 from runtime.ids import ActorId
+from runtime.namespace.inside import run_in
 from runtime.namespace.namespace import Namespace
 from runtime.node import Node, open_node
 from runtime.platform import Platform
-from runtime.sim.disk import Image
+from runtime.sim.image import FileModel, Image
+from runtime.sim.probes import Serves
 from runtime.storage.database_file import DATABASE
+from runtime.storage.rebuild import IN_PLACE_BYTES
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import Done, WriteBatch
 from runtime.testing.platform import EPOCH_S
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from runtime.sim.world import World
 
+_ANSWER_S = 0.05  # until a caller hears that the disk refused
 HOST, PORT = "127.0.0.1", 8787
 
 
@@ -75,7 +78,23 @@ class WatchedStore(SharedStore):
 
     def _opened_first(self) -> None:
         if not self._life.dead:
-            self._world.store_opened(self)
+            with self._life.image.whole():
+                self._world.store_opened(self)
+            if self._life.image.damages:
+                self._opened.reader.execute("PRAGMA shrink_memory")  # what it read is read again, as it is
+
+    def read(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
+        """The rows of a SELECT, and whether something damaged was among what had to be read."""
+        image, met = self._life.image, self._life.image.met
+        try:
+            rows = super().read(statement, bindings)
+        except StorageFailed:
+            if image.met > met and not self._life.dead:
+                self._world.damage_met(served=False)
+            raise
+        if image.met > met and not self._life.dead:
+            self._world.damage_met(served=True)
+        return rows
 
     def submit(self, batch: WriteBatch, done: Done) -> None:
         """Take a batch."""
@@ -108,6 +127,7 @@ class SimulatedNode:
         world: it is in. name: in the trace. app: it serves. settings: of the app. idle_s: time to eviction.
 
     Attributes:
+        app: what it serves the next time that it starts.
         network: where it listens; connect to it as ("127.0.0.1", 8787).
         clock_offset_s: by how much its wall clock is wrong.
         slow_s: how long blocking calls take at most, beside their usual time.
@@ -117,13 +137,15 @@ class SimulatedNode:
         self.world = world
         self.name = name
         self.clock_offset_s = 0.0
+        self._drift, self._drifts_since = 0.0, 0.0
         self.slow_s = 0.0
         self.partitioned = False
-        self._app = app
+        self.app = app
         self._settings = app.settings() if settings is None else settings
         self._idle_s = idle_s
         self._rng = world.rng(f"{name}/platform")
         self._ids = world.rng(f"{name}/ids")
+        self._restores = world.rng(f"{name}/restores")
         self.network = MemoryNetwork(weather=_weather(world.rng(f"{name}/network")))
         self.life: Life | None = None
         self._image = world.disk.image()
@@ -149,12 +171,14 @@ class SimulatedNode:
             None, processors=[self._log], wrapper_class=structlog.stdlib.BoundLogger
         )
         platform = life.platform = self._platform(life)
-        store = life.store = WatchedStore(life, self.world, platform=platform)
+        least = self._restores.choice((0, IN_PLACE_BYTES))
+        store = life.store = WatchedStore(life, self.world, platform=platform, in_place_bytes=least)
+        met = life.image.met
         try:
             with life.scope:
                 listeners = await platform.listen(HOST, PORT)
                 async with open_node(
-                    self._app,
+                    self.app,
                     settings=self._settings,
                     store=store,
                     platform=platform,
@@ -171,7 +195,8 @@ class SimulatedNode:
                         stop=life.stopping.wait,
                     )
         except BaseException as error:
-            if self.life is life and not self._up.is_set() and life.image.refuses:
+            excused = life.image.refuses or life.image.damages or life.image.met > met  # perhaps put right meanwhile
+            if self.life is life and not self._up.is_set() and excused:
                 self.world.cannot_start(self, life)  # as it must while the disk takes nothing
             if not life.dead or isinstance(error, KeyboardInterrupt):
                 raise
@@ -180,7 +205,7 @@ class SimulatedNode:
             life.ended.set()
 
     def _ready(self, life: Life) -> None:
-        if not life.dead:
+        if not life.dead and not life.stopping.is_set():
             self.world.trace.note("serves", self.name)
             self._up.set()
 
@@ -197,7 +222,8 @@ class SimulatedNode:
 
     async def wait_up(self) -> None:
         """Wait until it serves."""
-        await self._up.wait()
+        while not self.up:
+            await self._up.wait()
 
     def kill(self, *, power: bool) -> None:
         """End the process without a word, at once; with `power`, the machine too. Harmless when it is down."""
@@ -233,16 +259,19 @@ class SimulatedNode:
         if life is None:
             return
         life.stopping.set()
-        await life.ended.wait()
-        if not life.dead:
-            self.life = None
+        if self._up.is_set():
             self._up = trio.Event()
+        await life.ended.wait()
+        for scope in list(life.callers):
+            scope.cancel()
+        if not life.dead and self.life is life:
+            self.life = None
             self.world.trace.note("stop", self.name)
 
-    def life_of(self, cell: Cell) -> int | None:
-        """The number of the living process that an instance belongs to."""
+    def life_of(self, part: Serves) -> int | None:
+        """The number of the living process that an instance, or what keeps containers, belongs to."""
         life = self.life
-        return life.number if life is not None and cell.services.platform is life.platform else None
+        return life.number if life is not None and part.services.platform is life.platform else None
 
     # Calls.
 
@@ -258,8 +287,7 @@ class SimulatedNode:
 
     async def call(self, namespace: str, name: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """One call from outside."""
-        while not self.up:
-            await self.wait_up()
+        await self.wait_up()
         life = self.life
         assert life is not None
         assert life.node is not None
@@ -274,19 +302,51 @@ class SimulatedNode:
                 if not life.dead:
                     self.world.trace.note("answer", who, f"to #{number}: {value!r}")
                     return value
-        except (ActorReset, StorageFailed) as error:
+        except (ActorReset, Overloaded, StorageFailed) as error:
+            if isinstance(error, Overloaded) and not life.stopping.is_set():
+                raise
             if not life.dead:
                 self.world.trace.note("no answer", who, f"to #{number}: {type(error).__name__}")
+            if isinstance(error, StorageFailed):
+                await trio.sleep(_ANSWER_S)  # who asks again at once would do so for ever at the same moment
             raise Unknown(f"no answer from {who}.{method}: {error}") from error
         finally:
             life.callers.discard(scope)
         raise Unknown(f"no answer from {who}.{method}: the process has ended")
 
+    async def run_in(self, namespace: str, name: str, fn: Callable[[Any], Any]) -> Any:
+        """Run a function, plain or async, with an instance as its argument, in a turn of its own.
+
+        Raises: what the function raised, or `Unknown` when the process or the actor ended before it did.
+        """
+        await self.wait_up()
+        life = self.life
+        assert life is not None
+        assert life.node is not None
+        actors: Namespace[Any] = getattr(life.node.env, namespace)
+        scope = trio.CancelScope()
+        life.callers.add(scope)
+        try:
+            with scope:
+                return await run_in(life.node.router, actors.id_from_name(name), fn)
+        except (ActorReset, StorageFailed) as error:
+            raise Unknown(f"no end of what ran in {namespace}/{name}: {error}") from error
+        finally:
+            life.callers.discard(scope)
+        raise Unknown(f"no end of what ran in {namespace}/{name}: the process has ended")
+
     # Platform.
 
     def now(self) -> float:
         """Its wall clock."""
-        return EPOCH_S + self.world.now() + self.clock_offset_s
+        now = self.world.now()
+        return EPOCH_S + now + self.clock_offset_s + (now - self._drifts_since) * self._drift
+
+    def drift(self, rate: float) -> None:
+        """Let its wall clock gain so many seconds in each second from now on; 0: it runs as it should."""
+        now = self.world.now()
+        self.clock_offset_s += (now - self._drifts_since) * self._drift
+        self._drift, self._drifts_since = rate, now
 
     def _platform(self, life: Life) -> Platform:
         return Platform(
@@ -297,7 +357,12 @@ class SimulatedNode:
             sync_file=partial(self._sync_file, life),
             listen=partial(self._listen, life),
             writer=writer,
+            point=partial(self._point, life),
         )
+
+    def _point(self, life: Life, name: str) -> None:
+        if not life.dead:
+            self.world.point_reached(self, name)
 
     async def _run_blocking(self, life: Life, fn: Callable[..., Any], /, *args: Any) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -311,18 +376,18 @@ class SimulatedNode:
                     await trio.sleep(self._rng.uniform(0.0, 0.001))
 
     async def _sync_file(self, life: Life, *paths: Path) -> None:
-        begun: list[tuple[Path, Any, int]] = []
+        begun: list[tuple[FileModel, int]] = []
         for path in paths:
             life.image.before("sync", path)
             model = life.image.model(path)
             if model is not None:
-                begun.append((path, model, len(model.unsynced)))
+                begun.append((model, len(model.unsynced)))
         with trio.CancelScope(shield=True):
             await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
         if life.dead:
             raise OSError(5, "the process is dead")
-        for path, model, count in begun:
-            life.image.sync(path, model, count)
+        for model, count in begun:
+            life.image.sync(model, count)
 
     async def _listen(self, life: Life, host: str, port: int, /) -> Sequence[MemoryListener]:
         if life.dead:

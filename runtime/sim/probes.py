@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -16,6 +16,7 @@ from runtime.actor.cell import Cell
 from runtime.actor.context import Context
 from runtime.actor.input_gate import InputGate, Job, Waiter, Work
 from runtime.actor.result import Error
+from runtime.actor.services import Services
 from runtime.errors import Overloaded
 from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
@@ -23,6 +24,13 @@ from runtime.namespace.stub import Stub, _StubCall
 from runtime.sim.claim import Audience
 from runtime.sim.trace import Trace
 from runtime.storage.storage import Storage
+from runtime.storage.transaction import Transaction
+
+
+class Serves(Protocol):
+    """What belongs to a process: an instance, or what keeps containers."""
+
+    services: Services
 
 
 @attrs.define(eq=False)
@@ -42,19 +50,21 @@ class Probes:
     Args:
         trace: of the run.
         claims: that hear of everything.
-        life_of: the number of the process that an instance belongs to; None: that process is dead.
+        life_of: the number of the process that something belongs to; None: that process is dead.
     """
 
     trace: Trace
     claims: Audience
-    life_of: Callable[[Cell], int | None]
+    life_of: Callable[[Serves], int | None]
     _seen: dict[Cell, _Seen] = attrs.field(factory=dict, init=False)
     _finishing: dict[Work, _Seen] = attrs.field(factory=dict, init=False)
+    _in_transaction: set[Transaction] = attrs.field(factory=set, init=False)
 
     def died(self) -> None:
         """The process is dead: nothing is known of anybody."""
         self._seen.clear()
         self._finishing.clear()
+        self._in_transaction.clear()
 
     def _of(self, cell: Cell) -> _Seen | None:
         return self._seen.get(cell)
@@ -170,6 +180,8 @@ class Probes:
         wrap(Cell, "end", self._end)
         wrap(Cell, "run_alarm", self._run_alarm)
         wrap(Cell, "outside", self._outside)
+        wrap(Storage, "_begin", self._begin_write)
+        wrap(Storage, "_commit", self._commit)
         wrap(Storage, "delete_alarm", self._delete_alarm)
         wrap(Storage, "delete_all", self._delete_alarm)
         wrap(Context, "abort", self._abort)
@@ -180,6 +192,7 @@ class Probes:
         wrap(Context, "send_all", self._send_all)
         wrap(Job, "done", self._done)
         wrap(CallJob, "done", self._done)
+        wrap(CallJob, "take", self._take)
         try:
             yield
         finally:
@@ -209,6 +222,20 @@ class Probes:
     def _wrote(self, original: Any, cell: Cell, *, confirmed: bool) -> None:
         original(cell, confirmed=confirmed)
         self.wrote(cell, confirmed=confirmed)
+
+    def _begin_write(self, original: Any, storage: Storage, *, confirmed: bool) -> None:
+        original(storage, confirmed=confirmed)
+        if confirmed and storage._transactions:
+            self._in_transaction.add(storage._transactions[-1])
+
+    def _commit(self, original: Any, storage: Any, transaction: Transaction) -> None:
+        original(storage, transaction)
+        if transaction in self._in_transaction and transaction.state == "committed":
+            self._in_transaction.discard(transaction)
+            if storage._transactions:
+                self._in_transaction.add(storage._transactions[-1])
+            else:
+                self.wrote(storage._gate, confirmed=True)
 
     def _committed(self, original: Any, cell: Cell, batch: Any, error: Exception | None) -> None:
         if error is None:
@@ -261,7 +288,17 @@ class Probes:
 
     def _reserve_call(self, original: Any, container: Container) -> None:
         original(container)
-        self.claims.mailbox(container.id, container.calls, self.trace.count)
+        self._place(container)
+
+    def _take(self, original: Any, job: CallJob) -> None:
+        container = job._place
+        original(job)
+        if container is not None:
+            self._place(container)
+
+    def _place(self, container: Container) -> None:
+        if self.life_of(container.keeper) is not None:
+            self.claims.mailbox(container.id, container.calls, self.trace.count)
 
     def _call(self, original: Any, call: _StubCall, stub: Stub, name: str, *args: Any) -> None:
         original(call, stub, name, *args)

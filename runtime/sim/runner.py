@@ -83,15 +83,25 @@ def pick(source: str, names: Sequence[str]) -> dict[str, Scenario]:
 
 
 def run_seeds(
-    source: str, names: Sequence[str], seeds: Iterable[int], faults: Faults, *, jobs: int = 1, order: Order = "shuffle"
+    source: str,
+    names: Sequence[str],
+    seeds: Iterable[int],
+    faults: Faults,
+    *,
+    jobs: int = 1,
+    order: Order = "drawn",
+    in_turn: bool = False,
 ) -> Iterator[Summary]:
     """Run scenarios over seeds and give each result as it comes: with one job in order, else in any.
+
+    Args:
+        in_turn: each seed is for one of the scenarios, the next seed for the next one; else each is for all.
 
     Raises:
         NoScenario, ImportError: see `load_scenarios`.
     """
     chosen = list(pick(source, names))
-    work = [(name, seed) for seed in seeds for name in chosen]
+    work = [(name, seed) for seed in seeds for name in ([chosen[seed % len(chosen)]] if in_turn else chosen)]
     if jobs == 1:
         for name, seed in work:
             yield _run(source, name, seed, faults, order)
@@ -147,7 +157,7 @@ def check(what: Scenario, *, seeds: int | Iterable[int] = 100, faults: Faults | 
         simulate(what, seed=seed, faults=drawn).raise_if_failed()
 
 
-def shrink(what: Scenario, failed: Result, *, order: Order = "shuffle", runs_max: int = 400) -> tuple[Result, int]:
+def shrink(what: Scenario, failed: Result, *, order: Order = "drawn", runs_max: int = 400) -> tuple[Result, int]:
     """The smallest plan and the fewest operations that still break the same claim, and how many runs that took.
 
     Faults are left out in halves, quarters and so on down to single ones; then loops over operations are cut short.

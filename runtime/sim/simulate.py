@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, overload
 
 import attrs
 import trio
-import trio.testing
 
 from runtime.sim.claim import Claim, Violation
 from runtime.sim.claims import CLAIMS, make_claims
+from runtime.sim.disk import SimulatedDisk
 from runtime.sim.faults import Fault, Faults
-from runtime.sim.scheduling import Delaying, Shuffle, Watch, repeatable
+from runtime.sim.scheduling import ORDERS, TaskOrder, VirtualClock, drawn_order, repeatable
 from runtime.sim.trace import Event
 from runtime.sim.world import World
 
-Order = Literal["shuffle", "delaying"]
+Play = Callable[[World], Awaitable[None]]
+Order = Literal["drawn", "shuffle", "delaying", "pct"]
 
 _DEFAULT_FAULTS = Faults.swarm()
 _MEMORY = Path("/dev/shm")  # noqa: S108 -- tmpfs: the simulated disk needs no real one
@@ -38,31 +40,51 @@ class Scenario:
         run: `async def name(w: World) -> None`; what it asserts is a claim of its own.
         name: for commands and reports.
         claims: that are watched.
+        points: rare branches that it is there to reach: `sim run --coverage` fails when no seed did.
+        spared: kinds of faults that it is not given; say why where it is written.
         virtual_s, steps: a run that takes longer has failed.
     """
 
-    run: Callable[[World], Awaitable[None]]
+    run: Play
     name: str
     claims: Sequence[type[Claim]] = CLAIMS
+    points: Sequence[str] = ()
+    spared: Sequence[str] = attrs.field(default=(), kw_only=True)
     virtual_s: float = 3_600.0
     steps: int = 2_000_000
 
 
+@overload
+def scenario(run: Play, /) -> Scenario: ...
+@overload
 def scenario(
-    run: Callable[[World], Awaitable[None]] | None = None,
     *,
     claims: Sequence[type[Claim]] = (),
+    points: Sequence[str] = (),
+    spared: Sequence[str] = (),
     virtual_s: float = 3_600.0,
     steps: int = 2_000_000,
-) -> Any:
+) -> Callable[[Play], Scenario]: ...
+def scenario(
+    run: Play | None = None,
+    /,
+    *,
+    claims: Sequence[type[Claim]] = (),
+    points: Sequence[str] = (),
+    spared: Sequence[str] = (),
+    virtual_s: float = 3_600.0,
+    steps: int = 2_000_000,
+) -> Scenario | Callable[[Play], Scenario]:
     """Decorate `async def name(w: World)` as a scenario.
 
     Args:
         claims: of the scenario's own, beside those that hold of every app.
+        points, spared, virtual_s, steps: see `Scenario`.
     """
 
-    def decorate(fn: Callable[[World], Awaitable[None]]) -> Scenario:
-        return Scenario(fn, getattr(fn, "__name__", "scenario"), (*CLAIMS, *claims), virtual_s, steps)
+    def decorate(fn: Play) -> Scenario:
+        name = getattr(fn, "__name__", "scenario")
+        return Scenario(fn, name, (*CLAIMS, *claims), tuple(points), virtual_s, steps, spared=tuple(spared))
 
     return decorate if run is None else decorate(run)
 
@@ -72,7 +94,7 @@ class Result:
     """How a run ended.
 
     Attributes:
-        failure: what did not hold, or None. plan: what went wrong on purpose.
+        failure: what did not hold, or None. plan: what went wrong on purpose. order: the strategy of the tasks' order.
         digest: the same for two runs in which the same happened.
         steps, virtual_s: of the run. fired: how often each kind of event happened. checked: the same for each claim.
         events: the newest 50,000.
@@ -82,6 +104,7 @@ class Result:
     seed: int
     plan: Sequence[Fault]
     operations: int | None
+    order: str
     failure: Violation | None
     digest: str
     steps: int
@@ -106,7 +129,7 @@ class Result:
         pair = [by_number[number] for number in dict.fromkeys((failure.first, failure.second)) if number in by_number]
         if failure.first:
             lines += ["These contradict each other:", *(f"  {event}" for event in pair), ""]
-        lines += ["Drawn from the seed:", *(f"  {fault}" for fault in self.plan)]
+        lines += [f"Drawn from the seed (order of tasks: {self.order}):", *(f"  {fault}" for fault in self.plan)]
         lines += [] if self.plan else ["  no faults"]
         last = [event for event in self.events if not failure.second or event.number <= failure.second][-_SHOWN:]
         lines += ["", f"What happened last, of {self.count:,} events:", *(f"  {event}" for event in last)]
@@ -119,13 +142,13 @@ class Result:
 
 
 def simulate(
-    what: Scenario | Callable[[World], Awaitable[None]],
+    what: Scenario | Play,
     *,
     seed: int = 0,
     faults: Faults = _DEFAULT_FAULTS,
     plan: Sequence[Fault] | None = None,
     operations: int | None = None,
-    order: Order = "shuffle",
+    order: Order = "drawn",
 ) -> Result:
     """Run a scenario once. Not to be called from within trio.
 
@@ -133,54 +156,51 @@ def simulate(
         seed: of everything.
         faults: to draw the plan from. plan: instead of a drawn one.
         operations: at most so many in each of the scenario's loops (`World.times`).
-        order: of the tasks that are ready at the same time: any, or with one that is late for long.
+        order: of the tasks that are ready at the same time: any (`shuffle`), with one that is late for long
+            (`delaying`), by priorities that change at a few steps (`pct`), or one of these, drawn from the seed.
     """
     chosen = what if isinstance(what, Scenario) else Scenario(what, getattr(what, "__name__", "scenario"))
-    drawn = faults.draw(seed) if plan is None else plan
-    shuffler = Shuffle(f"{seed}/order") if order == "shuffle" else Delaying(f"{seed}/order")
+    drawn = [one for one in faults.draw(seed) if one.kind not in chosen.spared] if plan is None else plan
+    strategy = drawn_order(seed) if order == "drawn" else order
     memory = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
-    with (
-        tempfile.TemporaryDirectory(prefix="heliograph-sim-", dir=memory) as folder,
-        repeatable(str(seed), shuffler),
-    ):
-        run = _Run(chosen, seed, drawn, operations, Path(folder))
-        try:
-            trio.run(run.main, clock=trio.testing.MockClock(autojump_threshold=0), instruments=[run.watch])
-        except trio.TrioInternalError:
-            if run.watch.stuck is None:
-                raise
-            run.given_up()
-        return run.result()
+    with tempfile.TemporaryDirectory(prefix="heliograph-sim-", dir=memory) as folder:
+        disk = SimulatedDisk(Path(folder), random.Random(f"{seed}/disk"))  # noqa: S311 -- reproducible on purpose
+        ready = ORDERS[strategy](f"{seed}/order")
+        with repeatable(str(seed), ready), disk.mounted():
+            return _Run(chosen, seed, drawn, operations, strategy, disk, ready).result()
 
 
 class _Run:
     def __init__(
-        self, chosen: Scenario, seed: int, plan: Sequence[Fault], operations: int | None, folder: Path
+        self,
+        chosen: Scenario,
+        seed: int,
+        plan: Sequence[Fault],
+        operations: int | None,
+        strategy: str,
+        disk: SimulatedDisk,
+        order: TaskOrder,
     ) -> None:
         self._scenario = chosen
         self._seed = seed
         self._plan = plan
         self._operations = operations
-        self._folder = folder
+        self._strategy = strategy
+        self._disk = disk
+        self._order = order
         self._failure: Violation | None = None
         self._scope = trio.CancelScope()
         self._over = trio.Event()
         self._world: World | None = None
         self._took = 0.0
         self._at = 0  # the number of the last event when the scenario failed
-        self.watch = Watch(chosen.steps, self._over.set)
+        self._clock = VirtualClock(order, chosen.steps, self._over.set)
 
-    async def main(self) -> None:
-        world = self._world = World(
-            self._seed,
-            self._folder,
-            self._plan,
-            self._operations,
-            self.watch,
-            lambda: make_claims(self._scenario.claims, self._broken),
-        )
-        self.watch.until = trio.current_time() + self._scenario.virtual_s
-        with world.disk.mounted(), world.probes.watching():
+    async def _main(self) -> None:
+        claims = make_claims(self._scenario.claims, self._broken)
+        world = self._world = World(self._seed, self._disk, self._plan, self._operations, self._clock, claims)
+        self._clock.until = self._scenario.virtual_s
+        with world.probes.watching():
             try:
                 with self._scope:
                     async with trio.open_nursery() as nursery:
@@ -194,8 +214,8 @@ class _Run:
             except Exception as error:  # noqa: BLE001 -- whatever a scenario raises is its verdict
                 leaf = _leaf(error)
                 self._fail(Violation("scenario", _words(leaf), second=self._at))
-        if self.watch.stuck is not None:
-            self._fail(Violation("liveness", self.watch.stuck, second=world.trace.count))
+        if self._clock.stuck is not None:
+            self._fail(Violation("liveness", self._clock.stuck, second=world.trace.count))
         self._took = world.now()
 
     async def _play(self, world: World) -> None:
@@ -235,12 +255,14 @@ class _Run:
             self._failure = violation
             self._over.set()
 
-    def given_up(self) -> None:
-        """It could not be ended in order."""
-        assert self.watch.stuck is not None
-        self._fail(Violation("liveness", self.watch.stuck))
-
     def result(self) -> Result:
+        """Run it."""
+        try:
+            trio.run(self._main, clock=self._clock)
+        except trio.TrioInternalError:  # it could not be ended in order
+            if self._clock.stuck is None:
+                raise
+            self._fail(Violation("liveness", self._clock.stuck))
         world = self._world
         assert world is not None
         return Result(
@@ -248,9 +270,10 @@ class _Run:
             self._seed,
             self._plan,
             self._operations,
+            self._strategy,
             self._failure,
             world.trace.digest,
-            self.watch.steps,
+            self._order.steps,
             self._took,
             world.trace.count,
             dict(world.trace.fired),

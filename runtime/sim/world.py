@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, TypeVar
 
 import trio
 
-from runtime.actor.cell import Cell
 from runtime.actor.http import Response
 from runtime.app import App
 from runtime.errors import ActorError
@@ -19,9 +19,9 @@ from runtime.sim.disk import SimulatedDisk
 from runtime.sim.faults import Fault
 from runtime.sim.history import History
 from runtime.sim.node import HOST, PORT, Life, SimulatedNode, Unknown, WatchedStore
-from runtime.sim.probes import Probes
-from runtime.sim.scheduling import Watch
-from runtime.sim.trace import Trace
+from runtime.sim.probes import Probes, Serves
+from runtime.sim.scheduling import VirtualClock, call_before_step
+from runtime.sim.trace import POINT, Trace
 from runtime.storage.store import WriteBatch
 from runtime.testing.http import read_response, write_request
 from runtime.testing.streams import MemoryStream
@@ -41,11 +41,11 @@ class World:
     def __init__(
         self,
         seed: int,
-        folder: Path,
+        disk: SimulatedDisk,
         plan: Sequence[Fault],
         operations: int | None,
-        watch: Watch,
-        make_claims: Callable[[], list[Claim]],
+        clock: VirtualClock,
+        claims: list[Claim],
     ) -> None:
         self.seed = seed
         self.plan = plan
@@ -53,17 +53,20 @@ class World:
         self._operations = operations
         self._down: list[tuple[SimulatedNode, Life, float]] = []
         self._died = trio.Event()
-        self._started = trio.current_time()
-        self.trace = Trace(self.now)
-        self.disk = SimulatedDisk(folder, self.rng("disk"), self._disk_step)
+        self._clock = clock
+        self.trace = Trace(self.now, str(disk.folder))
+        self.disk = disk
+        disk.step = self._disk_step
         self.nodes: dict[str, SimulatedNode] = {}
         self.histories: dict[str, History] = {}
-        self._watch = watch
         self._lives = 0
         self._io_countdown: tuple[int, Callable[[], None]] | None = None
+        self._point_countdown: tuple[int, Callable[[], None]] | None = None
+        self._lost_answers = 0
+        self._repeated: list[float] = []
         self.quiet = False
         self._nemesis = trio.CancelScope()
-        self.claims = make_claims()
+        self.claims = claims
         self._audience = Audience(self.claims)
         self.probes = Probes(self.trace, self._audience, self._life_of)
 
@@ -71,7 +74,7 @@ class World:
 
     def now(self) -> float:
         """Virtual seconds since the run began."""
-        return trio.current_time() - self._started
+        return self._clock.now
 
     def rng(self, name: str) -> random.Random:
         """Randomness of its own for everything that has a name: a draw here shifts none there."""
@@ -84,6 +87,22 @@ class World:
         node = self.nodes[name] = SimulatedNode(self, name, app, settings, idle_s)
         await self._start(node)
         return node
+
+    async def restart(self, node: SimulatedNode, *, app: App | None = None) -> None:
+        """Stop a node as on SIGTERM and start it again; when it dies before the end, wait until it is back.
+
+        Args:
+            app: another version, which it serves from then on.
+        """
+        if app is not None:
+            node.app = app
+        life = node.life
+        if life is not None:
+            self.trace.note("restart", node.name)
+            await node.stop()
+            if not life.dead and node.life is None:
+                await self._start(node)
+        await node.wait_up()
 
     def history(self, name: str) -> History:
         """A record of what clients asked one actor and what they were answered, for `linearizable`."""
@@ -122,13 +141,21 @@ class World:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
         timeout_s: float = 10.0,
+        repeats: bool = False,
     ) -> Response:
         """One HTTP request on a connection of its own.
+
+        Args:
+            repeats: it may arrive twice, because what it asks for is recognised by an id.
 
         Raises:
             OSError: no answer; the request may have been carried out.
         """
         number = self.trace.note("request", "http", f"{method} {target}")
+        if repeats and self._repeated:
+            self.trace.note("repeated request", "http", f"#{number}")
+            again = partial(self._again, self._repeated.pop(0), node, method, target, body, headers)
+            self.nursery.start_soon(again)
         with trio.move_on_after(timeout_s):
             async with await self.connect(node) as stream:
                 try:
@@ -136,9 +163,26 @@ class World:
                     response = await read_response(stream, method)
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise OSError(104, str(error)) from error
+                if self._lost_answers:
+                    self._lost_answers -= 1
+                    self.trace.note("lost answer", "http", f"to #{number}: {response.status}")
+                    raise OSError(104, f"the answer to {method} {target} is lost")
                 self.trace.note("response", "http", f"to #{number}: {response.status}")
                 return response
         raise OSError(110, f"no answer to {method} {target} in {timeout_s:g} s")
+
+    async def _again(
+        self,
+        seconds: float,
+        node: SimulatedNode,
+        method: str,
+        target: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        await trio.sleep(seconds)
+        with contextlib.suppress(OSError):  # nobody waits for this answer
+            await self.request(node, method, target, body=body, headers=headers)
 
     async def quiesce(self, seconds: float = 0.0) -> None:
         """Faults are over: undo those that last, start what is down, and let everybody have some time to finish.
@@ -149,9 +193,13 @@ class World:
             self.quiet = True
             self.trace.note("quiesce", "world")
             self._nemesis.cancel()
-            self._io_countdown = None
+            self._io_countdown = self._point_countdown = None
+            self._lost_answers = 0
+            self._repeated.clear()
             for node in self.nodes.values():
                 self._heal(node)
+                if node.life is not None and node.life.stopping.is_set():
+                    await node.stop()
                 if node.life is None:
                     await self._start(node)
                 await node.wait_up()
@@ -167,40 +215,76 @@ class World:
                     nursery.start_soon(self._inflict, fault)
 
     async def _inflict(self, fault: Fault) -> None:
-        await trio.sleep_until(self._started + fault.at)
+        await trio.sleep_until(fault.at)
         node = next(iter(self.nodes.values()), None)
         if node is None or (node.life is None and not fault.kind.startswith("clock")):
             return
         kind, amount = fault.kind, fault.amount
         if kind in ("crash", "power cut"):
-            self._watch.call_before_step(int(amount), lambda: self._kill(node, fault))
+            call_before_step(int(amount), lambda: self._kill(node, fault))
         elif kind in ("crash in io", "power cut in io"):
             self._io_countdown = int(amount), lambda: self._kill(node, fault)
+        elif kind == "crash at a point":
+            self._point_countdown = int(amount), lambda: self._kill(node, fault)
         elif kind == "sync fails":
             self._fault(node, kind)
             self._image(node).failing += int(amount)
+        elif kind in ("reset", "half-open"):
+            self._break_connection(node, kind, amount)
+        elif kind == "lost answer":
+            self._lost_answers += 1
+            self._break_connection(node, kind, amount)
+        elif kind == "repeated request":
+            self._repeated.append(amount)
+        elif kind == "clock jump":
+            event = self.trace.note(kind, node.name, f"{amount:+.3f} s")
+            self._audience.clock_set(node.now(), event)
+            node.clock_offset_s += amount
+        elif kind in ("evict", "abort"):
+            self._end_instance(node, kind, amount)
+        else:
+            await self._inflict_for_a_while(node, fault)
+
+    async def _inflict_for_a_while(self, node: SimulatedNode, fault: Fault) -> None:
+        kind, amount = fault.kind, fault.amount
+        if kind == "partition":
+            await self._partition(node, fault.lasts)
         elif kind == "disk full":
             self._fault(node, kind)
             self._image(node).full = True
             await trio.sleep(fault.lasts)
             self._image(node).full = False
             self._fault(node, "disk has room")
-        elif kind in ("reset", "half-open"):
-            self._break_connection(node, kind, amount)
-        elif kind == "partition":
-            await self._partition(node, fault.lasts)
-        elif kind == "clock jump":
-            event = self.trace.note(kind, node.name, f"{amount:+.3f} s")
-            self._audience.clock_set(node.now(), event)
-            node.clock_offset_s += amount
+        elif kind == "clock drift":
+            self._fault(node, kind, f"{amount:+.3f} s/s")
+            node.drift(amount)
+            await trio.sleep(fault.lasts)
+            node.drift(0.0)
+            self._fault(node, "clock runs well")
         elif kind == "slow":
             self._fault(node, kind)
             node.slow_s = amount
             await trio.sleep(fault.lasts)
             node.slow_s = 0.0
             self._fault(node, "fast again")
-        elif kind in ("evict", "abort"):
-            self._end_instance(node, kind, amount)
+        elif kind == "bit flip":
+            await self._flip(node, fault)
+
+    async def _flip(self, node: SimulatedNode, fault: Fault) -> None:
+        life = node.life
+        if life is None:
+            return
+        await node.stop()
+        if node.life is not None or self.quiet or life.dead:
+            return  # it was killed meanwhile, or is to go on
+        damage = self._image(node).flip(self.rng(f"bit flip at {fault.at}"))
+        if damage is not None:
+            self._fault(node, "bit flip", f"{damage.file} at {damage.at}")
+        with trio.move_on_after(fault.lasts):
+            await self._start(node)  # which does not end while something damaged is needed for it
+            await trio.sleep_forever()
+        self._image(node).repair()
+        self._fault(node, "bits are right")
 
     def _fault(self, node: SimulatedNode, kind: str, detail: str = "") -> None:
         self.trace.note(kind, node.name, detail)
@@ -241,7 +325,7 @@ class World:
         if streams:
             stream = streams[min(int(which * len(streams)), len(streams) - 1)]
             self._fault(node, kind)
-            stream.reset() if kind == "reset" else stream.hold()
+            {"reset": stream.reset, "half-open": stream.hold, "lost answer": stream.lose_next}[kind]()
 
     async def _partition(self, node: SimulatedNode, seconds: float) -> None:
         self._fault(node, "partition")
@@ -272,6 +356,8 @@ class World:
     def _heal(self, node: SimulatedNode) -> None:
         image = self._image(node)
         image.full, image.failing, node.slow_s, node.partitioned = False, 0, 0.0, False
+        node.drift(0.0)
+        image.repair()
         node.release(node.network.connections)
 
     # Told by nodes, disk and probes.
@@ -281,9 +367,9 @@ class World:
         self._lives += 1
         return self._lives
 
-    def _life_of(self, cell: Cell) -> int | None:
+    def _life_of(self, part: Serves) -> int | None:
         for node in self.nodes.values():
-            life = node.life_of(cell)
+            life = node.life_of(part)
             if life is not None:
                 return life
         return None
@@ -296,12 +382,26 @@ class World:
             if left <= 1:
                 act()
 
+    def point_reached(self, node: SimulatedNode, name: str) -> None:
+        """A rare branch begins; the process may end right there."""
+        self.trace.note(f"{POINT}{name}", node.name)
+        if self._point_countdown is not None:
+            left, act = self._point_countdown
+            self._point_countdown = (left - 1, act) if left > 1 else None
+            if left <= 1:
+                act()
+
     def node_died(self, node: SimulatedNode, life: Life, *, power: bool) -> None:
         """A process has ended."""
         event = self.trace.note("power cut" if power else "crash", node.name)
-        self._io_countdown = None
+        self._io_countdown = self._point_countdown = None
         self.probes.died()
         self._audience.died(life.number, event)
+
+    def damage_met(self, *, served: bool) -> None:
+        """A page in which a bit has flipped was needed."""
+        event = self.trace.note("damaged page", "disk", "served" if served else "refused")
+        self._audience.damage_met(served, event)
 
     def cannot_start(self, node: SimulatedNode, life: Life) -> None:
         """A process gave up before it served; another one tries a little later."""

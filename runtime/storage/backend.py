@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
 from runtime.storage.overlay import Overlay
@@ -129,6 +131,18 @@ class Keyspace(Protocol):
         ...
 
 
+class Copying(Protocol):
+    """A copy of what an actor has stored, as of when this was made."""
+
+    async def finish(self) -> None:
+        """Wait until it is durable. Raises: StorageFailed."""
+        ...
+
+    def give_up(self) -> None:
+        """Nobody finishes it: let go of what it holds. Harmless afterwards."""
+        ...
+
+
 class Backend(Protocol):
     """Where the storage of one kind of actor classes lives."""
 
@@ -149,6 +163,13 @@ class Backend(Protocol):
         """Take a sealed batch; never waits. `done` is called as `Store.submit` says."""
         ...
 
+    def copying(self, source: ActorId, target: ActorId) -> Copying:
+        """Copy what an actor has sealed to one that has stored nothing.
+
+        Without an instance of the source, or with one that is still being opened, as of a moment during the copy.
+        """
+        ...
+
 
 class SharedBackend:
     """Classes without SQL: all actors in the one store of the server."""
@@ -161,3 +182,26 @@ class SharedBackend:
     def attach(self, actor: ActorId, *, history: bool) -> Keyspace:
         """The keys of a new instance: what it has written, laid over what is durable."""
         return Overlay(actor, self._store.open(actor), self.submit, history=history)
+
+    def copying(self, source: ActorId, target: ActorId) -> Copying:
+        """Copy what an actor has sealed: the store does it between two batches."""
+        return _SharedCopying(self._store, source, target)
+
+
+class _SharedCopying:
+    def __init__(self, store: Store, source: ActorId, target: ActorId) -> None:
+        self._ended = trio.Event()
+        self._error: Exception | None = None
+        store.submit(WriteBatch(actor=target, sequence=0, copy_of=source, writes={}), self._done)
+
+    def _done(self, error: Exception | None) -> None:
+        self._error = error
+        self._ended.set()
+
+    async def finish(self) -> None:
+        await self._ended.wait()
+        if self._error is not None:
+            raise self._error
+
+    def give_up(self) -> None:
+        """It goes on."""

@@ -8,6 +8,7 @@ other contents.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import attrs
 
@@ -48,8 +49,13 @@ def bookmark_text(point: int, lineage: str) -> str:
     return f"{point_text(point)}-00000000-{lineage}"
 
 
-def bookmark_point(text: str, lineage: str) -> int:
+def bookmark_point(text: str, lineage: str, ancestors: Mapping[str, int]) -> int:
     """The point of a bookmark.
+
+    Args:
+        text: the bookmark.
+        lineage: of the data.
+        ancestors: of what the data is a copy: by lineage, the newest point that bookmarks of it may have.
 
     Raises:
         InvalidBookmark: it is no bookmark, or one of other data.
@@ -59,12 +65,13 @@ def bookmark_point(text: str, lineage: str) -> int:
         raise InvalidBookmark(
             f"{text!r:.80} is no bookmark: it must be 8, 8 and 8 hex digits and the lineage of the data, with hyphens"
         )
-    if match[3] != lineage:
+    point = int(match[1] + match[2], 16)
+    if match[3] != lineage and point > ancestors.get(match[3], -1):
         raise InvalidBookmark(
-            f"bookmark {text!r:.80} is of other data, or from before a backup was put in place; "
+            f"bookmark {text!r:.80} is of other data, or from after the backup was made that is in place; "
             f"here bookmarks end in {lineage}"
         )
-    return int(match[1] + match[2], 16)
+    return point
 
 
 def check_point(point: int, *, oldest: int, newest: int) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
 from runtime.ids import ActorId
+from runtime.platform import pass_by
 from runtime.storage.store import Done, WriteBatch
 
 
 class CommitQueue:
-    """Gathers what is submitted while the last group commits. One task takes groups; everybody submits."""
+    """Gathers what is submitted while the last group commits. One task takes groups; everybody submits.
 
-    __slots__ = ("_arrived", "_group", "_waiting", "backlog_bytes")
+    Args:
+        point: marks rare branches, as `Platform.point`.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_arrived", "_group", "_point", "_waiting", "backlog_bytes")
+
+    def __init__(self, point: Callable[[str], None] = pass_by) -> None:
+        self._point = point
         self._waiting: deque[tuple[WriteBatch, Done, int]] = deque()
         self._group: list[tuple[WriteBatch, Done, int]] = []
         self._arrived = trio.Event()
@@ -69,6 +75,7 @@ class CommitQueue:
                 if error is None:
                     kept.append(entry)
                 else:
+                    self._point("a waiting batch fails with the one before it")
                     ended.append((entry[1], error))
                     self.backlog_bytes -= entry[2]
             self._waiting = kept

@@ -2,11 +2,14 @@
 
 A data directory holds `heliograph.db` (with `-wal` and `-shm` while open), `lock` with the pid of the server that has
 it, and `lineage`, a random id of this copy of the data. Whoever puts an older copy of the database in place deletes
-`lineage`: the next start makes a new one.
+`lineage`: the next start makes a new one. A copy has `lineages` (`ancestry`).
 
 A row of `history` says what was there before a change. Its `key` tells of what: a blob, of that key in the slot `owner`
 (NULL: the key was absent); 0, the due time of the actor with the number `owner` (NULL: no alarm); 1, the slot of that
 actor. A row whose `key` is NULL is a point of the history; its `value` is the time. Ids have no gaps.
+
+`keys` has rowids because without them a value of more than a quarter of a page takes a page of its own. A database
+that was made without them stays so: the same statements do for both.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from pathlib import Path
 import apsw
 import attrs
 
+from runtime.storage.ancestry import read_ancestors
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.store import StoreUnusable
 
@@ -27,6 +31,7 @@ FORMAT = 3
 """The version of the schema below, kept in the database."""
 DATABASE = "heliograph.db"
 LINEAGE = "lineage"
+_PIECE_BYTES = 100_000  # SQLite's layer takes no more than 131,071; a power of two could be taken for a page
 RESTORING = "restoring"  # exists while a copy is put in place of the data
 
 DAMAGED = (
@@ -48,7 +53,7 @@ CREATE TABLE actors (
     pending INTEGER, -- the id that its next instance is to begin from
     UNIQUE (namespace, id)
 );
-CREATE TABLE keys (slot INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (slot, key)) WITHOUT ROWID;
+CREATE TABLE keys (slot INTEGER, key BLOB, value BLOB NOT NULL, PRIMARY KEY (slot, key));
 CREATE TABLE alarms (actor INTEGER PRIMARY KEY, due REAL NOT NULL);
 CREATE TABLE dropped ( -- emptied when the history does not reach back any more
     since INTEGER PRIMARY KEY, -- id in the history, negative when it may be emptied at once
@@ -77,11 +82,12 @@ CREATE TABLE history (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, key, value
 
 @attrs.frozen
 class DatabaseFile:
-    """An open data directory: one connection that writes, one that reads, the lock."""
+    """An open data directory: one connection that writes, one that reads, the lock; `ancestry` has the ancestors."""
 
     writer: apsw.Connection
     reader: apsw.Connection
     lineage: str
+    ancestors: Mapping[str, int]
     _lock: int
 
     def close(self) -> None:
@@ -90,7 +96,8 @@ class DatabaseFile:
             self.reader.close()
             with contextlib.suppress(apsw.Error):  # what is committed is safe in the WAL, where the next start finds it
                 self.writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            self.writer.close()
+            with contextlib.suppress(apsw.Error):  # it tries once more, and is closed all the same
+                self.writer.close()
         finally:
             os.close(self._lock)
 
@@ -125,7 +132,9 @@ def open_database(
     """
     load_checksums()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not directory.is_dir():
+            directory.mkdir(parents=True)
+            sync_path(directory.parent)
         lock = lock_directory(directory)
     except OSError as error:
         raise StoreUnusable(f"cannot use the data directory {directory}: {error}") from error
@@ -139,6 +148,7 @@ def open_database(
         created = not path.exists()
         if created:
             _create(path, version)
+        renew_log(Path(f"{path}-wal"))
         writer = _connect(path)
         connections.append(writer)
         _check(writer, path)
@@ -146,7 +156,8 @@ def open_database(
         reader = _connect(path)
         connections.append(reader)
         reader.pragma("query_only", True)
-        return DatabaseFile(writer, reader, _lineage(directory / LINEAGE, token_bytes, fresh=created), lock)
+        lineage = _lineage(directory / LINEAGE, token_bytes, fresh=created)
+        return DatabaseFile(writer, reader, lineage, {} if created else read_ancestors(directory), lock)
     except (apsw.Error, OSError, StoreUnusable) as error:
         for connection in connections:
             connection.close()
@@ -285,6 +296,28 @@ def _lineage(path: Path, token_bytes: Callable[[int], bytes], *, fresh: bool) ->
     draft.rename(path)
     sync_path(path.parent)
     return lineage
+
+
+def renew_log(log: Path) -> None:
+    """Write a log that a process has left behind over itself, and sync it. Blocks.
+
+    The kernel has all of it, but the disk perhaps not; and where a sync has failed, the kernel takes it for written
+    and no later sync writes it. With the power would go what was read from there, and everything that was committed
+    behind it. So it is written once more.
+
+    Raises:
+        apsw.Error: the disk refuses.
+    """
+    if not log.exists() or not log.stat().st_size:
+        return
+    file = apsw.VFSFile("", str(log), [apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE, 0])
+    try:
+        size = file.xFileSize()
+        for at in range(0, size, _PIECE_BYTES):
+            file.xWrite(file.xRead(min(_PIECE_BYTES, size - at), at), at)
+        file.xSync(apsw.SQLITE_SYNC_FULL)
+    finally:
+        file.xClose()
 
 
 def sync_path(path: Path) -> None:

@@ -7,16 +7,19 @@ statement, and with a busy loop each of these waits, so a statement per key woul
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import apsw
 import attrs
 
 from runtime.errors import InvalidBookmark, StorageFailed
-from runtime.ids import ActorId
+from runtime.ids import ActorId, end_below
+from runtime.platform import pass_by
 from runtime.storage.bookmarks import Retention
-from runtime.storage.history import HistoryWriter, Restored
+from runtime.storage.history import HistoryWriter, Prepared, Restored
+from runtime.storage.object_keys import REGISTERED
+from runtime.storage.rebuild import IN_PLACE_BYTES, Rebuilder
 from runtime.storage.store import KEEP, WriteBatch
 
 _ACTORS = 100_000  # remembered; others cost a look-up
@@ -52,6 +55,14 @@ class _Held:
     recorded: bool
 
 
+# Those below an actor that were changed since a point; where their databases are is no state of theirs.
+_CHANGED_BELOW = (
+    "WITH changed AS MATERIALIZED (SELECT DISTINCT owner FROM history WHERE id > ?1) "
+    "SELECT number, id FROM actors WHERE namespace = ?2 AND id > ?3 AND id < ?4 AND since <= ?1 "
+    "AND (slot IN changed OR number IN changed) "
+    "AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.slot = actors.slot AND key = ?5)"
+)
+
 Failed = dict[int, Exception]
 
 
@@ -80,10 +91,27 @@ class _Changes:
 
 
 class GroupWriter:
-    """The one writer of a database. Its calls come one after another, from any thread."""
+    """The one writer of a database. Its calls come one after another, from any thread.
 
-    def __init__(self, connection: apsw.Connection, retention: Retention, now: float) -> None:
+    Args:
+        now: wall clock, seconds.
+        point: marks rare branches, as `Platform.point`.
+        in_place_bytes: a restore that changes more is prepared in transactions of their own, see `rebuild`.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        retention: Retention,
+        now: float,
+        *,
+        point: Callable[[str], None] = pass_by,
+        in_place_bytes: int = IN_PLACE_BYTES,
+    ) -> None:
+        self._point = point
         self.history = HistoryWriter(connection, retention, now)
+        self._rebuilder = Rebuilder(connection, self.history, self._checkpoint_if_due, in_place_bytes)
+        self._prepared: dict[tuple[int, int], Prepared] = {}
         self._connection = connection
         self._actors: dict[tuple[str, bytes], _Held] = {}
         self._wal_pages = 0
@@ -110,6 +138,15 @@ class GroupWriter:
             now: wall clock, seconds.
         """
         self._time = self.history.time(now)
+        for batch in batches:
+            if batch.restore_to is not None:
+                self._prepare(batch.actor, batch.restore_to)
+        try:
+            return self._write(batches)
+        finally:
+            self._prepared.clear()
+
+    def _write(self, batches: Sequence[WriteBatch]) -> Mapping[int, Exception]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
@@ -138,13 +175,16 @@ class GroupWriter:
         held = self._find(actor)
         if held is None:
             return None
+        if keep:
+            self._prepare(actor, point)
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            restored = self.history.restore(held.number, point)
+            restored = self._bring_back(actor, held.number, point)
             if keep:
                 self._connection.execute("COMMIT")
             return restored
         finally:
+            self._prepared.clear()
             self._roll_back()
 
     def _write_apart(self, batches: Sequence[WriteBatch]) -> Mapping[int, Exception]:
@@ -183,6 +223,7 @@ class GroupWriter:
         try:
             self._connection.execute("COMMIT")
         except apsw.Error as error:
+            self._point("the commit of a group fails")
             self._roll_back()
             return {place: failed.get(place, _failed(error)) for place in range(len(batches))}
         return failed
@@ -207,6 +248,9 @@ class GroupWriter:
                     self._restore(batch.actor, batch.restore_to)
                 except InvalidBookmark as error:
                     refused[place] = error
+            if batch.copy_of is not None:
+                self._flush(recorded, others)
+                self._copy(batch, batch.copy_of)
             if batch.delete_all:
                 self._flush(recorded, others)
                 self._drop(batch, changes)
@@ -317,16 +361,59 @@ class GroupWriter:
         execute("UPDATE actors SET slot = ?, empty = ? WHERE number = ?", (held.slot, held.empty, held.number))
         self.sweeping = True
 
+    def _copy(self, batch: WriteBatch, source: ActorId) -> None:
+        """Give an actor that has nothing the keys of another one, in a slot of its own: one row of the history."""
+        copied, execute = self._find(source), self._connection.execute
+        if copied is None or copied.empty:
+            return
+        held = self._actor(attrs.evolve(batch, history=copied.recorded))
+        self.history.begin()
+        row = self.history.note_slot(held.number, held.slot)
+        execute("INSERT INTO dropped VALUES (?, ?, ?)", (row, held.slot, held.number))
+        held.slot = -row
+        execute("UPDATE actors SET slot = ? WHERE number = ?", (held.slot, held.number))
+        self.history.record(on=False)
+        execute("INSERT INTO keys SELECT ?, key, value FROM keys WHERE slot = ?", (held.slot, copied.slot))
+
     def _restore(self, actor: ActorId, point: int) -> None:
         held = self._find(actor)
         if held is None:
             return  # nothing of it is left, nor of its history
         del self._actors[actor.namespace, actor.raw]
         try:
-            self.history.restore(held.number, point)
+            self._bring_back(actor, held.number, point)
         except InvalidBookmark:
             self._connection.execute("UPDATE actors SET pending = NULL WHERE number = ?", (held.number,))
             raise
+
+    def _bring_back(self, actor: ActorId, number: int, point: int) -> Restored:
+        """The actor and its facets; those without history stay as they are, and those with databases of their own."""
+        restored = self.history.restore(number, point, self._prepared.pop((number, point), None))
+        changed = self._changed_below(actor, point)
+        for below, raw in changed:
+            self._actors.pop((actor.namespace, raw), None)
+            self.history.restore(below, point, self._prepared.pop((below, point), None))
+        return attrs.evolve(restored, facets=len(changed))
+
+    def _changed_below(self, actor: ActorId, point: int) -> list[tuple[int, bytes]]:
+        bindings = (point, actor.namespace, actor.raw, end_below(actor), REGISTERED)
+        found: list[Any] = self._connection.execute(_CHANGED_BELOW, bindings).fetchall()
+        return found
+
+    def _prepare(self, actor: ActorId, point: int) -> None:
+        """Do what can be done of a restore before its transaction. What it does not get done is done there."""
+        held = self._find(actor)
+        if held is None:
+            return
+        try:
+            for number in (held.number, *(below for below, _ in self._changed_below(actor, point))):
+                prepared = self._prepared[number, point] = self._rebuilder.prepare(number, point)
+                self.sweeping = self.sweeping or prepared.slot is not None  # perhaps nobody is moved there
+        except InvalidBookmark:
+            pass  # it is refused when its turn comes
+        except apsw.Error:
+            self.history.rolled_back()
+            self.sweeping = True
 
     # Housekeeping.
 
@@ -368,6 +455,10 @@ class GroupWriter:
             self.sweeping = self.sweeping or self._anything_to_sweep()
         with contextlib.suppress(apsw.Error):  # nothing is lost, the log only stays long; the next commit asks again
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _checkpoint_if_due(self) -> None:
+        if self.checkpoint_due:
+            self.checkpoint()
 
     def _wal_grew(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages

@@ -8,6 +8,7 @@ stays, so that ids and with them points only grow. Everything here blocks, for a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import apsw
@@ -23,7 +24,7 @@ _SWEEP_ROWS = 20_000
 _SWEEP_BYTES = 8 << 20
 _FAR_BEYOND = 1.1  # of what is to be kept
 _ROW_BYTES = 20  # of a row beside key and value
-_ALARM, _SLOT = 0, 1  # values of `key`, see the schema
+CHANGED_ALARM, CHANGED_SLOT = 0, 1  # values of `key`, see the schema
 
 # Triggers make it one statement for all keys of a commit. They exist on the connection that writes, and only there.
 _TRIGGERS = """
@@ -58,6 +59,7 @@ class Restored:
         keys: the first hundred of both.
         swapped: a `delete_all` was undone, so all keys may differ.
         alarm: the due time before and after.
+        facets: how many of its facets were brought back with it.
     """
 
     undo: int
@@ -66,6 +68,26 @@ class Restored:
     keys: tuple[bytes, ...]
     swapped: bool
     alarm: tuple[float | None, float | None]
+    facets: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Prepared:
+    """What was done ahead of a restore, see `rebuild`.
+
+    Attributes:
+        upto: the newest row of the history that was looked at.
+        first: what the actor's first rows after the point say of its alarm and its slot.
+        slot: has what the actor is to have; None when that is to be put back in place.
+        put, removed, keys: as in `Restored`.
+    """
+
+    upto: int
+    first: Mapping[int, Any]
+    slot: int | None = None
+    put: int = 0
+    removed: int = 0
+    keys: tuple[bytes, ...] = ()
 
 
 class HistoryReader:
@@ -201,33 +223,65 @@ class HistoryWriter(HistoryReader):
     def note_slot(self, actor: int, slot: int) -> int:
         """Record that an actor's keys are in another slot from now on; the id of the row."""
         statement = "INSERT INTO history (owner, key, value) VALUES (?, ?, ?) RETURNING id"
-        found: int = self._connection.execute(statement, (actor, _SLOT, slot)).get
+        found: int = self._connection.execute(statement, (actor, CHANGED_SLOT, slot)).get
         return found
 
     # Bringing an actor back.
 
-    def restore(self, actor: int, point: int) -> Restored:
+    def slot_since(self, actor: int, point: int) -> int:
+        """The slot that an actor has, if it can be brought back to a point.
+
+        Raises:
+            InvalidBookmark: the history of the actor does not reach back so far.
+        """
+        self.check(point)
+        held: list[Any] = self._connection.execute(
+            "SELECT slot, since FROM actors WHERE number = ?", (actor,)
+        ).fetchall()
+        slot, since = held[0]
+        if since is None or point < since:
+            raise InvalidBookmark(NO_HISTORY)
+        return int(slot)
+
+    @property
+    def newest_row(self) -> int:
+        """The id of the last change."""
+        return int(self._connection.execute("SELECT max(id) FROM history").get)
+
+    def first_of_actor(self, actor: int, after: int) -> Mapping[int, Any]:
+        """Alarm and slot of an actor before their first changes after a row; those that were changed."""
+        changed: list[Any] = self._connection.execute(_FIRST_OF_ACTOR, (after, actor)).fetchall()
+        return {key: value for key, value, _ in changed}
+
+    def restore(self, actor: int, point: int, prepared: Prepared | None = None) -> Restored:
         """Undo what was changed after a point, the newest first; recorded like every change.
+
+        Args:
+            actor: its number. point: of the history.
+            prepared: for the same two.
 
         Raises:
             InvalidBookmark: the history of the actor does not reach back so far.
         """
         execute = self._connection.execute
-        self.check(point)
-        held: list[Any] = execute("SELECT slot, since FROM actors WHERE number = ?", (actor,)).fetchall()
-        slot, since = held[0]
-        if since is None or point < since:
-            raise InvalidBookmark(NO_HISTORY)
+        slot = self.slot_since(actor, point)
         undo = self.mark()
         self.record(on=True)
-        changed: list[Any] = execute(_FIRST_OF_ACTOR, (point, actor)).fetchall()
-        first = {key: value for key, value, _ in changed}
-        before = first.get(_SLOT, slot)
-        if before != slot:
-            self._swap(actor, slot, before)
-        put, removed, keys = self._put_back(before, point, undo)
+        if prepared is None:
+            first = self.first_of_actor(actor, point)
+        else:
+            first = {**self.first_of_actor(actor, prepared.upto), **prepared.first}
+        then = first.get(CHANGED_SLOT, slot)
+        place = then if prepared is None or prepared.slot is None else prepared.slot
+        if place != slot:
+            self._swap(actor, slot, place)
+        if place == then:
+            put, removed, keys = self._put_back(place, point, undo)
+        else:
+            assert prepared is not None
+            put, removed, keys = prepared.put, prepared.removed, prepared.keys
         due: float | None = execute("SELECT due FROM alarms WHERE actor = ?", (actor,)).get
-        due_then = first.get(_ALARM, due)
+        due_then = first.get(CHANGED_ALARM, due)
         if due_then != due:
             execute("DELETE FROM alarms WHERE actor = ?", (actor,))
             if due_then is not None:
@@ -235,9 +289,9 @@ class HistoryWriter(HistoryReader):
         execute(
             "UPDATE actors SET pending = NULL, restored = ?, empty = ? IS NULL AND NOT "
             "EXISTS (SELECT 1 FROM keys WHERE keys.slot = ?) WHERE number = ?",
-            (undo, due_then, before, actor),
+            (undo, due_then, place, actor),
         )
-        return Restored(undo=undo, put=put, removed=removed, keys=keys, swapped=before != slot, alarm=(due, due_then))
+        return Restored(undo=undo, put=put, removed=removed, keys=keys, swapped=then != slot, alarm=(due, due_then))
 
     def _swap(self, actor: int, slot: int, before: int) -> None:
         row = self.note_slot(actor, slot)

@@ -168,7 +168,7 @@ class _MemoryReads:
         return bookmark_text(point, self._store.lineage)
 
     def point(self, bookmark: str) -> int:
-        point = bookmark_point(bookmark, self._store.lineage)
+        point = bookmark_point(bookmark, self._store.lineage, {})
         self._history.check(self._actor, point)
         return point
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import attrs
 
 from runtime.errors import InvalidBookmark
-from runtime.ids import ActorId
+from runtime.ids import ActorId, end_below
 from runtime.storage.bookmarks import NO_HISTORY, Retention, check_point
+from runtime.storage.object_keys import REGISTERED
 from runtime.storage.store import KEEP, Keep, WriteBatch
 
 _ROW_BYTES = 20
@@ -79,9 +80,15 @@ class MemoryHistory:
         if batch.restore_to is not None and held is not None:
             try:
                 self._restore(held, batch.restore_to)
+                for below in self._changed_below(held.actor, batch.restore_to):
+                    self._restore(below, batch.restore_to)
+                    below.pending = None
             except InvalidBookmark as error:
                 refused = error
             held.pending = None
+        if batch.copy_of is not None:
+            self._copy(batch, batch.copy_of)
+            return refused
         delete_all = batch.delete_all and held is not None
         if not delete_all and not batch.writes and batch.alarm is KEEP and batch.restore_next is None:
             return refused
@@ -97,6 +104,11 @@ class MemoryHistory:
             held.pending = batch.restore_next
         self._trim()
         return refused
+
+    def _copy(self, batch: WriteBatch, source: ActorId) -> None:
+        held = self.actors.get(source)
+        if held is not None and held.values:
+            self.apply(attrs.evolve(batch, copy_of=None, writes=dict(held.values), history=held.since is not None), 0.0)
 
     def _change(self, held: Held, batch: WriteBatch, *, delete_all: bool) -> None:
         if batch.history:
@@ -135,6 +147,20 @@ class MemoryHistory:
         held.values, held.alarm = values, alarm
         held.empty = not values and alarm is None
         held.restored = self.newest
+
+    def _changed_below(self, actor: ActorId, point: int) -> list[Held]:
+        """Its facets that were changed since, keep history, and have no database of their own."""
+        end = end_below(actor)
+        return [
+            held
+            for held in self.actors.values()
+            if held.actor.namespace == actor.namespace
+            and actor.raw < held.actor.raw < end
+            and held.changed > point
+            and held.since is not None
+            and held.since <= point
+            and REGISTERED not in held.values
+        ]
 
     def _add(
         self,

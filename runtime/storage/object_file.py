@@ -21,8 +21,9 @@ from runtime.errors import StorageFailed
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
+from runtime.storage.database_file import renew_log
 from runtime.storage.object_history import ObjectHistory
-from runtime.storage.object_log import PAGE_BYTES, LogReader, Mark, read_salts
+from runtime.storage.object_log import PAGE_BYTES, LogReader, Mark, log_bytes, log_pages, read_salts
 from runtime.storage.object_points import Points
 from runtime.storage.object_restore import finish_restore, last_restore, record_removal
 from runtime.storage.sql_guard import Guard
@@ -36,6 +37,9 @@ ALARM, NAME, PENDING = 1, 2, 3
 the point to go back to and the one at which it was asked."""
 
 _KEEPS_HISTORY = 0x48474831  # as application_id
+
+_ROOM_FROM = 4  # pages of a log: an object that writes once needs none
+_ROOM_LEAST, _ROOM_MOST = 8, 64  # pages that a log has for what comes
 
 _IN_USE = "in-use"
 _SUFFIX, _LOG_SUFFIX = ".sqlite", ".sqlite-wal"
@@ -60,10 +64,10 @@ def was_in_use(directory: Path) -> bool:
 def begin_use(directory: Path) -> None:
     """Note that files are open. Raises: StorageFailed."""
     try:
-        if not directory.is_dir():
-            _make_directory(directory)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / _IN_USE).touch()
         _sync(directory)
+        _sync(directory.parent)
     except OSError as error:
         raise StorageFailed(f"cannot use {directory}: {error}") from error
 
@@ -89,10 +93,11 @@ class ObjectFile:
 
     Attributes:
         path: of the database. connection: commits without waiting for the disk. guard: its authorizer.
+        log: the write-ahead log, which makes commits durable once it is synced.
         alarm, name: as they were found.
         history, keeps: what was before, and whether more of it is kept. points: where it is now.
         restored: the point that the last restore left. restore_to: the one that was asked for and is still to be done.
-        log_pages: how long the write-ahead log is. unsynced: it has grown.
+        log_pages: how long the write-ahead log is. unsynced: it has grown. doubtful: a sync of it has failed.
         left_behind: when a process that ended without a word had last written to the log, wall clock in seconds; None:
         there was no log.
     """
@@ -112,11 +117,29 @@ class ObjectFile:
     _opened: int
     log_pages: int = 0
     unsynced: bool = False
+    doubtful: bool = False
+    _room: int = _ROOM_FROM
+    log: Path = attrs.field(init=False)
 
-    @property
-    def log(self) -> Path:
-        """The write-ahead log, which makes commits durable once it is synced."""
-        return self.path.with_name(f"{self.path.name}-wal")
+    def __attrs_post_init__(self) -> None:
+        self.log = self.path.with_name(f"{self.path.name}-wal")
+
+    def committed(self, pages: int) -> None:
+        """The log is so long now.
+
+        A sync of a file that has grown writes where it ends, too, which takes as long again. So a log that is written
+        to grows by zeros, about as many as it has pages already: SQLite takes what has no checksum for the log's end.
+        """
+        self.log_pages = pages
+        self.unsynced = True
+        self.points.committed(pages)
+        if pages >= self._room:
+            with contextlib.suppress(OSError):  # no space: those who write will see it
+                wanted = log_bytes(pages + min(max(pages, _ROOM_LEAST), _ROOM_MOST))
+                end = os.fstat(self._log).st_size
+                if end < wanted:
+                    end += os.pwrite(self._log, bytes(wanted - end), end)
+                self._room = log_pages(end)
 
     # The history.
 
@@ -233,6 +256,19 @@ class ObjectFile:
         except apsw.Error as error:
             raise StorageFailed(f"{self.path} does not take it: {error}") from error
 
+    def fill(self, look: apsw.Connection) -> None:
+        """Commit everything that another database has, as seen by a connection of it. Raises: StorageFailed."""
+        connection = self.connection
+        try:
+            with connection.backup("main", look, "main") as backup:
+                backup.step(-1)
+            connection.pragma("application_id", _KEEPS_HISTORY if self.keeps else 0)
+            connection.pragma("user_version", self.points.generation - (1 << 32) * (self.points.generation >> 31))
+            if connection.table_exists("main", METADATA):
+                self.cancel_restore()
+        except apsw.Error as error:
+            raise StorageFailed(f"{self.path} does not take the copy: {error}") from error
+
     def _leave_log(self) -> None:
         with contextlib.suppress(apsw.Error):
             self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -267,17 +303,18 @@ def open_object(
     connection: apsw.Connection | None = None
     log = -1
     try:
-        if not path.parent.is_dir():
-            _make_directory(path.parent)
         finish_restore(path, now())
         fresh = not path.exists() or path.stat().st_size == 0
+        if fresh:
+            _make_folders(path.parent)
+        renew_log(path.with_name(f"{path.name}-wal"))
         connection = _connect(path)
         if fresh:
             reserve_checksums(connection)
-        mode = connection.pragma("journal_mode", "wal")
-        if mode != "wal":
+        if (mode := connection.pragma("journal_mode", "wal")) != "wal":
             raise StorageFailed(f"{path}: the file system allows no write-ahead log (journal mode is {mode!r})")
         history = ObjectHistory(path)
+        fresh = fresh or connection.pragma("user_version") == 0  # a crash came before it was said whether it has one
         flagged = connection.pragma("application_id") == _KEEPS_HISTORY
         records = (flagged or (fresh and history.folder.is_dir())) if keeps is None else keeps
         left = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] if not fresh else 0
@@ -286,7 +323,7 @@ def open_object(
             left = 0
         if not records or not (flagged or fresh):
             _forget(history, path)
-        history.recover(crashed=left > 0)
+        history.recover(crashed=left > 0, generation=int(str(connection.pragma("user_version"))) & 0xFFFF_FFFF)
         written_s = min(os.stat(f"{path}-wal").st_mtime, now()) if left > 0 else None
         generation = _generation(connection, history, path, left, now())
         # The first write of a log syncs its header and the directory; better here than on the loop.
@@ -295,7 +332,7 @@ def open_object(
                 connection.pragma("application_id", _KEEPS_HISTORY if records else 0)
                 if left <= 0:
                     connection.pragma("user_version", generation - (1 << 32) * (generation >> 31))
-        log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
         frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
         _bound(connection, storage_limits)
         guard = Guard()
@@ -389,9 +426,7 @@ class _LogLength:
         self._file = file
 
     def __call__(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        self._file.log_pages = pages
-        self._file.unsynced = True
-        self._file.points.committed(pages)
+        self._file.committed(pages)
         return apsw.SQLITE_OK
 
 
@@ -447,12 +482,14 @@ def _holds_anything(connection: apsw.Connection) -> tuple[bool, bool]:
     return any(row != (PENDING,) for row in rows), bool(rows)
 
 
-def _make_directory(path: Path) -> None:
-    """Make a directory whose entry lasts, and those above it."""
-    if not path.parent.is_dir():
-        _make_directory(path.parent)
-    path.mkdir(exist_ok=True)
+def _make_folders(path: Path) -> None:
+    """Make a folder, and the one above it, whose names last.
+
+    One that is there may have been made by a process that ended, or met an error, before it had synced the name.
+    """
+    path.mkdir(parents=True, exist_ok=True)
     _sync(path.parent)
+    _sync(path.parent.parent)
 
 
 def _sync(path: Path) -> None:

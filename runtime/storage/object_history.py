@@ -10,13 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from runtime.errors import InvalidBookmark
+from runtime.storage.ancestry import LINEAGES, read_ancestors
 from runtime.storage.bookmarks import point_text
 from runtime.storage.object_log import Change, Mark
-from runtime.storage.object_records import Record, RecordWriter, read_last, read_records, segments
+from runtime.storage.object_records import (
+    Record,
+    RecordWriter,
+    is_damaged_after,
+    read_last,
+    read_records,
+    segments,
+)
 
 HISTORY_SUFFIX = ".history"
 
@@ -42,11 +50,12 @@ class ObjectHistory:
         self.added = 0
         """Bytes; for whoever sweeps, who sets it back."""
 
-    def recover(self, *, crashed: bool) -> None:
+    def recover(self, *, crashed: bool, generation: int = 0) -> None:
         """Find the newest record, and cut off what was not finished after it.
 
         Args:
             crashed: look at every byte of the newest segment, not only at its end.
+            generation: of the log that a crash left behind, or an earlier one.
 
         Raises:
             OSError: the disk refuses.
@@ -55,8 +64,13 @@ class ObjectHistory:
         for path in reversed(segments(self.folder)):
             last = None if crashed else read_last(path)
             if last is None:
+                whole_to = 0
                 for record in read_records(path, verified=True):
-                    last = record if record.is_last else last
+                    last, whole_to = record if record.is_last else last, record.next_at
+                if is_damaged_after(path, whole_to, generation=generation if crashed else None):
+                    # What changed after the damaged place cannot be undone, so nothing before it can be restored.
+                    self.forget()
+                    return
             if last is not None:
                 if path.stat().st_size > last.next_at:
                     os.truncate(path, last.next_at)
@@ -84,12 +98,17 @@ class ObjectHistory:
         """Remove all of it. Raises: OSError."""
         for path in segments(self.folder):
             path.unlink()
+        (self.folder / LINEAGES).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it has a note, or is not there
             self.folder.rmdir()
         self.last = None
 
     def records(self) -> list[Record]:
-        """Those that lead back from the newest without a gap, the oldest first. Raises: OSError."""
+        """Those that lead back from the newest without a gap, the oldest first.
+
+        Raises:
+            OSError: it cannot be read, or its newest part is damaged.
+        """
         found: list[Record] = []
         for path in segments(self.folder):
             for record in read_records(path, verified=False):
@@ -99,11 +118,17 @@ class ObjectHistory:
                     found.append(record)
         while found and not found[-1].is_last:
             found.pop()
+        if self.last is not None and (not found or found[-1].number < self.last.number):
+            raise OSError(f"the history in {self.folder} is damaged: it ends before its change {self.last.number:,}")
         return found
 
     def marks(self) -> list[Mark]:
         """The points that can be restored, and when what follows them began. Raises: OSError."""
         return [Mark(record.start, record.time_s) for record in self.records() if record.place == 0]
+
+    def ancestors(self) -> Mapping[str, int]:
+        """Of what this is a copy, see `ancestry`. Raises: OSError."""
+        return read_ancestors(self.folder)
 
     def check(self, point: int) -> None:
         """Refuse what is no point of the history. Raises: InvalidBookmark, OSError."""

@@ -78,7 +78,7 @@ class ObjectKeys:
         "history",
     )
 
-    def __init__(self, actor: ActorId, files: Files, *, history: bool) -> None:
+    def __init__(self, actor: ActorId, files: Files, *, history: bool | None) -> None:
         self.actor = actor
         self.history = history
         self.failure: Exception | None = None

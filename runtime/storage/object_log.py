@@ -143,6 +143,16 @@ class LogReader:
         return os.pread(self._log, PAGE_BYTES, frame * _FRAME_BYTES - PAGE_BYTES + _HEADER_BYTES)
 
 
+def log_bytes(pages: int) -> int:
+    """The size of a log of so many pages."""
+    return _HEADER_BYTES + pages * _FRAME_BYTES
+
+
+def log_pages(size: int) -> int:
+    """How many pages a log of so many bytes has room for."""
+    return max(0, size - _HEADER_BYTES) // _FRAME_BYTES
+
+
 def read_salts(log: int) -> bytes:
     """What tells this use of the log from others; nothing before its first frame."""
     return os.pread(log, SALT_BYTES, _SALTS_AT)

@@ -56,15 +56,28 @@ class Record:
         """Where the next record of the segment begins."""
         return self.at + self.length
 
+    @property
+    def has_log(self) -> bool:
+        """It is of commits in a log; else of a restore or a removal."""
+        return any(self.log)
+
+    def verify(self) -> None:
+        """Look at every byte. Raises: OSError: it cannot be read, or is damaged."""
+        self._data()
+
     def contents(self) -> list[bytes]:
         """What the pages held. Raises: OSError: it cannot be read, or is damaged."""
+        data = self._data()
+        raw = zlib.decompress(data[_HEAD.size + 4 * len(self.pages) : -_LENGTH.size])
+        return [raw[at : at + PAGE_BYTES] for at in range(0, len(raw), PAGE_BYTES)]
+
+    def _data(self) -> bytes:
         with self.path.open("rb") as file:
             file.seek(self.at)
             data = file.read(self.length)
         if len(data) < self.length or not _is_whole(data):
             raise OSError(f"{self.path} is damaged at {self.at}")
-        raw = zlib.decompress(data[_HEAD.size + 4 * len(self.pages) : -_LENGTH.size])
-        return [raw[at : at + PAGE_BYTES] for at in range(0, len(raw), PAGE_BYTES)]
+        return data
 
 
 def segments(folder: Path) -> list[Path]:
@@ -92,6 +105,33 @@ def read_records(path: Path, *, verified: bool) -> Iterator[Record]:
                     return
             yield record
             at = record.next_at
+
+
+def is_damaged_after(path: Path, at: int, *, generation: int | None) -> bool:
+    """Whether a segment has, behind its whole records, more than a record that was never finished. Raises: OSError.
+
+    Args:
+        at: where the whole records end.
+        generation: of the log that there is: what was recorded of earlier ones was finished. None: there is none.
+    """
+    with path.open("rb") as file:
+        file.seek(at)
+        rest = file.read()
+    if not rest:
+        return False
+    first = _read(path, at, rest)
+    if generation is None:
+        if first is None or first.has_log:
+            return True
+    elif first is not None and first.start >> 32 < generation:
+        return True
+    place = rest.find(_MAGIC, 1)
+    while place >= 0:
+        later = _read(path, at + place, rest[place:])
+        if later is not None and _is_whole(rest[place : place + later.length]) and len(rest) >= place + later.length:
+            return True
+        place = rest.find(_MAGIC, place + 1)
+    return False
 
 
 def read_last(path: Path) -> Record | None:

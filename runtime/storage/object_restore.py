@@ -44,6 +44,16 @@ def last_restore(database: Path) -> int | None:
     return None if noted is None else noted[1]
 
 
+def restores_noted(database: Path) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """The restore that was begun and the last one that ended: the point that each goes to, and the one from before.
+
+    Raises:
+        OSError: the notes cannot be read.
+    """
+    folder = history_path(database)
+    return _read(folder / _TO_DO), _read(folder / _DONE)
+
+
 def is_being_restored(history: Path) -> bool:
     """Whether a restore was begun that needs what is in this folder."""
     return (history / _TO_DO).exists()
@@ -69,6 +79,8 @@ def bring_back(database: Path, point: int, now: float, *, keep: bool = True) -> 
     records = history.records()
     after = records_after(records, point)
     undo = ((records[-1].end >> 32) + 1) << 32
+    for record in records[max(0, len(records) - len(after) - 1) :]:  # with the one that ends at the point
+        record.verify()  # before anything is changed
     pages, size, size_then = _extent(database, after)
     if keep:
         sync_path(database.parent)  # the log is gone for good: it would be read into what is written now

@@ -8,7 +8,6 @@ too. What a crash leaves in between is found at the next start by the logs that 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice
@@ -16,15 +15,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
-import attrs
 import trio
 
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
 from runtime.platform import Platform
-from runtime.storage.backend import Keyspace
+from runtime.storage.backend import Copying, Keyspace
 from runtime.storage.bookmarks import Retention, bookmark_point, bookmark_text
+from runtime.storage.database_file import renew_log
+from runtime.storage.held_object import HeldObject, Submitted
+from runtime.storage.object_copy import ObjectCopying
 from runtime.storage.object_file import (
     ObjectFile,
     begin_use,
@@ -51,40 +52,6 @@ _CHECKPOINT_S = 60.0  # when nobody knows any more at what time something was wr
 _CLOSE_S = 30.0
 _SWEEP_S = 3_600.0
 _SWEEP_PART = 1 / 16  # of what is to be kept, which so much more than that may be for a while
-
-
-@attrs.define(eq=False)
-class _Submitted:
-    """A batch until it is durable: in the log of the object, and in the index if that has to know it."""
-
-    done: Done
-    synced: bool = False
-    indexed: bool = True
-    error: Exception | None = None
-
-
-@attrs.define(eq=False)
-class _Object:
-    """An object whose file is open, is being opened, or is being closed.
-
-    Attributes:
-        failed: the batches from one on are lost. syncing: a sync task has it. working: a thread opens, checkpoints or
-        closes it. held_back: its log is too long, and nobody is answered until it has been moved into the database.
-        released: its instance has ended. checkpointed, checkpointed_s: the length of the log at the last checkpoint,
-        and when that was.
-    """
-
-    keys: ObjectKeys
-    closed: trio.Event = attrs.field(factory=trio.Event)
-    file: ObjectFile | None = None
-    submitted: deque[_Submitted] = attrs.field(factory=deque)
-    failed: Exception | None = None
-    syncing: bool = False
-    working: bool = False
-    held_back: bool = False
-    released: bool = False
-    checkpointed: int = 0
-    checkpointed_s: float = attrs.field(factory=trio.current_time)
 
 
 class ObjectStore:
@@ -116,8 +83,8 @@ class ObjectStore:
         self._platform = platform
         self._checkpoint_pages = checkpoint_pages
         self._retention = Retention() if retention is None else retention
-        self._objects: dict[ActorId, _Object] = {}
-        self._dirty: dict[_Object, None] = {}
+        self._objects: dict[ActorId, HeldObject] = {}
+        self._dirty: dict[HeldObject, None] = {}
         self._arrived = trio.lowlevel.ParkingLot()
         self._unusable: dict[ActorId, StorageFailed] = {}
         self._in_use = False
@@ -158,10 +125,14 @@ class ObjectStore:
         """The keys of a new instance; `prepare` opens its file."""
         return ObjectKeys(actor, self, history=history and self._retention.keeps)
 
+    def copying(self, source: ActorId, target: ActorId) -> Copying:
+        """Copy what an object has sealed to one that has stored nothing."""
+        return ObjectCopying(source, target, files=self, index=self._index, platform=self._platform)
+
     def submit(self, batch: WriteBatch, done: Done) -> None:
         """Take a batch that was committed, or could not be."""
         held = self._objects[batch.actor]
-        entry = _Submitted(done, error=held.keys.failure)
+        entry = Submitted(done, error=held.keys.failure)
         if entry.error is None and (batch.writes or batch.alarm is not KEEP):
             entry.indexed = False
             self._index.submit(batch, lambda error: self._indexed(held, entry, error))
@@ -175,10 +146,11 @@ class ObjectStore:
         """Open an object's file, after an earlier instance has closed it."""
         actor = keys.actor
         while (earlier := self._objects.get(actor)) is not None:
+            self._platform.point("an object is opened while it is being closed")
             await earlier.closed.wait()
         if actor in self._unusable:
             raise self._unusable[actor]
-        held = self._objects[actor] = _Object(keys, working=True)
+        held = self._objects[actor] = HeldObject(keys, working=True)
         try:
             if not self._in_use:
                 await self._platform.run_blocking(begin_use, self._directory)
@@ -192,8 +164,10 @@ class ObjectStore:
             del self._objects[actor]
             held.closed.set()
             raise
+        finally:
+            held.opened.set()
         held.working = False
-        self._close_if_done(held)
+        self.close_if_done(held)
         return file, registered, repaired
 
     async def _open(self, actor: ActorId, *, keeps: bool | None) -> ObjectFile:
@@ -202,29 +176,38 @@ class ObjectStore:
         opening = partial(open_object, path, self.limits, self._platform.now, keeps=keeps)
         file: ObjectFile = await blocking(opening)
         if file.left_behind is not None:
-            await self._sync_log(file)
+            self._platform.point("a crash left a log behind")
+            await self.make_last(file)
             await blocking(file.record_left_behind)
         if file.restore_to is None or keeps is None:
             return file
-        await self._sync_log(file)
+        await self.make_last(file)
         await blocking(file.close)
         try:
             await blocking(bring_back, path, file.restore_to, self._platform.now())
         except InvalidBookmark:
             file = await blocking(opening)
             file.cancel_restore()
-            await self._sync_log(file)
+            await self.make_last(file)
             await blocking(file.close)
             raise
         except (OSError, apsw.Error) as error:
             raise StorageFailed(f"{path} cannot be brought back: {error}") from error
         return await blocking(opening)  # type: ignore[no-any-return]
 
-    async def _sync_log(self, file: ObjectFile) -> None:
+    def held(self, actor: ActorId) -> HeldObject | None:
+        """An object whose file is open, or is being opened or closed."""
+        return self._objects.get(actor)
+
+    async def make_last(self, file: ObjectFile) -> None:
         """Make the log last, as everything needs that goes into the history. Raises: StorageFailed."""
         try:
-            await self._platform.sync_file(file.log)
-        except OSError as error:
+            if file.doubtful:  # its instance has ended: nobody else writes
+                await self._platform.run_blocking(renew_log, file.log)
+                file.doubtful = False
+            else:
+                await self._platform.sync_file(file.log)
+        except (apsw.Error, OSError) as error:
             raise StorageFailed(f"the log of {file.path} may not last: {error}") from error
 
     def release(self, keys: ObjectKeys) -> None:
@@ -232,7 +215,7 @@ class ObjectStore:
         held = self._objects.get(keys.actor)
         if held is not None and held.keys is keys:
             held.released = True
-            self._close_if_done(held)
+            self.close_if_done(held)
 
     def abandon(self) -> None:
         """Leave every file as it is, as a process that is killed does; `run` ends. For tests and simulations."""
@@ -246,18 +229,19 @@ class ObjectStore:
             self._nursery.cancel_scope.cancel()
             self._nursery = None
 
-    def _close_if_done(self, held: _Object) -> None:
-        busy = held.working or held.syncing or held.submitted
+    def close_if_done(self, held: HeldObject) -> None:
+        """Close the file of an object that has ended, unless somebody still needs it."""
+        busy = held.working or held.syncing or held.submitted or held.looks
         if held.released and held.file is not None and not busy and self._nursery is not None:
             held.working = True
             self._nursery.start_soon(self._close, held, held.file)
 
-    async def _close(self, held: _Object, file: ObjectFile) -> None:
+    async def _close(self, held: HeldObject, file: ObjectFile) -> None:
         actor = held.keys.actor
         blocking = self._platform.run_blocking
         try:
-            if file.unsynced:
-                await self._sync_log(file)
+            if file.unsynced or file.doubtful:
+                await self.make_last(file)
         except StorageFailed as error:
             self._unusable[actor] = error  # nobody knows how much of the log is on the disk: the next start looks
             await blocking(partial(file.close, keep_log=True))
@@ -298,8 +282,9 @@ class ObjectStore:
 
     async def point(self, keys: ObjectKeys, bookmark: str) -> int:
         """The point of a bookmark that can be restored. Raises: InvalidBookmark."""
-        point = bookmark_point(bookmark, self._index.lineage)
         file = self._file_of(keys)
+        ancestors = await self._read_history(file.history.ancestors)
+        point = bookmark_point(bookmark, self._index.lineage, ancestors)
         marks = [mark.point for mark in file.points.marks]
         if point == file.points.newest or point in marks:
             return point
@@ -320,6 +305,8 @@ class ObjectStore:
 
     async def _durable(self, keys: ObjectKeys) -> ObjectFile:
         """The file, with everything that is sealed."""
+        # What was written as it was opened says of which generation the points are, and that it has a history.
+        self._file_of(keys).unsynced = True
         ended = trio.Event()
         errors: list[Exception] = []
 
@@ -354,7 +341,7 @@ class ObjectStore:
 
     # Durability.
 
-    def _to_be_synced(self, held: _Object) -> None:
+    def _to_be_synced(self, held: HeldObject) -> None:
         if held.held_back:
             return
         self._dirty[held] = None
@@ -371,7 +358,7 @@ class ObjectStore:
                 held.syncing = True
             await self._sync(group)
 
-    async def _sync(self, group: Sequence[tuple[_Object, Sequence[_Submitted]]]) -> None:
+    async def _sync(self, group: Sequence[tuple[HeldObject, Sequence[Submitted]]]) -> None:
         files = [held.file for held, _ in group if held.file is not None and held.file.unsynced]
         for file in files:
             file.unsynced = False
@@ -383,6 +370,8 @@ class ObjectStore:
                 await trio.lowlevel.checkpoint()
         except OSError as error:
             failure = StorageFailed(f"the writes may not be stored: the disk did not take them: {error}")
+            for file in files:
+                file.doubtful = True
         for held, entries in group:
             held.syncing = False
             for entry in entries:
@@ -392,21 +381,21 @@ class ObjectStore:
                 self._to_be_synced(held)
             self._settle(held)
 
-    def _indexed(self, held: _Object, entry: _Submitted, error: Exception | None) -> None:
+    def _indexed(self, held: HeldObject, entry: Submitted, error: Exception | None) -> None:
         entry.indexed = True
         entry.error = entry.error or error
         self._settle(held)
 
-    def _settle(self, held: _Object) -> None:
+    def _settle(self, held: HeldObject) -> None:
         """Report what is durable or lost, in order; what was built on a lost batch is lost."""
         while held.submitted and held.submitted[0].synced and held.submitted[0].indexed:
             entry = held.submitted.popleft()
             held.failed = held.failed or entry.error
             entry.done(held.failed)
         self._checkpoint_if_due(held)
-        self._close_if_done(held)
+        self.close_if_done(held)
 
-    def _checkpoint_if_due(self, held: _Object) -> None:
+    def _checkpoint_if_due(self, held: HeldObject) -> None:
         file = held.file
         if file is None or held.released or self._nursery is None:
             return
@@ -422,7 +411,7 @@ class ObjectStore:
             held.checkpointed, held.checkpointed_s = file.log_pages, now
             self._nursery.start_soon(self._checkpoint, held, file)
 
-    async def _checkpoint(self, held: _Object, file: ObjectFile) -> None:
+    async def _checkpoint(self, held: HeldObject, file: ObjectFile) -> None:
         with contextlib.suppress(apsw.Error, StorageFailed):
             await self._move_log(file)
             if held.held_back:  # next to nothing has come meanwhile; SQLite begins a log anew once all of it is moved
@@ -431,14 +420,14 @@ class ObjectStore:
         held.working = held.held_back = False
         if held.submitted and not held.syncing:
             self._to_be_synced(held)
-        self._close_if_done(held)
+        self.close_if_done(held)
 
     async def _move_log(self, file: ObjectFile) -> None:
         blocking = self._platform.run_blocking
         look: apsw.Connection = await blocking(file.look)
         try:
             upto, marks = file.hold(look)
-            await self._sync_log(file)
+            await self.make_last(file)
             await blocking(file.checkpoint, upto, marks)
             file.points.forget(upto)
         finally:
@@ -460,6 +449,7 @@ class ObjectStore:
         if reads.alarm() == alarm and (known or not register):
             return bool(known), KEEP
         batch = WriteBatch(actor=actor, sequence=0, writes={REGISTERED: b""}, alarm=alarm)
+        self._platform.point("the index is told of an object")
         self._index.submit(batch, done)
         return True, alarm
 

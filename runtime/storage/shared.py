@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from runtime.storage.commit_queue import CommitQueue
 from runtime.storage.database_file import DAMAGED, DatabaseFile, open_database
 from runtime.storage.group_writer import GroupWriter
 from runtime.storage.history import HistoryReader
+from runtime.storage.rebuild import IN_PLACE_BYTES
 from runtime.storage.store import Done, ReadHandle, StoreUnusable, WriteBatch
 
 _GROUP_BYTES = 4 * 1024 * 1024
@@ -44,6 +45,7 @@ class SharedStore:
         platform: blocking calls and tokens.
         retention: how much history is kept.
         group_bytes: a group takes no further batch beyond this.
+        in_place_bytes: a restore that changes more is prepared outside its group, see `rebuild`.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class SharedStore:
         platform: Platform,
         retention: Retention = DEFAULT_RETENTION,
         group_bytes: int = _GROUP_BYTES,
+        in_place_bytes: int = IN_PLACE_BYTES,
     ) -> None:
         self._directory = Path(directory)
         self._platform = platform
         self._retention = retention
         self._group_bytes = group_bytes
-        self._queue = CommitQueue()
+        self._in_place_bytes = in_place_bytes
+        self._queue = CommitQueue(platform.point)
         self._file: DatabaseFile | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -87,34 +91,43 @@ class SharedStore:
     async def _commit_for_ever(self, writer: GroupWriter) -> None:
         blocking = self._platform.run_blocking
         groups = 0
-        while True:
-            if not self._queue and not writer.sweeping:
-                await self._queue.wait()
-            await trio.lowlevel.checkpoint_if_cancelled()
-            if self._queue:
-                await self._commit_group(writer)
-                groups += 1
-            if writer.checkpoint_due:
-                await blocking(writer.checkpoint)
-            if writer.sweeping and (not self._queue or writer.sweep_urgent or groups % _SWEEP_EVERY == 0):
-                await blocking(writer.sweep)
+        with trio.CancelScope() as scope:  # of all groups: it is quicker shielded than entered
+            while True:
+                if not self._queue and not writer.sweeping:
+                    await self._queue.wait()
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if self._queue:
+                    scope.shield = True
+                    await self._commit_group(writer)
+                    scope.shield = False
+                    groups += 1
+                if writer.checkpoint_due:
+                    await blocking(writer.checkpoint)
+                if writer.sweeping and (not self._queue or writer.sweep_urgent or groups % _SWEEP_EVERY == 0):
+                    await blocking(writer.sweep)
 
     def _open_writer(self, file: DatabaseFile) -> GroupWriter:
         try:
-            return GroupWriter(file.writer, self._retention, self._platform.now())
+            return GroupWriter(
+                file.writer,
+                self._retention,
+                self._platform.now(),
+                point=self._platform.point,
+                in_place_bytes=self._in_place_bytes,
+            )
         except apsw.Error as error:
             raise StoreUnusable(f"cannot read {self._directory / 'heliograph.db'}: {error}. {DAMAGED}") from error
 
     async def _commit_group(self, writer: GroupWriter) -> None:
+        """Commit the next group; the caller sees to it that nothing cancels that."""
         batches = self._queue.take_group(self._group_bytes)
-        with trio.CancelScope(shield=True):
-            try:
-                failed = await self._platform.run_blocking(writer.write, batches, self._platform.now())
-            except BaseException as error:
-                lost = StorageFailed(f"the writes may not be stored: {error!r}")
-                self._queue.settle(dict.fromkeys(range(len(batches)), lost))
-                raise
-            self._queue.settle(failed)
+        try:
+            failed = await self._platform.run_commit(writer.write, batches, self._platform.now())
+        except BaseException as error:
+            lost = StorageFailed(f"the writes may not be stored: {error!r}")
+            self._queue.settle(dict.fromkeys(range(len(batches)), lost))
+            raise
+        self._queue.settle(failed)
 
     def open(self, actor: ActorId) -> ReadHandle:
         """A handle for reads; loads nothing."""
@@ -143,6 +156,11 @@ class SharedStore:
     def lineage(self) -> str:
         """A random id of this copy of the data; known while the store runs."""
         return self._opened.lineage
+
+    @property
+    def ancestors(self) -> Mapping[str, int]:
+        """Of what the database is a copy, see `ancestry`."""
+        return self._opened.ancestors
 
     @property
     def backlog_bytes(self) -> int:
@@ -204,7 +222,7 @@ class _SharedReads:
         return bookmark_text(point, self._store.lineage)
 
     def point(self, bookmark: str) -> int:
-        point = bookmark_point(bookmark, self._store.lineage)
+        point = bookmark_point(bookmark, self._store.lineage, self._store.ancestors)
         self._check(point)
         return point
 

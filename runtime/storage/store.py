@@ -32,6 +32,8 @@ class WriteBatch:
     Attributes:
         actor: whose. Its name is stored with it, so that alarms reach the actor under its name.
         sequence: 1, 2, 3 … per live instance; batches of an actor commit in this order.
+        copy_of: first take over every key that another actor has, from the batches submitted before this one; for an
+            actor that has stored nothing. It keeps history if the other one does.
         delete_all: remove every key first (the alarm only if `alarm` says so).
         writes: key (UTF-8 bytes) to value; None deletes.
         alarm: the new due time (wall clock, seconds), None to delete it, KEEP to leave it.
@@ -43,6 +45,7 @@ class WriteBatch:
 
     actor: ActorId
     sequence: int
+    copy_of: ActorId | None = None
     delete_all: bool = False
     writes: Mapping[bytes, bytes | None]
     alarm: float | Keep | None = KEEP

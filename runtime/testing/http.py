@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
+import attrs
 import h11
 import trio
 
@@ -26,23 +27,45 @@ async def read_response(stream: trio.abc.Stream, method: str) -> Response:
     Raises:
         ConnectionError: the connection ended before.
     """
+    response = await read_head(stream, method)
+    assert response.stream is not None
+    return attrs.evolve(response, body=b"".join([chunk async for chunk in response.stream]), stream=None)
+
+
+async def read_head(stream: trio.abc.Stream, method: str) -> Response:
+    """Read the head of a response, whose `stream` reads the rest.
+
+    Raises:
+        ConnectionError: the connection ended before; of the stream too.
+    """
     client = h11.Connection(h11.CLIENT)
     client.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
     client.send(h11.EndOfMessage())
-    status, headers, body = 0, {}, bytearray()
+    head = await _next_event(client, stream)
+    assert isinstance(head, h11.Response)
+    headers = {name.decode(): value.decode() for name, value in head.headers}
+    return Response(head.status_code, headers=headers, stream=_chunks(client, stream))
+
+
+async def _chunks(client: h11.Connection, stream: trio.abc.Stream) -> AsyncGenerator[bytes, None]:
+    while isinstance(event := await _next_event(client, stream), h11.Data):
+        yield bytes(event.data)
+
+
+async def _next_event(client: h11.Connection, stream: trio.abc.Stream) -> h11.Response | h11.Data | h11.EndOfMessage:
     while True:
         event = client.next_event()
         if event is h11.NEED_DATA:
             data = await stream.receive_some()
             if not data and client.their_state is h11.SEND_RESPONSE:
                 raise ConnectionError("the server closed the connection before its answer was complete")
-            client.receive_data(bytes(data))
-        elif isinstance(event, h11.Response):
-            status = event.status_code
-            headers = {name.decode(): value.decode() for name, value in event.headers}
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage):
-            return Response(status, bytes(body), headers)
-        elif isinstance(event, h11.ConnectionClosed):
+            try:
+                client.receive_data(bytes(data))
+                if not data:
+                    event = client.next_event()
+            except h11.RemoteProtocolError as error:  # its body is not complete
+                raise ConnectionError(str(error)) from error
+        if isinstance(event, h11.Response | h11.Data | h11.EndOfMessage):
+            return event
+        if isinstance(event, h11.ConnectionClosed):
             raise ConnectionError("the server closed the connection before its answer was complete")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -19,14 +19,14 @@ from runtime.app import App
 from runtime.frontend import serve_node
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
+from runtime.namespace.inside import run_alarm, run_in
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.stub import Stub
 from runtime.node import PRODUCTION, Node, open_node
 from runtime.storage.memory import MemoryStore
 from runtime.storage.store import Store
 from runtime.testing.disk import VirtualDisk
-from runtime.testing.http import read_response, write_request
-from runtime.testing.inside import run_alarm, run_in
+from runtime.testing.http import read_head, read_response, write_request
 from runtime.testing.platform import virtual_platform
 from runtime.testing.streams import MemoryNetwork
 from runtime.transport.config import TransportConfig
@@ -172,6 +172,18 @@ class RunningServer:
         async with stream:
             await write_request(stream, method, target, f"{HOST}:{PORT}", content, headers or {})
             return await read_response(stream, method)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, target: str, *, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Response, None]:
+        """The same for a response that is read as it comes: iterate over its `stream`. Leaving ends the connection."""
+        stream = await self.network.connect(HOST, PORT)
+        async with stream:
+            await write_request(stream, method, target, f"{HOST}:{PORT}", body, headers or {})
+            response = await read_head(stream, method)
+            async with aclosing(cast("AsyncGenerator[bytes, None]", response.stream)):
+                yield response
 
     @asynccontextmanager
     async def connect(

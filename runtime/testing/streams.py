@@ -102,6 +102,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._closed = False
         self._sending = False
         self._receiving = False
+        self._loses = False
 
     def write_now(self, data: bytes | bytearray | memoryview) -> int:
         """Take as many bytes as the window has room for, without waiting, and return how many.
@@ -115,6 +116,9 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise ConnectionResetError(errno.ECONNRESET, "the connection was reset")
         if self._out.receiver_gone:
             raise BrokenPipeError(errno.EPIPE, "the other end of the stream is closed")
+        if self._loses and data:
+            self.reset()
+            return len(data)
         taken = min(self._out.room, len(data))
         if taken:
             self._out.buffer += memoryview(data)[:taken]
@@ -191,6 +195,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             pipe.reset = True
             pipe.buffer.clear()
         self._close()
+
+    def lose_next(self) -> None:
+        """Take what this end sends next, and lose it: the connection is reset with it on its way."""
+        self._loses = True
 
     def hold(self) -> None:
         """Keep back everything in both directions, ends and resets included, until `release`: neither end is told."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import attrs
 
 from runtime import limits
+from runtime.transport.forwarded import Proxies
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:
@@ -19,8 +20,12 @@ class TransportConfig:
 
     Attributes:
         hosts: names that `Host` may carry beside the loopback ones: `example.com` (any port) or `example.com:8443`.
+        proxies: whose word about a request's client is believed.
         origins: origins that may call beside the server's own, as a browser writes them: `https://example.com`.
         head_bytes, head_count, head_s: request line and headers: size, number of headers, time to arrive.
+        tls_s: how long a TLS handshake may take, before anything of a request.
+        arriving: connections that have not sent a whole request yet; beyond that whoever connects waits in the kernel's
+            queue for up to `opening_s`, and then the one that has taken the longest is dropped.
         body_bytes, body_s: request body: size, time to arrive.
         idle_s: how long a kept-alive connection may wait for its next request.
         write_s: how long a client may take for 64 KiB of a response.
@@ -40,9 +45,12 @@ class TransportConfig:
 
     hosts: frozenset[str] = attrs.field(factory=frozenset, converter=_lower)
     origins: frozenset[str] = attrs.field(factory=frozenset, converter=_lower)
+    proxies: Proxies = attrs.field(factory=Proxies)
     head_bytes: int = limits.REQUEST_HEAD_BYTES
     head_count: int = limits.REQUEST_HEADERS
     head_s: float = limits.REQUEST_HEAD_S
+    tls_s: float = limits.TLS_HANDSHAKE_S
+    arriving: int = 1_000
     body_bytes: int = limits.REQUEST_BODY_BYTES
     body_s: float = 60.0
     idle_s: float = limits.IDLE_CONNECTION_S

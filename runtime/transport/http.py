@@ -6,7 +6,7 @@ h11 parses and frames; this adds the bounds, the deadlines and what a client is 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from functools import lru_cache
@@ -27,6 +27,7 @@ _OURS = frozenset({"content-length", "transfer-encoding", "date", "server"})
 _BODILESS = frozenset({204, 304})
 _NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.1
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")  # section 5.5
+_BARE_LF = re.compile(rb"(?<!\r)\n")  # which a proxy may read as another line than we do (RFC 9112, section 2.2)
 _ABSOLUTE = re.compile("https?://[^/?]+/", re.IGNORECASE)
 
 
@@ -79,7 +80,10 @@ class HttpConnection:
         self._now = now
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=config.head_bytes)
         self._fed = 0  # bytes received since the last request's end
+        self._raw: bytearray | None = bytearray()  # the same, until they were read as a head
         self._fresh = True
+        self._gone = False  # the client, while a response was streamed to it
+        self._method = ""  # of the last request
 
     async def next_head(self, waiting: set[trio.CancelScope]) -> Head | None:
         """The next request's head; None when the client has no more.
@@ -111,6 +115,7 @@ class HttpConnection:
             return None
         assert isinstance(event, h11.Request), event
         self._fresh = False
+        self._method = event.method.decode("latin-1")
         return self._check_head(event)
 
     async def read_body(self, head: Head) -> bytes:
@@ -148,10 +153,63 @@ class HttpConnection:
         protocol = self._protocol
         parts = [protocol.send(response), protocol.send(h11.Data(data=body)), protocol.send(h11.EndOfMessage())]
         await self._send(b"".join(parts))
+        return self._next_cycle()
+
+    async def respond_stream(self, response: h11.Response, chunks: AsyncIterable[bytes]) -> bool:
+        """Send a response made by `frame_response` whose body comes in chunks; False when the connection ends with it.
+
+        The next chunk is asked for when the client has taken the one before. HTTP/1.1 gets them in chunked encoding,
+        HTTP/1.0 up to the end of the connection.
+
+        Raises:
+            trio.BrokenResourceError: the client is gone, or does not read, or the rest will not come.
+            Exception: of the chunks; the client sees that the response is incomplete.
+        """
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch, nursery.cancel_scope)
+            try:
+                await self._send_chunks(response, chunks)
+            except Exception as error:  # noqa: BLE001 -- raised below, out of the nursery
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if self._gone:
+            raise trio.BrokenResourceError("the client is gone")
+        return self._next_cycle()
+
+    async def _send_chunks(self, response: h11.Response, chunks: AsyncIterable[bytes]) -> None:
+        protocol = self._protocol
+        await self._send(protocol.send(response))
+        async for chunk in chunks:
+            if chunk:
+                await self._send(protocol.send(h11.Data(data=chunk)))
+        await self._send(protocol.send(h11.EndOfMessage()))
+
+    async def _watch(self, scope: trio.CancelScope) -> None:
+        """Notice that the client goes away, which may send its next requests meanwhile, up to a bound."""
+        try:
+            while len(self._protocol.trailing_data[0]) < self._config.head_bytes:
+                data = await self._stream.receive_some()
+                if not data:
+                    break
+                self._protocol.receive_data(bytes(data))
+            else:
+                return
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        self._gone = True
+        scope.cancel()
+
+    def _next_cycle(self) -> bool:
+        protocol = self._protocol
         if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE:
             return False
         protocol.start_next_cycle()
-        self._fed = len(protocol.trailing_data[0])
+        self._method = ""
+        self._raw = bytearray(protocol.trailing_data[0])
+        self._fed = len(self._raw)
         return True
 
     async def respond_refused(self, refused: RequestError) -> None:
@@ -161,7 +219,7 @@ class HttpConnection:
             trio.BrokenResourceError: the client is gone, or does not read.
         """
         if self._protocol.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            await self.respond(*self.frame_response("", refused.response, close=True))
+            await self.respond(*self.frame_response(self._method, refused.response, close=True))
             await linger(self._stream, self._config.linger_s)
 
     def frame_response(self, method: str, response: Response, *, close: bool) -> tuple[h11.Response, bytes]:
@@ -173,7 +231,7 @@ class HttpConnection:
         if not isinstance(response.body, bytes):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a response's body is {type(response.body).__name__}; it must be bytes")
         headers = self._headers(response.headers)
-        if response.status not in _BODILESS:
+        if response.stream is None and response.status not in _BODILESS:
             headers.append((b"content-length", b"%d" % len(response.body)))
         if close:
             headers = [header for header in headers if header[0] != b"connection"] + [(b"connection", b"close")]
@@ -181,7 +239,7 @@ class HttpConnection:
             framed = h11.Response(status_code=response.status, headers=headers, reason=_reason(response.status))
         except h11.LocalProtocolError as error:
             raise ValueError(f"the response cannot be sent: {error}") from error
-        return framed, b"" if method == "HEAD" or response.status in _BODILESS else response.body
+        return framed, response.body if has_body(method, response.status) else b""
 
     def switch(self, headers: Mapping[str, str]) -> tuple[bytes, bytes]:
         """The bytes of a 101, and what the client has sent after its request.
@@ -207,9 +265,15 @@ class HttpConnection:
         size = self._fed - len(self._protocol.trailing_data[0])
         if size > config.head_bytes:
             raise self._large_head(size)
+        assert self._raw is not None
+        if _BARE_LF.search(self._raw, 0, size):
+            raise refuse(400, "Malformed request: a line ends without a carriage return.")
+        self._raw = None
         if len(event.headers) > config.head_count:
             raise refuse(431, f"The request has {len(event.headers)} headers; at most {config.head_count}.")
         headers = _join_headers(event.headers)
+        if "content-length" in headers and "transfer-encoding" in headers:  # RFC 9112, 6.1: perhaps smuggled
+            raise refuse(400, "Malformed request: it has Content-Length and Transfer-Encoding; send one of them.")
         target = event.target.decode("latin-1")
         if _ABSOLUTE.match(target):  # as to a proxy; its authority stands for the Host header (RFC 9112, 3.2.2)
             _, _, rest = target.partition("://")
@@ -237,6 +301,8 @@ class HttpConnection:
     async def _receive(self) -> None:
         data = await self._stream.receive_some()
         self._fed += len(data)
+        if self._raw is not None:
+            self._raw += data
         self._protocol.receive_data(bytes(data))
 
     async def _send(self, data: bytes) -> None:
@@ -260,6 +326,11 @@ async def linger(stream: trio.abc.Stream, seconds: float) -> None:
             await stream.send_eof()
         while await stream.receive_some():
             pass
+
+
+def has_body(method: str, status: int) -> bool:
+    """Whether the response to such a request has a body (RFC 9110, section 6.4.1)."""
+    return method != "HEAD" and status not in _BODILESS
 
 
 def _split_target(target: str) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from trio.lowlevel import ParkingLot
 
 from runtime.platform import Platform
 from runtime.tcp import TcpListener
+from runtime.transport.certificate import Certificate
 from runtime.transport.config import TransportConfig
 from runtime.transport.connection import Handler, Site, busy, serve_connection
 from runtime.transport.http import HttpConnection
@@ -20,7 +21,7 @@ _GONE_BEFORE_ACCEPT = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO})
 
 
 class Transport:
-    """Serves HTTP and WebSocket on any number of listeners.
+    """Serves HTTP and WebSocket on any number of listeners, under TLS if it has a certificate.
 
     Going down: `stop()`, then `await drain(seconds)` for the requests under way; then the server closes its sockets
     and waits for `await gone(seconds)`; cancelling `serve` drops what is left.
@@ -30,10 +31,20 @@ class Transport:
         config: bounds and allow lists.
         platform: clock, ids and the write that never waits.
         log: structured log.
+        certificate: what clients are shown; None serves them without TLS.
     """
 
-    def __init__(self, handler: Handler, *, config: TransportConfig, platform: Platform, log: BoundLogger) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        config: TransportConfig,
+        platform: Platform,
+        log: BoundLogger,
+        certificate: Certificate | None = None,
+    ) -> None:
         self._handler = handler
+        self._certificate = certificate
         self._config = config
         self._platform = platform
         self._log = log
@@ -71,7 +82,8 @@ class Transport:
                 platform=self._platform,
                 log=self._log,
                 start_soon=connections.start_soon,
-                request_ended=self._ended.unpark_all,
+                certificate=self._certificate,
+                moved_on=self._ended.unpark_all,
             )
             with self._accepting:
                 async with trio.open_nursery() as accepting:
@@ -110,6 +122,8 @@ class Transport:
         starved = False
         async with listener:
             while True:
+                if len(site.arriving) >= self._config.arriving:
+                    await self._make_room(site)
                 if site.openings >= self._config.openings:
                     await self._until(lambda: site.openings < self._config.openings, self._config.opening_s)
                 try:
@@ -128,11 +142,17 @@ class Transport:
                 if self._open < self._config.connections:
                     self._open += 1
                     connections.start_soon(self._serve, stream, site)
-                elif self._refusing < self._config.refusals:
+                elif self._refusing < self._config.refusals and self._certificate is None:
                     self._refusing += 1
                     connections.start_soon(self._refuse, stream)
                 else:
                     await trio.aclose_forcefully(stream)
+
+    async def _make_room(self, site: Site) -> None:
+        """Wait for one of the many that arrive, and drop the slowest when there is still no room."""
+        if not await self._until(lambda: len(site.arriving) < self._config.arriving, self._config.opening_s):
+            slowest, _ = site.arriving.popitem(last=False)
+            slowest.cancel()
 
     async def _serve(self, stream: trio.abc.Stream, site: Site) -> None:
         try:

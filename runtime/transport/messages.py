@@ -7,10 +7,13 @@ client which sends many tiny pieces costs no more than their sum.
 from __future__ import annotations
 
 import codecs
+import math
 import struct
 
 import attrs
 from wsproto.frame_protocol import LOCAL_ONLY_CLOSE_REASONS, CloseReason, Frame, FrameDecoder, Opcode, ParseFailed
+
+from runtime.transport.deflate import Inflater, InflationFailed
 
 _REGISTERED = frozenset(CloseReason) - frozenset(LOCAL_ONLY_CLOSE_REASONS)
 _PRIVATE = range(3000, 5000)
@@ -47,14 +50,19 @@ class MessageDecoder:
     """Decodes what one client sends.
 
     Args:
-        limit: the most bytes of one message.
+        limit: the most bytes of one message, as it is sent.
+        inflated: the most bytes of one message once it is inflated; None: none may be compressed.
     """
 
     __slots__ = ("_buffer", "_decoder", "_limit", "_opcode", "_utf8")
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._decoder = FrameDecoder(client=False)
+    def __init__(self, limit: int, inflated: int | None = None) -> None:
+        self._limit: float = limit
+        if inflated is None:
+            self._decoder = FrameDecoder(client=False)
+        else:
+            self._decoder = FrameDecoder(client=False, extensions=[Inflater(limit, inflated)])
+            self._limit = math.inf  # the inflater has both bounds
         self._opcode: Opcode | None = None  # of the message that has begun
         self._buffer: bytearray | None = None
         self._utf8: codecs.IncrementalDecoder | None = None
@@ -69,6 +77,8 @@ class MessageDecoder:
         Raises:
             ProtocolError: nothing more can be decoded.
         """
+        if not self._decoder.buffer:
+            return None  # as after most messages: nothing has come since
         try:
             while (frame := self._decoder.process_buffer()) is not None:
                 event = self._control(frame) if frame.opcode.iscontrol() else self._data(frame)
@@ -76,6 +86,8 @@ class MessageDecoder:
                     return event
         except ParseFailed as error:
             raise ProtocolError(error.code, str(error)) from error
+        except InflationFailed as error:
+            raise ProtocolError(error.code, error.reason) from error
         self._check_announced()
         return None
 

@@ -17,6 +17,7 @@ from wsproto.utilities import generate_accept_token
 from runtime.actor.http import Response
 from runtime.actor.sockets import LOST, WebSocket
 from runtime.frames import encode_pong
+from runtime.transport.deflate import Agreement
 from runtime.transport.frame_stream import FrameStream
 from runtime.transport.http import Head, refuse
 from runtime.transport.messages import Closed, MessageDecoder, Ping, ProtocolError
@@ -50,8 +51,11 @@ def is_upgrade(head: Head) -> bool:
     return True
 
 
-def answer_headers(head: Head, response: Response) -> Mapping[str, str]:
+def answer_headers(head: Head, response: Response, agreed: Agreement | None) -> Mapping[str, str]:
     """The headers of the 101 that answers an upgrade.
+
+    Args:
+        agreed: how messages are compressed, if they are.
 
     Raises:
         ValueError: the response chose a subprotocol that the client does not offer.
@@ -61,10 +65,12 @@ def answer_headers(head: Head, response: Response) -> Mapping[str, str]:
     if chosen is not None and chosen not in offered:
         raise ValueError(f"the response chose the subprotocol {chosen!r}; the client offers {offered}")
     key = head.headers["sec-websocket-key"].encode()
+    extensions = {} if agreed is None else {"sec-websocket-extensions": agreed.answer}
     return {
         "upgrade": "websocket",
         "connection": "Upgrade",
         "sec-websocket-accept": generate_accept_token(key).decode(),
+        **extensions,
         **{name: value for name, value in response.headers.items() if name not in _OURS},
     }
 
@@ -81,7 +87,7 @@ async def read_messages(
         data: what arrived together with the handshake.
         losses: what is held while an actor is told of a connection that ended without a close frame.
     """
-    decoder = MessageDecoder(socket.message_bytes)
+    decoder = MessageDecoder(socket.wire_bytes, socket.message_bytes if socket.compressed else None)
     try:
         while True:
             if data and await _deliver(decoder, data, socket, outbound):

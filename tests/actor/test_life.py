@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import attrs
 import pytest
 import trio
@@ -49,7 +51,32 @@ class Worker(Actor["Env"]):
 
     async def notify_and_abort_later(self, to: str) -> None:
         self.env.workers.get_by_name(to).remember("called")
-        await self.ctx.sleep(0)
+        await self.ctx.sleep(0.01)  # it has begun meanwhile
+        self.ctx.abort("gave up")
+
+    async def hold(self) -> None:
+        async def body() -> None:
+            await self.ctx.sleep(2)
+
+        await self.ctx.block_concurrency_while(body)
+
+    async def ask(self, to: str, how: str) -> None:
+        remember = self.env.workers.get_by_name(to).remember
+        if how == "one way":
+            remember.notify(how)
+        elif how == "not awaited":
+            remember(how)
+        else:
+            await remember(how)
+
+    async def have_written(self, to: str) -> None:
+        await self.env.workers.get_by_name(to).write_late()
+
+    async def write_late(self) -> None:
+        await self.ctx.sleep(1)
+        self.ctx.storage.put("late", 1)
+
+    async def give_up(self) -> None:
         self.ctx.abort("gave up")
 
     async def remember(self, text: str) -> str:
@@ -118,12 +145,43 @@ async def test_a_call_made_in_the_turn_of_an_abort_is_not_sent(autojump_clock):
         assert await server.env.workers.get_by_name("other").stored() == []
 
 
-async def test_a_call_made_in_the_turn_before_an_abort_is_sent(autojump_clock):
+async def test_a_call_that_has_begun_when_its_caller_aborts_runs(autojump_clock):
     async with start_server(app) as server:
         with pytest.raises(ActorError, match="gave up"):
             await server.env.workers.get_by_name("w").notify_and_abort_later("other")
         await trio.sleep(1)
         assert await server.env.workers.get_by_name("other").stored() == ["called"]
+
+
+@pytest.mark.parametrize(("how", "runs"), [("awaited", False), ("not awaited", False), ("one way", True)])
+async def test_a_call_that_has_not_begun_goes_with_its_callers_instance_the_next_one_runs(autojump_clock, how, runs):
+    async with start_server(app) as server:
+        workers = server.env.workers
+        held = workers.get_by_name("other").hold()
+        await trio.sleep(0.5)
+        lost = workers.get_by_name("w").ask("other", how)
+        lives = workers.get_by_name("v").ask("other", "of one that lives")
+        await trio.sleep(0.5)
+        with pytest.raises(ActorError, match="gave up"):
+            await workers.get_by_name("w").give_up()
+        await held
+        await lives
+        with suppress(ActorError):
+            await lost
+        assert await workers.get_by_name("other").stored() == sorted(["of one that lives"] + [how] * runs)
+
+
+async def test_a_call_that_has_begun_goes_on_when_its_callers_instance_is_destroyed(autojump_clock):
+    async with start_server(app) as server:
+        workers = server.env.workers
+        lost = workers.get_by_name("w").have_written("other")
+        await trio.sleep(0.5)
+        with pytest.raises(ActorError, match="gave up"):
+            await workers.get_by_name("w").give_up()
+        with pytest.raises(ActorError, match="gave up"):
+            await lost
+        await trio.sleep(1)
+        assert await workers.get_by_name("other").stored() == ["late"]
 
 
 async def test_replies_are_seen_in_the_order_they_came_however_late_they_are_awaited(autojump_clock):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 import trio
+from wsproto.extensions import PerMessageDeflate
 
 from runtime import Actor, App, Context, Namespace, PreparedMessage, Recipients, Request, Response
 from runtime.testing import start_server
+from tests.deflating import deflating
 
 
 class Room(Actor["Env"]):
@@ -21,7 +23,7 @@ class Room(Actor["Env"]):
 
     async def fetch(self, request: Request) -> Response:
         assert request.web_socket is not None
-        self.ctx.accept_web_socket(request.web_socket)
+        self.ctx.accept_web_socket(request.web_socket, compress=True)
         return Response(101)
 
     async def gather(self) -> int:
@@ -103,3 +105,26 @@ async def test_a_message_after_a_write_leaves_when_that_is_durable(autojump_cloc
         await room.gather()
         await room.tell_durably("kept")
         assert await x.get_message() == "kept"
+
+
+async def test_who_compresses_and_who_does_not_get_the_same_messages(autojump_clock):
+    async with (
+        start_server(app) as server,
+        server.connect("/rooms/a") as plain,
+        deflating(await server.network.connect("127.0.0.1", 8787), "/rooms/a", "127.0.0.1:8787") as small,
+        deflating(
+            await server.network.connect("127.0.0.1", 8787),
+            "/rooms/a",
+            "127.0.0.1:8787",
+            PerMessageDeflate(server_max_window_bits=9),
+        ) as smaller,
+    ):
+        room = server.env.rooms.get_by_name("a")
+        assert await room.gather() == 3
+        await room.tell(0, 200, 2_000)
+        assert await numbers(plain, 200) == list(range(200))
+        for client in (small, smaller):
+            assert [int(await client.receive()) for _ in range(200)] == list(range(200))
+            assert len(client.received) < 200 * 100
+        await room.tell_durably("600")
+        assert int(await small.receive()) == 600

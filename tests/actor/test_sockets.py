@@ -118,6 +118,54 @@ async def test_a_waiting_handler_does_not_hold_back_the_next_frame(autojump_cloc
         assert await x.get_message() == "slow done"
 
 
+class Scribe(Actor["ScribeEnv"]):
+    """Answers in a handler without an await, which runs where the message arrives."""
+
+    async def fetch(self, request: Request) -> Response:
+        self.ctx.accept_web_socket(request.web_socket)
+        return Response(101)
+
+    async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "boom":
+            raise RuntimeError("handler failed on purpose")
+        if message == "abort":
+            self.ctx.abort("bye")
+        count = self.ctx.storage.get("count", int, 0) + 1
+        self.ctx.storage.put("count", count)
+        ws.send(f"{count} {message}")
+
+    async def pause(self) -> None:
+        await self.ctx.block_concurrency_while(lambda: self.ctx.sleep(5))
+
+
+@attrs.frozen
+class ScribeEnv:
+    scribes: Namespace[Scribe]
+
+
+scribes = App(env=ScribeEnv, routes={"/scribes/{name}": Scribe})
+
+
+async def test_messages_to_a_handler_without_an_await_keep_their_order_and_their_turns(autojump_clock):
+    async with start_server(scribes) as server, server.connect("/scribes/a") as x, server.connect("/scribes/a") as y:
+        for number in range(100):
+            await x.send_message(str(number))
+        assert [await x.get_message() for _ in range(100)] == [f"{n + 1} {n}" for n in range(100)]
+        paused = server.env.scribes.get_by_name("a").pause()
+        await trio.sleep(1)
+        begun = trio.current_time()
+        await x.send_message("waits")  # for the critical section
+        assert await x.get_message() == "101 waits"
+        assert trio.current_time() == pytest.approx(begun + 4)
+        await paused
+        await y.send_message("boom")
+        await y.send_message("goes on")
+        assert await y.get_message() == "102 goes on"
+        await y.send_message("abort")
+        with pytest.raises(trio_websocket.ConnectionClosed):
+            await y.get_message()
+
+
 async def test_an_auto_response_wakes_nobody(autojump_clock):
     async with start_server(app) as server, server.connect("/rooms/a?name=x") as x:
         await x.get_message()

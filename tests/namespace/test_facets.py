@@ -23,10 +23,10 @@ from runtime import (
     Request,
     Response,
 )
+from runtime.namespace.inside import run_in
 from runtime.node import open_node
 from runtime.storage.memory import MemoryStore
 from runtime.testing import start_server
-from runtime.testing.inside import run_in
 from runtime.testing.platform import virtual_platform
 
 

@@ -27,7 +27,10 @@ NOW = 1_000.0
 
 @attrs.define(eq=False)
 class Disk:
-    """Where a store lives: it can be opened, closed, and lose its power."""
+    """Where a store lives: it can be opened, closed, and lose its power.
+
+    Kinds are "memory", "shared", and "rebuilding": a shared one that builds anew whatever it brings back.
+    """
 
     kind: str
     folder: Path
@@ -50,7 +53,8 @@ class Disk:
             return self.memory
         if self.data is None:
             self.data = self.folder / f"boot{next(self.boots)}"
-        return SharedStore(self.data, platform=virtual_platform(), retention=self.retention)
+        more: dict[str, Any] = {"in_place_bytes": 0} if self.kind == "rebuilding" else {}
+        return SharedStore(self.data, platform=virtual_platform(), retention=self.retention, **more)
 
     def crash(self) -> None:
         """Cut the power now; leave the running store afterwards and open another."""

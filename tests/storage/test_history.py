@@ -23,6 +23,12 @@ from tests.storage.harness import Disk, actor, batch, commit
 
 A, B = actor("a"), actor("b")
 
+
+@pytest.fixture(params=["memory", "shared", "rebuilding"])
+def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Disk:
+    return Disk(request.param, tmp_path)
+
+
 State = tuple[dict[bytes, bytes], float | None]
 
 
@@ -400,7 +406,7 @@ async def _boot(disk: Disk, store: Store, model: Model, remaining: Any) -> bool:
     return False
 
 
-@pytest.mark.parametrize("kind", ["memory", "shared"])
+@pytest.mark.parametrize("kind", ["memory", "shared", "rebuilding"])
 @given(program=st.lists(steps, max_size=20))
 def test_any_state_that_was_durable_can_be_had_again(kind: str, program: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,9 @@ import pytest
 
 from runtime.errors import InvalidBookmark
 from runtime.limits import StorageLimits
+from runtime.storage import object_backup
 from runtime.storage.bookmarks import Retention
+from runtime.storage.object_backup import copy_object
 from runtime.storage.object_file import ObjectFile, open_object
 from runtime.storage.object_history import ObjectHistory
 from runtime.storage.object_points import point_at
@@ -259,6 +261,61 @@ def test_killed_at_any_step_every_bookmark_still_leads_back(life: Life, tmp_path
         check(life, folder, tmp_path / "copy", some=chance)
 
 
+@pytest.mark.parametrize("moment", ["_copy_pages", "_copy_history", "_copy_log", "_check"])
+@pytest.mark.parametrize("seed", range(4))
+def test_every_bookmark_leads_back_in_a_copy_made_while_the_object_is_written(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    write_a_while(life, chance)
+    if seed % 2:
+        life.checkpoint()
+        write_a_while(life, chance)
+    if seed == 3:
+        life.checkpoint()  # all of the log is in the database: it may begin anew
+    life.bookmark()
+    before, known = life.dump(), dict(life.known)
+    step = getattr(object_backup, moment)
+
+    def meanwhile(*args: Any) -> None:
+        for _ in range(2):
+            write_a_while(life, chance)
+            life.checkpoint()
+        write_a_while(life, chance)
+        step(*args)
+
+    monkeypatch.setattr(object_backup, moment, meanwhile)
+    copy = Life(tmp_path / "copy" / "x.sqlite", now=life.now, known=known)
+    copy_object(life.path, copy.path, lambda: life.now, lineage="a" * 32)
+    monkeypatch.undo()
+    held = copy.dump()
+    copy.close()
+    assert held in {before, *(state for _, state in life.times)}
+    check(copy, copy.path.parent, tmp_path / "scratch")
+    ((lineage, upto),) = ObjectHistory(copy.path).ancestors().items()
+    assert (lineage, upto >= max(known)) == ("a" * 32, True)
+
+
+def test_an_object_that_is_brought_back_while_it_is_copied_is_copied_again(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_a_while(life, random.Random(1))
+    life.close()
+    point, step, times = min(life.known), object_backup._copy_history, iter(range(1))
+
+    def meanwhile(*args: Any) -> None:
+        for _ in times:
+            bring_back(life.path, point, life.now)
+        step(*args)
+
+    monkeypatch.setattr(object_backup, "_copy_history", meanwhile)
+    copy = Life(tmp_path / "copy" / "x.sqlite", now=life.now, known=life.known)
+    copy_object(life.path, copy.path, lambda: life.now)
+    assert copy.dump() == life.known[point]
+    copy.close()
+    check(copy, copy.path.parent, tmp_path / "scratch")
+
+
 def test_a_history_whose_end_the_power_cut_took_is_written_again(life: Life, tmp_path: Path) -> None:
     # Recorded and not synced; what the log has is not in the database yet.
     chance = random.Random(3)
@@ -294,6 +351,41 @@ def test_a_hole_in_the_history_ends_what_can_be_restored(life: Life, monkeypatch
         life.back_to(old)
     life.back_to(new)
     assert life.dump() == life.known[new]
+
+
+@pytest.mark.parametrize("ending", ["closed", "killed"])
+def test_a_bit_that_flips_in_the_history_is_refused_and_never_leads_elsewhere(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr("runtime.storage.object_records.SEGMENT_BYTES", 30_000)
+    chance = random.Random(5)
+    for _ in range(3):
+        write_a_while(life, chance)
+        life.checkpoint()
+        life.close()
+    points, now = sorted(life.known), life.dump()
+    life.kill() if ending == "killed" else life.close()
+    refused = 0
+    for number in range(120):
+        folder = copied(life.path.parent, tmp_path / "flipped")
+        history = folder / f"{life.path.stem}.history"
+        segment = chance.choice(segments(history))
+        content = bytearray(segment.read_bytes())
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+        segment.write_bytes(content)
+        copy, point = Life(folder / life.path.name, now=life.now + 10), chance.choice(points)
+        assert copy.dump() == now, "what is there now is in the database"
+        if number % 2:
+            copy.sql(f"CREATE TABLE IF NOT EXISTS later_{number} (x)")
+            copy.close()
+        try:
+            copy.back_to(point)
+        except (InvalidBookmark, OSError):
+            refused += 1
+        else:
+            assert copy.dump() == life.known[point], f"{number}: {point:x}"
+        copy.close()
+    assert refused
 
 
 def test_many_pages_lead_back_in_many_records(life: Life) -> None:

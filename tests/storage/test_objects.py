@@ -9,9 +9,11 @@ import structlog
 import trio
 
 from runtime import Actor, App, Namespace, StorageFailed
+from runtime.limits import StorageLimits
 from runtime.node import open_node
+from runtime.storage.checksums import CHECKSUM_VFS, reserve_checksums
 from runtime.storage.memory import MemoryStore
-from runtime.storage.object_file import logs_left_behind, object_path
+from runtime.storage.object_file import logs_left_behind, object_path, open_object
 from runtime.testing import start_server
 from runtime.testing.disk import VirtualDisk
 from runtime.testing.platform import virtual_platform
@@ -168,6 +170,24 @@ async def test_long_logs_are_moved_while_the_object_is_in_use(autojump_clock, se
     assert log.stat().st_size < 9_000_000  # 10 MB were written
     await note.write(1)
     assert await note.read() == (1, [1])
+
+
+async def test_a_log_that_is_written_to_has_room_and_a_crash_takes_none_of_it_for_a_commit(autojump_clock):
+    async with start_server(APP) as server:
+        note = server.env.notes.get_by_name("a")
+        path = path_of(server, note)
+        log = path.with_name(f"{path.name}-wal")
+        sizes = []
+        for number in range(60):
+            await note.write(number)
+            sizes.append(log.stat().st_size)
+        assert len(set(sizes)) < 12  # it grows in large pieces, not with each commit
+        await server.crash()
+        await server.start()
+        note = server.env.notes.get_by_name("a")
+        assert await note.read() == (59, list(range(60)))
+        await note.write(60)
+        assert await note.read() == (60, list(range(61)))
 
 
 async def test_the_log_of_an_object_that_is_written_without_a_pause_begins_anew(autojump_clock, tmp_path):
@@ -342,3 +362,24 @@ async def test_the_disk_keeps_what_was_there_when_a_sync_began(autojump_clock, t
         log.write_bytes(b"2")
     disk.crash()
     assert log.read_bytes() == b"1"
+
+
+def test_an_object_whose_creation_is_cut_short_keeps_its_history(tmp_path):
+    path = tmp_path / "x.sqlite"
+
+    def opened():
+        return open_object(path, StorageLimits().of_sql_classes(), lambda: 1_700_000_000.0, keeps=True)
+
+    file = opened()
+    file.connection.execute("CREATE TABLE t (x)")
+    point = file.points.ask()
+    file.connection.execute("DROP TABLE t")
+    file.close()
+    assert not path.exists()
+    begun = apsw.Connection(str(path), vfs=CHECKSUM_VFS)
+    reserve_checksums(begun)
+    begun.pragma("journal_mode", "wal")
+    begun.close()
+    file = opened()
+    file.history.check(point)
+    file.close()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any
 
 import apsw
+import attrs
 import pytest
 import trio
 
@@ -312,6 +313,22 @@ async def test_a_group_is_bounded_in_bytes(tmp_path: Path) -> None:
     async with running(tmp_path, group_bytes=10_000) as store:
         outcomes = await commit(store, *(batch(actor(str(n)), 1, {b"k": b"x" * 4_000}) for n in range(20)))
         assert outcomes == [None] * 20
+
+
+async def test_a_group_that_is_being_committed_when_the_store_stops_becomes_durable(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    begun, outcomes = trio.Event(), list[Exception | None]()
+
+    async def commit_slowly(fn: Callable[..., Any], /, *args: Any) -> Any:
+        begun.set()
+        await trio.sleep(1)
+        return fn(*args)
+
+    async with running(tmp_path, attrs.evolve(virtual_platform(), run_commit=commit_slowly)) as store:
+        store.submit(batch(A, 1, {b"k": b"v"}), outcomes.append)
+        await begun.wait()
+    assert outcomes == [None]
 
 
 @pytest.mark.real

@@ -143,3 +143,21 @@ async def test_batches_of_many_actors_at_once_all_arrive(store: Store) -> None:
     assert {store.open(who).get(b"n") for who in everyone} == {b"3"}
     await trio.testing.wait_all_tasks_blocked()
     assert len(store.list_ids("rooms")) == 300
+
+
+async def test_a_copy_has_what_was_submitted_before_it_and_can_be_brought_back_to_before_it(store: Store) -> None:
+    before, found = store.open(B).bookmark(), actor("c")
+    await commit(
+        store,
+        batch(A, 1, {b"x": b"1", b"y": b"1"}),
+        batch(A, 2, {b"x": b"2"}),
+        batch(B, 0, copy_of=A),
+        batch(A, 3, {b"x": b"3"}),
+        batch(found, 0, copy_of=actor("nobody")),
+    )
+    assert store.open(B).list(b"", None, None, False) == [(b"x", b"2"), (b"y", b"1")]
+    await commit(store, batch(B, 1, {b"y": None, b"z": b"B"}))
+    assert store.open(A).list(b"", None, None, False) == [(b"x", b"3"), (b"y", b"1")]
+    assert store.open(B).list(b"", None, None, False) == [(b"x", b"2"), (b"z", b"B")]
+    await commit(store, batch(B, 0, restore_to=store.open(B).point(before)))
+    assert store.open(B).list(b"", None, None, False) == []

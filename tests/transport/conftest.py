@@ -31,7 +31,7 @@ class Room:
         self.events = []
         self.answers = {}
         self.accept = {"message_bytes": 1 << 25, "backlog_bytes": 1 << 20, "slow_code": 4103, **accept}
-        self.table = SocketTable(deliver=self._jobs_put, emit=_at_once, emit_aside=_at_once)
+        self.table = SocketTable(deliver=self._jobs_put, receive=self._jobs_put, emit=_at_once, emit_aside=_at_once)
         self._jobs, self._next = trio.open_memory_channel(10_000)
         nursery.start_soon(self._run)
 
@@ -69,7 +69,7 @@ class Room:
 class Server:
     """A transport on a network in memory."""
 
-    def __init__(self, handler, **config):
+    def __init__(self, handler, *, certificate=None, **config):
         self.network = MemoryNetwork(window_bytes=config.pop("window_bytes", 65_536))
         self.log = LogCapture()
         self.config = TransportConfig(**config)
@@ -83,7 +83,9 @@ class Server:
             writer=writer,
         )
         log = structlog.wrap_logger(None, processors=[self.log], wrapper_class=structlog.BoundLogger)
-        self.transport = Transport(handler, config=self.config, platform=self.platform, log=log)
+        self.transport = Transport(
+            handler, config=self.config, platform=self.platform, log=log, certificate=certificate
+        )
 
     async def start(self, nursery):
         listeners = await self.network.listen("127.0.0.1", 80)

@@ -381,3 +381,52 @@ def test_the_answer_to_an_upgrade_is_what_h11_would_send_or_refused_where_h11_re
         (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()
     ]
     assert (b"date", b"Tue, 14 Nov 2023 22:13:20 GMT") in event.headers
+
+
+async def chunks():
+    for number in range(3):
+        yield f"{number}\n".encode()
+        await trio.sleep(1)
+
+
+async def streamed(request):
+    return Response(200, stream=chunks()) if request.path == "/stream" else Response.text(f"hello {request.path}")
+
+
+async def test_a_streamed_body_is_chunked_and_the_connection_goes_on(autojump_clock, serve):
+    server = await serve(streamed)
+    reply = await server.exchange(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n" + LAST)
+    assert b"Transfer-Encoding: chunked\r\n\r\n2\r\n0\n\r\n2\r\n1\n\r\n2\r\n2\n\r\n0\r\n\r\nHTTP/1.1 200" in reply
+    assert reply.endswith(b"hello /last")
+
+
+async def test_an_http_1_0_client_gets_a_streamed_body_up_to_the_end_of_the_connection(autojump_clock, serve):
+    server = await serve(streamed)
+    reply = await server.exchange(b"GET /stream HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert b"chunked" not in reply
+    assert reply.endswith(b"\r\n\r\n0\n1\n2\n")
+
+
+async def test_a_client_that_sends_more_than_a_request_head_while_it_reads_is_not_read_further(autojump_clock, serve):
+    server = await serve(streamed, window_bytes=1_000)
+    stream = await server.connect()
+    await stream.send_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    with trio.move_on_after(2.5) as waited:
+        await stream.send_all(LAST * 1_000)
+    assert waited.cancelled_caught
+    await trio.aclose_forcefully(stream)
+
+
+async def test_a_response_that_is_streamed_while_the_server_drains_ends_its_connection(autojump_clock, serve, nursery):
+    server = await serve(streamed)
+    stream = await server.connect()
+    await stream.send_all(b"GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    await trio.sleep(0.5)
+    begun = trio.current_time()
+    assert await server.transport.drain(10)
+    assert await server.transport.gone(10)
+    assert trio.current_time() - begun == pytest.approx(2.5, abs=0.01)
+    received = b""
+    while more := await stream.receive_some():
+        received += more
+    assert received.endswith(b"0\r\n\r\n")

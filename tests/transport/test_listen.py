@@ -127,6 +127,19 @@ async def test_serve_returns_once_it_was_stopped_and_every_connection_ended(auto
         assert client.closed is None or client.closed.code == 1001
 
 
+async def test_a_message_that_comes_after_the_servers_last_close_frame_wakes_nobody(autojump_clock, serve, room):
+    server = await serve(room.fetch)
+    async with server.client() as client:
+        await client.send_message("x")
+        await client.get_message()
+        sockets = room.sockets
+        room.table.close_all(1001, "going away")
+        for ws in sockets:
+            await ws.feed_message("on its way already")
+        await trio.testing.wait_all_tasks_blocked()
+        assert room.events == ["x"]
+
+
 async def test_an_error_in_one_connection_is_logged_and_leaves_the_others(autojump_clock, serve, room):
     server = await serve(room.fetch)
 
@@ -134,10 +147,10 @@ async def test_an_error_in_one_connection_is_logged_and_leaves_the_others(autoju
         raise RuntimeError("a bug")
 
     async with server.client() as one, server.client() as other:
-        room.table.deliver, deliver = broken, room.table.deliver
+        room.table.receive, receive = broken, room.table.receive
         await other.send_message("x")
         await trio.testing.wait_all_tasks_blocked()
-        room.table.deliver = deliver
+        room.table.receive = receive
         await one.send_message("y")
         assert await one.get_message() == "y"
     assert [line["event"] for line in server.log.entries] == ["connection_failed"]

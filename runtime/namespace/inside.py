@@ -1,4 +1,4 @@
-"""Events that a test runs inside an actor: a function that has its turn, and its alarm before the time."""
+"""Events that tests and operators run inside an actor: a function that has its turn, and its alarm early."""
 
 from __future__ import annotations
 

@@ -1,0 +1,42 @@
+"""Which instances were destroyed lately, and why: what an operator looks at first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import attrs
+
+from runtime.ids import ActorId
+
+KEPT = 256
+ERROR_CHARACTERS = 500
+
+
+@attrs.frozen
+class Failure:
+    """One destroyed instance.
+
+    Attributes:
+        actor: whose. at: wall clock, seconds. error: what destroyed it, shortened.
+    """
+
+    actor: ActorId
+    at: float
+    error: str
+
+
+class Failures:
+    """The newest of them, at most 256."""
+
+    def __init__(self) -> None:
+        self._newest: deque[Failure] = deque(maxlen=KEPT)
+
+    def __iter__(self) -> Iterator[Failure]:
+        """The newest first."""
+        return reversed(self._newest)
+
+    def note(self, actor: ActorId, at: float, error: Exception) -> None:
+        """One more."""
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self._newest.append(Failure(actor, at, text[:ERROR_CHARACTERS]))

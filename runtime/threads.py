@@ -1,0 +1,125 @@
+"""Blocking calls in threads, and the shortest way back to the task that waits for one.
+
+A task that sleeps is woken through a socket, two turns of the loop and, where the processor has gone to sleep too, an
+interrupt; together that takes as long as a good disk needs for a sync. So the loop can stay awake for a short call and
+look for its end. It does so for one call at a time, no longer than such calls have taken, only where they are short,
+and not while it has anything else to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+import trio
+
+THREADS = 40  # at once, as trio's own limit
+LOOK_S = 0.0003  # for the end of a call, at most
+GLANCE_S = 0.00002  # of that between two turns of the loop
+BUSY_S = 0.00004  # a turn that takes longer has had something to do
+_OF_LAST = 1 / 8  # how much the last call counts in how long they take
+
+
+class Threads:
+    """Runs blocking calls, at most `THREADS` at once."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(THREADS)
+        self._usual_s = LOOK_S / 2
+        self._looking = False
+
+    async def run(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Run `fn(*args)`. Nothing stops it: a task that is cancelled meanwhile waits for the end.
+
+        As `trio.to_thread.run_sync`, which gives the loop a turn before it starts: a commit has no time for that.
+        """
+        return await self._run(partial(fn, *args), soon=False)
+
+    async def run_short(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """The same for what is short as a rule, and waited for: its end is looked for."""
+        return await self._run(partial(fn, *args), soon=True)
+
+    async def _run(self, fn: Callable[[], Any], *, soon: bool) -> Any:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        task = trio.lowlevel.current_task()
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(task)
+        except trio.WouldBlock:
+            await self._limiter.acquire_on_behalf_of(task)
+        try:
+            call = _Call(task)
+            trio.lowlevel.start_thread_soon(fn, call.ended)
+            if soon:
+                await self._look_for_the_end(call)
+            await call.sleep()
+            return call.result.unwrap()
+        finally:
+            self._limiter.release_on_behalf_of(task)
+
+    async def _look_for_the_end(self, call: _Call) -> None:
+        if not self._looking and self._usual_s <= LOOK_S:
+            self._looking = True
+            try:
+                await _look(call, call.begun_s + min(2 * self._usual_s, LOOK_S))
+            finally:
+                self._looking = False
+        await call.sleep()
+        self._usual_s += (call.ended_s - call.begun_s - self._usual_s) * _OF_LAST
+
+
+async def _look(call: _Call, until: float) -> None:
+    """Return when the call has ended, when it takes long, or when the loop has something else to do."""
+    os.sched_yield()  # the thread begins before the loop's next turn: of two on one core only one runs
+    turn = perf_counter()
+    while True:
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        now = perf_counter()
+        if call.result is not None or now > until or now - turn > BUSY_S:
+            return
+        turn = now
+        while call.result is None and now - turn < GLANCE_S:
+            os.sched_yield()  # lets go of the interpreter, too
+            now = perf_counter()
+        turn = now
+
+
+class _Call:
+    """A call in a thread, and the task that waits for it.
+
+    Attributes:
+        result: an `outcome.Outcome`, once it has ended. begun_s, ended_s: when.
+    """
+
+    __slots__ = ("_asleep", "_task", "_token", "begun_s", "ended_s", "result")
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self._task = task
+        self._token = trio.lowlevel.current_trio_token()
+        self._asleep = False
+        self.begun_s = self.ended_s = perf_counter()
+        self.result: Any = None
+
+    def ended(self, result: Any) -> None:
+        """In the thread: it has."""
+        self.ended_s = perf_counter()
+        self.result = result
+        if self._asleep:  # else the task looks at the result before it sleeps
+            self._token.run_sync_soon(self._wake)
+
+    async def sleep(self) -> None:
+        """Until it has ended; no checkpoint if it has."""
+        self._asleep = True
+        if self.result is None:
+            await trio.lowlevel.wait_task_rescheduled(_sleep_on)
+        self._asleep = False
+
+    def _wake(self) -> None:
+        if self._asleep:
+            trio.lowlevel.reschedule(self._task)
+
+
+def _sleep_on(_: trio.lowlevel.RaiseCancelT, /) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.FAILED  # nothing stops a thread

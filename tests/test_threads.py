@@ -1,0 +1,70 @@
+"""Blocking calls in threads. Real ones: what they wait for is an event, never a time."""
+
+from __future__ import annotations
+
+import threading  # noqa: TID251 -- what is tested
+
+import pytest
+import trio
+
+from runtime.threads import THREADS, Threads
+
+
+@pytest.fixture(params=["run", "run_short"])
+def run(request):
+    return getattr(Threads(), request.param)
+
+
+async def test_a_call_gives_its_value_or_its_error(run):
+    assert await run(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await run(divmod, 7, 0)
+
+
+async def test_the_loop_goes_on_while_a_call_takes_long(run):
+    released = threading.Event()
+
+    async def release():
+        released.set()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):  # the first ones may be looked for, those after a long one are not
+            released.clear()
+            nursery.start_soon(release)
+            assert await run(released.wait, 60)
+
+
+async def test_more_calls_than_threads_all_come_to_an_end(run):
+    ended = []
+
+    async def call(number):
+        ended.append(await run(abs, -number))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3 * THREADS):
+            nursery.start_soon(call, number)
+    assert sorted(ended) == list(range(3 * THREADS))
+
+
+async def test_a_cancelled_caller_waits_for_the_end_of_its_call(run):
+    released, ended = threading.Event(), []
+
+    def block():
+        ended.append(released.wait(60))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, block)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        assert ended == []
+        released.set()
+    assert ended == [True]
+
+
+async def test_a_call_of_a_cancelled_caller_is_not_begun(run):
+    begun = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await run(begun.append, 1)
+    assert begun == []
