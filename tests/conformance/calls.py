@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runtime import Request
-from tests.conformance.run import Run
+from tests.conformance.run import Run, after_commits
 from tests.conformance.values import UNDEFINED, Error
 
 
@@ -59,10 +59,19 @@ async def _facet_call(run: Run, name: str, method: str, *argument: Any) -> Any:
     return await facet.run(method, _argument(run, argument))
 
 
-def _abort(run: Run, *arguments: Any) -> None:
+def _facet_stub(run: Run, name: str, facet: str) -> None:
+    run.stubs[name] = run.ctx.facets.get(facet, lambda: run.actor_class)
+
+
+def _abort(run: Run, *arguments: Any) -> Any:
     values = [run.value(item) for item in arguments]
     retry = values[1].get("retryAlarm", True) if len(values) > 1 else True
-    run.ctx.abort(*values[:1], retry_alarm=retry)
+
+    async def later() -> None:
+        await after_commits(run)
+        run.ctx.abort(*values[:1], retry_alarm=retry)
+
+    return later() if run.world.late else run.ctx.abort(*values[:1], retry_alarm=retry)
 
 
 # ── ids ──
@@ -145,4 +154,6 @@ CALLS: dict[str, Callable[..., Any]] = {
     "facetCall": _facet_call,
     "facetAbort": lambda run, name, text: run.ctx.facets.abort(name, Error(run.value(text))),
     "facetDelete": lambda run, name: run.ctx.facets.delete(name),
+    "facetClone": lambda run, source, target: run.ctx.facets.clone(source, target),
+    "facetStub": _facet_stub,
 }

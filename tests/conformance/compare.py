@@ -42,12 +42,12 @@ def differences(recorded: Mapping[str, Any], here: Mapping[str, Any]) -> list[Di
     """Everything in which a trace differs from the recorded one."""
     name = recorded["name"]
     found: list[Difference] = []
-    ours, theirs = _sequences(here), _sequences(recorded)
+    ours, theirs = sequences(here), sequences(recorded)
     for where in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(where, []), theirs.get(where, [])
         for index in range(max(len(mine), len(other))):
-            a = _text(other[index]) if index < len(other) else ABSENT
-            b = _text(mine[index]) if index < len(mine) else ABSENT
+            a = text_of(other[index]) if index < len(other) else ABSENT
+            b = text_of(mine[index]) if index < len(mine) else ABSENT
             if a != b:
                 found.append(Difference(name, f"{where} {index}", a, b))
     return found
@@ -78,7 +78,8 @@ def row(difference: Difference, reason: str) -> str:
     return f"| {difference.scenario} | {difference.where} | `{recorded}` | `{here}` | {reason} |"
 
 
-def _sequences(trace: Mapping[str, Any]) -> dict[str, list[Any]]:
+def sequences(trace: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What is compared: the events of each `who`, and what each client received, in their order."""
     found: dict[str, list[Any]] = {}
     for who, *event in trace["events"]:
         found.setdefault(who if len(who) <= 40 else f"{who[:16]}… ({len(who)})", []).append(event)
@@ -87,7 +88,8 @@ def _sequences(trace: Mapping[str, Any]) -> dict[str, list[Any]]:
     return found
 
 
-def _text(event: Any) -> str:
+def text_of(event: Any) -> str:
+    """An event as one text for all that is equal to it."""
     return json.dumps(_canonical(event), ensure_ascii=False, sort_keys=True)
 
 
@@ -98,7 +100,7 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, dict):
         items = {key: _canonical(item) for key, item in value.items()}
         if items.get("$") == "set":
-            items["items"] = sorted(items["items"], key=_text)
+            items["items"] = sorted(items["items"], key=text_of)
         return items
     if isinstance(value, float) and value.is_integer():
         return int(value)

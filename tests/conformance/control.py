@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
+
 from runtime import ActorEvent
 from tests.conformance.run import Operation, Program, Run, begin, perform, step, then
 from tests.conformance.values import UNDEFINED, Thrown, encode_error, is_undefined, make_error, truthy
@@ -115,6 +117,15 @@ def _nowait(run: Run, operation: Operation) -> None:
         run.ctx.start_soon(later, outcome)
 
 
+def _sleep(run: Run, delay: Any) -> Awaitable[None]:
+    end = trio.current_time() + run.world.wait_s(run.value(delay))  # there it begins now, whoever awaits it and when
+    return _sleep_until(run, end)
+
+
+async def _sleep_until(run: Run, end: float) -> None:
+    await run.ctx.sleep(max(end - trio.current_time(), 0.0))
+
+
 def _timer(run: Run, delay: Any, program: Program) -> None:
     async def fire() -> None:
         try:
@@ -122,7 +133,7 @@ def _timer(run: Run, delay: Any, program: Program) -> None:
         except Exception as error:  # noqa: BLE001 -- the scenario shows it
             run.log("timer-error", error)
 
-    run.ctx.set_timeout(run.value(delay) / 1000, fire)
+    run.ctx.set_timeout(run.world.wait_s(run.value(delay)), fire)
 
 
 def _wait_until(run: Run, program: Program) -> None:
@@ -150,8 +161,8 @@ CONTROL: dict[str, Callable[..., Any]] = {
     "throwValue": _throw_value,
     "if": _if,
     "try": _try,
-    "sleep": lambda run, delay: run.ctx.sleep(run.value(delay) / 1000),
-    "turn": lambda run: run.ctx.sleep(0),
+    "sleep": _sleep,
+    "turn": lambda run: run.ctx.sleep(run.world.turn_s),
     "microtasks": _microtasks,
     "wait": lambda run, name: _latch(run, name).wait(),
     "signal": lambda run, name: _latch(run, name).set(),

@@ -9,11 +9,12 @@ outside world's starts are a gap apart, and all the gaps of a program together a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import attrs
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 Json = Any
@@ -22,22 +23,10 @@ GAP_MS = 12
 PAUSES = 4
 KEYS = ("k", "l", "m")
 ACTORS = ("A", "B", "C")
-OVERLAPPING = 3
+Draw = st.DrawFn
 GAP: Json = ["sleep", GAP_MS]
-HALF_GAP: Json = ["sleep", GAP_MS / 2]  # between two calls of one caller: not when another begins
+HALF_GAP: Json = ["sleep", GAP_MS / 2]  # between two calls of one caller
 TURN: Json = ["turn"]  # after a wait for one's own actor: there it is no wait, but JavaScript's microtasks
-
-KINDS = {
-    "storage": {"get", "put", "delete", "list", "deleteAll", "kvPut", "kvGet", "sql"},
-    "waits": {"sleep", "join", "wait"},
-    "calls": {"call", "scall"},
-    "critical sections": {"block"},
-    "transactions": {"txn", "txnSync"},
-    "alarms": {"setAlarm", "deleteAlarm", "getAlarm"},
-    "aborts": {"abort"},
-    "evictions": {"evict"},
-    "sockets": {"wsOpen"},
-}
 
 
 @attrs.frozen
@@ -49,6 +38,7 @@ class Where:
         free: outside every critical section and transaction, where a call may come back to its caller.
         handle: inside a transaction.
         calls: whether it may call at all.
+        alarms: whether it may set or delete the alarm. fails: whether a section of it may fail.
         deep: how many levels of nesting are left.
     """
 
@@ -57,6 +47,8 @@ class Where:
     free: bool = True
     handle: bool = False
     calls: bool = True
+    alarms: bool = True
+    fails: bool = True
     deep: int = 2
 
 
@@ -85,15 +77,14 @@ def programs(draw: st.DrawFn) -> dict[str, Json]:
     """A scenario, but for its name."""
     pauses = Pauses(draw(st.permutations(range(PAUSES))))
     count = draw(st.integers(2, 3))
-    actors = {ACTORS[index]: draw(_actor(index, count, pauses)) for index in range(count)}
-    return {"name": "random", "actors": actors, "steps": draw(_steps(count, pauses)), "settleMs": pauses.settle_ms}
+    actors = {ACTORS[index]: _actor(draw, index, count, pauses) for index in range(count)}
+    return {"name": "random", "actors": actors, "steps": _steps(draw, count, pauses), "settleMs": pauses.settle_ms}
 
 
 # ── the outside world ──
 
 
-@st.composite
-def _steps(draw: st.DrawFn, count: int, pauses: Pauses) -> list[Json]:
+def _steps(draw: Draw, count: int, pauses: Pauses) -> list[Json]:
     steps: list[Json] = []
     sockets: dict[str, int] = {}
     if draw(st.integers(0, 2)) > 0:
@@ -102,7 +93,8 @@ def _steps(draw: st.DrawFn, count: int, pauses: Pauses) -> list[Json]:
             steps.append(["wsOpen", name, ACTORS[sockets[name]]])
     for round_ in range(draw(st.integers(1, 2))):
         started: list[str] = []
-        for number in range(draw(st.sampled_from((1, 3, 3, 3, 4, 4, 5)))):
+        numbers = range(draw(st.sampled_from((1, 3, 3, 3, 4, 4, 5))))
+        for number in numbers:
             if sockets and draw(st.integers(0, 3)) == 0:
                 name = draw(st.sampled_from(sorted(sockets)))
                 steps += [["wsSend", name, f"m{round_}{number}"], GAP]
@@ -110,7 +102,8 @@ def _steps(draw: st.DrawFn, count: int, pauses: Pauses) -> list[Json]:
                 name = f"r{round_}{number}"
                 started.append(name)
                 pause = pauses.take() if draw(st.integers(0, 4)) == 0 else None
-                steps.append(["driveBg", name, draw(_caller(name, count)), pause or GAP_MS])
+                calls = draw(st.sampled_from((1, 2))) if number == numbers[-1] else 1
+                steps.append(["driveBg", name, _caller(draw, name, count, calls), pause or GAP_MS])
         steps += [*(["joinBg", name] for name in started), GAP]
         if sockets and draw(st.integers(0, 3)) == 0:
             name = draw(st.sampled_from(sorted(sockets)))
@@ -124,43 +117,50 @@ def _steps(draw: st.DrawFn, count: int, pauses: Pauses) -> list[Json]:
     return steps
 
 
-@st.composite
-def _caller(draw: st.DrawFn, name: str, count: int) -> list[Json]:
-    calls = []
-    for index in range(draw(st.sampled_from((1, 1, 1, 2)))):
+def _caller(draw: Draw, name: str, count: int, calls: int) -> list[Json]:
+    """Calls one after another: only the last caller of a round makes more than one.
+
+    A reply comes whenever the real runtime is done, so that nothing else may begin at a time of its own meanwhile.
+    """
+    program = []
+    for index in range(calls):
         actor = ACTORS[draw(st.integers(0, count - 1))]
         method = draw(st.sampled_from(("go", "go", "run", "leaf")))
-        calls += [["show", f"{name}.{index}", ["call", actor, method, index]], HALF_GAP]
-    return calls[:-1]
+        program += [["show", f"{name}.{index}", ["call", actor, method, index]], HALF_GAP]
+    return program[:-1]
 
 
 # ── an actor ──
 
 
-@st.composite
-def _actor(draw: st.DrawFn, index: int, count: int, pauses: Pauses) -> dict[str, Json]:
+def _actor(draw: Draw, index: int, count: int, pauses: Pauses) -> dict[str, Json]:
     where = Where(index, count)
     actor: dict[str, Json] = {}
     if draw(st.integers(0, 7)) == 0:
         actor["class"] = "ScriptedKv"
     if draw(st.integers(0, 5)) == 0:
-        actor["ctorBlock"] = draw(_body(Where(index, count, free=False, calls=False, deep=1), pauses, 1, 3))
+        actor["ctorBlock"] = _body(
+            draw, Where(index, count, free=False, calls=False, alarms=False, deep=1), pauses, 1, 3
+        )
     actor["methods"] = {
-        "go": draw(_body(where, pauses, 1, 6)) + draw(_ending),
-        "run": draw(_body(where, pauses, 1, 4)) + draw(_ending),
-        "leaf": draw(_body(Where(index, count, free=False, calls=False, deep=1), pauses, 1, 3)) + draw(_ending),
+        "go": _body(draw, where, pauses, 1, 6) + draw(_ending),
+        "run": _body(draw, where, pauses, 1, 4) + draw(_ending),
+        "leaf": _body(draw, Where(index, count, free=False, calls=False, deep=1), pauses, 1, 3) + draw(_ending),
         "look": [["show", "storage", ["list"]], ["show", "alarm", ["getAlarm"]]],
     }
-    leaf = Where(index, count, free=False, calls=False)
-    actor["alarm"] = [["log", "alarm"], *draw(_body(leaf, pauses, 0, 3))]
+    leaf = Where(index, count, free=False, calls=False, fails=False)
+    actor["alarm"] = [["log", "alarm"], *_body(draw, leaf, pauses, 0, 3)]
     actor["message"] = [
         ["log", "message", {"$var": "msg"}],
-        *draw(_body(where, pauses, 0, 4)),
+        *_body(draw, where, pauses, 0, 4),
         ["wsSend", "self", {"$var": "msg"}],
     ]
     return actor
 
 
+_key = st.sampled_from(KEYS)
+_value = st.integers(0, 9)
+_write_kind = st.integers(0, 4)
 _ending = st.sampled_from(
     (
         [],
@@ -173,14 +173,19 @@ _ending = st.sampled_from(
 )
 
 
-@st.composite
-def _body(draw: st.DrawFn, where: Where, pauses: Pauses, least: int, most: int) -> list[Json]:
-    return [op for _ in range(draw(st.integers(least, most))) for op in draw(_operation(where, pauses))]
+def _body(draw: Draw, where: Where, pauses: Pauses, least: int, most: int) -> list[Json]:
+    return [op for _ in range(draw(st.integers(least, most))) for op in _operation(draw, where, pauses)]
 
 
-@st.composite
-def _operation(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
-    kinds = ["write", "write", "read", "memory", "pause", "pause", "alarm"]
+def _operation(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
+    return _OPERATIONS[draw(st.sampled_from(_kinds(where)))](draw, where, pauses)
+
+
+@cache
+def _kinds(where: Where) -> tuple[str, ...]:
+    kinds = ["write", "write", "read", "memory", "pause", "pause"]
+    if where.alarms:
+        kinds += ["alarm"]
     if not where.handle:
         kinds += ["sockets", "timer", "spawn"]
     if where.calls:
@@ -190,42 +195,37 @@ def _operation(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
         kinds += ["nested"] if where.handle else ["block", "block", "txn", "txn", "txnSync"]
     if where.handle:
         kinds += ["rollback"]
-    return draw(_OPERATIONS[draw(st.sampled_from(kinds))](where, pauses))
+    return tuple(kinds)
 
 
-def _write(_: Where, __: Pauses) -> st.SearchStrategy[list[Json]]:
-    key = st.sampled_from(KEYS)
-    value = st.integers(0, 9)
-    return st.one_of(
-        st.builds(lambda k, v: [["put", k, v]], key, value),
-        st.builds(lambda k, v: [["put", k, v]], key, value),
-        st.builds(lambda k: [["show", "delete", ["delete", k]]], key),
-        st.builds(lambda v: [["put", {"k": v, "m": 1}]], value),
-        st.builds(lambda k, v: [["put", k, v, {"allowUnconfirmed": True}]], key, value),
+def _write(draw: Draw, _: Where, __: Pauses) -> list[Json]:
+    key, value = draw(_key), draw(_value)
+    writes: tuple[Json, ...] = (
+        ["put", key, value],
+        ["put", key, value],
+        ["show", "delete", ["delete", key]],
+        ["put", {"k": value, "m": 1}],
+        ["put", key, value, {"allowUnconfirmed": True}],
     )
+    return [writes[draw(_write_kind)]]
 
 
-def _read(_: Where, __: Pauses) -> st.SearchStrategy[list[Json]]:
-    return st.one_of(
-        st.builds(lambda k: [["show", k, ["get", k]]], st.sampled_from(KEYS)),
-        st.just([["show", "list", ["list"]]]),
-    )
+def _read(draw: Draw, _: Where, __: Pauses) -> list[Json]:
+    return [["show", "list", ["list"]]] if draw(st.booleans()) else [["show", key := draw(_key), ["get", key]]]
 
 
-def _memory(_: Where, __: Pauses) -> st.SearchStrategy[list[Json]]:
-    return st.just([["show", "n", ["memIncr", "n"]]])
+def _memory(_: Draw, __: Where, ___: Pauses) -> list[Json]:
+    return [["show", "n", ["memIncr", "n"]]]
 
 
-@st.composite
-def _pause(draw: st.DrawFn, _: Where, pauses: Pauses) -> list[Json]:
+def _pause(draw: Draw, _: Where, pauses: Pauses) -> list[Json]:
     pause = pauses.take()
     if pause is None:
         return [["show", "n", ["memIncr", "n"]]]
     return [["sleep", pause], ["log", draw(st.sampled_from(("woke", "went on")))]]
 
 
-@st.composite
-def _alarm(draw: st.DrawFn, _: Where, pauses: Pauses) -> list[Json]:
+def _alarm(draw: Draw, _: Where, pauses: Pauses) -> list[Json]:
     what = draw(st.integers(0, 3))
     if what == 0:
         return [["show", "alarm", ["getAlarm"]]]
@@ -235,26 +235,24 @@ def _alarm(draw: st.DrawFn, _: Where, pauses: Pauses) -> list[Json]:
     return [["show", "alarm", ["getAlarm"]]] if pause is None else [["setAlarm", pause]]
 
 
-@st.composite
-def _call(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _call(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     after = range(where.actor + 1, where.actors)
     if where.free and draw(st.integers(0, 3)) == 0:
         return [["show", "back", ["call", ACTORS[where.actor], "leaf"]]]  # to itself
     if not after:
-        return draw(_write(where, pauses))
+        return _write(draw, where, pauses)
     actor = ACTORS[draw(st.sampled_from(after))]
     method = draw(st.sampled_from(("leaf", "run"))) if where.free else "leaf"
     return [["show", f"to {actor}", ["call", actor, method]]]
 
 
-@st.composite
-def _together(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _together(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     """Two calls on one stub, of which neither waits for the other."""
     after = range(where.actor + 1, where.actors)
     if not after:
-        return draw(_write(where, pauses))
+        return _write(draw, where, pauses)
     actor = ACTORS[draw(st.sampled_from(after))]
-    between = draw(_write(where, pauses))
+    between = _write(draw, where, pauses)
     return [
         ["stub", "s", actor],
         ["spawn", "one", [["show", "one", ["scall", "s", "leaf"]]]],
@@ -266,85 +264,80 @@ def _together(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
     ]
 
 
-@st.composite
-def _block(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _block(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     inner = attrs.evolve(where, free=False, deep=where.deep - 1)
-    body = draw(_body(inner, pauses, 1, 4))
-    if draw(st.integers(0, 7)) == 0:
+    body = _body(draw, inner, pauses, 1, 4)
+    if where.fails and draw(st.integers(0, 7)) == 0:
         body = [*body, ["throw", "section failed"]]
     block: Json = ["block", [["log", "section"], *body, ["log", "section ends"]]]
     return [["show", "block", block]]
 
 
-@st.composite
-def _txn(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _txn(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     inner = attrs.evolve(where, free=False, handle=True, calls=False, deep=where.deep - 1)
-    body = draw(_body(inner, pauses, 1, 4))
+    body = _body(draw, inner, pauses, 1, 4)
     if draw(st.integers(0, 4)) == 0:
         body = [*body, ["throw", "undone"]]
-    return [["show", "txn", ["txn", body]], *draw(_read(where, pauses))]
+    return [["show", "txn", ["txn", body]], *_read(draw, where, pauses)]
 
 
-@st.composite
-def _txn_sync(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _txn_sync(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     body = [["kvPut", draw(st.sampled_from(KEYS)), draw(st.integers(0, 9))], ["show", "in sync", ["kvGet", "k"]]]
     if draw(st.integers(0, 3)) == 0:
         body.append(["throw", "undone"])
-    return [["show", "txnSync", ["txnSync", body]], *draw(_read(where, pauses))]
+    return [["show", "txnSync", ["txnSync", body]], *_read(draw, where, pauses)]
 
 
-@st.composite
-def _nested(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _nested(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     body = [["kvPut", draw(st.sampled_from(KEYS)), draw(st.integers(0, 9))]]
     if draw(st.booleans()):
         body.append(["throw", "inner undone"])
-    return [["show", "txnSync", ["txnSync", body]], *draw(_read(where, pauses))]
+    return [["show", "txnSync", ["txnSync", body]], *_read(draw, where, pauses)]
 
 
-def _rollback(_: Where, __: Pauses) -> st.SearchStrategy[list[Json]]:
-    return st.just([["show", "rollback", ["rollback"]]])
+def _rollback(_: Draw, __: Where, ___: Pauses) -> list[Json]:
+    return [["show", "rollback", ["rollback"]]]
 
 
-@st.composite
-def _try(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
-    body = draw(_body(attrs.evolve(where, deep=where.deep - 1), pauses, 1, 2))
+def _try(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
+    body = _body(draw, attrs.evolve(where, deep=where.deep - 1), pauses, 1, 2)
     return [["try", [*body, ["throw", "caught here"]]]]
 
 
-@st.composite
-def _timer(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _timer(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     pause = pauses.take()
     if pause is None:
         return [["show", "n", ["memIncr", "n"]]]
-    body = draw(_body(attrs.evolve(where, free=False, calls=False, deep=0), pauses, 1, 2))
-    wait = [["wait", "latch"], TURN, ["log", "signalled"]] if draw(st.booleans()) and where.free else []
-    return [["timer", pause, [["signal", "latch"], ["log", "timer"], *body]], *wait]
+    body = _body(draw, attrs.evolve(where, free=False, calls=False, deep=0), pauses, 1, 2)
+    return [["timer", pause, [["log", "timer"], *body]]]
 
 
-@st.composite
-def _spawn(draw: st.DrawFn, where: Where, pauses: Pauses) -> list[Json]:
+def _spawn(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
     pause = pauses.take()
     if pause is None:
         return [["show", "n", ["memIncr", "n"]]]
     # Without a wait of its own its order would be that of JavaScript's microtasks.
-    body = draw(_body(attrs.evolve(where, deep=0), pauses, 1, 2))
-    between = draw(_body(attrs.evolve(where, deep=0), pauses, 0, 2))
+    body = _body(draw, attrs.evolve(where, deep=0), pauses, 1, 2)
+    between = _body(draw, attrs.evolve(where, deep=0), pauses, 0, 2)
     name = f"t{pause}"
     return [["spawn", name, [["log", "task"], ["sleep", pause], *body]], *between, ["join", name], TURN]
 
 
-def _sockets(_: Where, __: Pauses) -> st.SearchStrategy[list[Json]]:
-    return st.sampled_from(
-        (
-            [["show", "sockets", ["wsCount"]]],
-            [["wsSend", "all", "to all"]],
-            [["put", "k", 5], ["wsSend", "all", "after a put"]],
-            [["wsClose", "all", 4001, "closed"]],
-        )
+_on_sockets = st.sampled_from(
+    (
+        [["show", "sockets", ["wsCount"]]],
+        [["wsSend", "all", "to all"]],
+        [["put", "k", 5], ["wsSend", "all", "after a put"]],
+        [["wsClose", "all", 4001, "closed"]],
     )
+)
 
 
-_OPERATIONS = {
+def _sockets(draw: Draw, _: Where, __: Pauses) -> list[Json]:
+    return draw(_on_sockets)
+
+
+_OPERATIONS: dict[str, Callable[[Draw, Where, Pauses], list[Json]]] = {
     "write": _write,
     "read": _read,
     "memory": _memory,
@@ -364,59 +357,29 @@ _OPERATIONS = {
 }
 
 
-# ── what a program is made of ──
+# ── a program by its number ──
 
 
-def operations(program: Json) -> Iterator[str]:
-    """The name of every operation of a program, wherever it stands, and of what the outside world does to its actors.
+def drawn(start: int, number: int) -> dict[str, Json]:
+    """The program of this number of a seed: the same every time, and like no other but by chance."""
+    found: list[dict[str, Json]] = []
 
-    Without what all programs have: the pauses between steps, and the look at what is stored.
-    """
-    if isinstance(program, dict) and "steps" in program:
-        yield from operations([program["actors"], *(step for step in program["steps"] if step != GAP)])
-    elif isinstance(program, dict):
-        for name, value in program.items():
-            if name != "look":
-                yield from operations(value)
-    elif isinstance(program, list):
-        if program and isinstance(program[0], str):
-            yield program[0]
-        for item in program:
-            yield from operations(item)
+    @seed(start * 1_000_000 + number)
+    @_one_at_random
+    @given(programs())
+    def take(program: dict[str, Json]) -> None:
+        found.append(program)
+
+    take()
+    return {**found[-1], "name": f"random-{start}-{number}"}
 
 
-def overlapping(program: Json) -> int:
-    """The most events that the outside world starts without waiting for one of them."""
-    most = now = 0
-    for name, *_ in program["steps"]:
-        if name in {"driveBg", "wsSend"}:
-            now += 1
-        elif name in {"joinBg", "drive", "evict"}:
-            now = 0
-        most = max(most, now)
-    return most
-
-
-@attrs.define
-class Tally:
-    """What the programs of a run had in them."""
-
-    programs: int = 0
-    overlapping: int = 0
-    kinds: Counter[str] = attrs.field(factory=Counter)
-
-    def add(self, program: Json) -> None:
-        """Count one program."""
-        names = set(operations(program))
-        self.programs += 1
-        self.overlapping += overlapping(program) >= OVERLAPPING
-        self.kinds.update(kind for kind, those in KINDS.items() if names & those)
-
-    def lacking(self) -> list[str]:
-        """What there was too little of: half with overlapping events, and a tenth of each kind."""
-        found = [kind for kind in KINDS if self.kinds[kind] * 10 < self.programs]
-        return found + ([f"{OVERLAPPING} overlapping events"] if self.overlapping * 2 < self.programs else [])
-
-    def __str__(self) -> str:
-        shares = {f"{OVERLAPPING}+ overlapping": self.overlapping} | {kind: self.kinds[kind] for kind in KINDS}
-        return ", ".join(f"{name} {100 * count // max(self.programs, 1)} %" for name, count in shares.items())
+# The first example is always the simplest one, and later ones are often mixed from those before: the second is neither.
+_one_at_random = settings(
+    max_examples=2,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+    print_blob=False,
+)

@@ -18,6 +18,7 @@ from tests.conformance.world import World
 
 Operation = Sequence[Any]
 Program = Sequence[Operation]
+_COMMIT_CHECKPOINTS = 50  # more turns of the loop than a commit takes in virtual time
 
 
 @attrs.define(eq=False)
@@ -110,6 +111,12 @@ def step(operation: Operation, run: Run) -> Any:
     if do is None:
         raise Error(f"unknown operation {name}")
     return do(run, *operands)
+
+
+async def after_commits(run: Run) -> None:
+    """Keep the turn until everything sealed so far is durable."""
+    for _ in range(_COMMIT_CHECKPOINTS):
+        await run.ctx.checkpoint()
 
 
 def then(outcome: Any, convert: Callable[[Any], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import trio
@@ -10,21 +11,27 @@ import trio.testing
 
 from runtime.limits import StorageLimits
 from runtime.testing.server import HOST, PORT, start_server
+from runtime.transport.config import TransportConfig
 from tests.conformance.client import Client
+from tests.conformance.late_calls import late_calls
 from tests.conformance.scripted import APP
 from tests.conformance.steps import Steps
 from tests.conformance.world import World
 
+_NO_BOUND_S = 3600  # of a close frame without an answer: there is none there
+
 
 def record(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """Run a scenario and give its trace."""
-    trace: dict[str, Any] = trio.run(_record, scenario, clock=trio.testing.MockClock(autojump_threshold=0))
+    with late_calls() if scenario.get("lateCalls") else nullcontext():
+        trace: dict[str, Any] = trio.run(_record, scenario, clock=trio.testing.MockClock(autojump_threshold=0))
     return trace
 
 
 async def _record(scenario: Mapping[str, Any]) -> dict[str, Any]:
     world = World(scenario)
-    async with start_server(APP, settings=world, storage_limits=StorageLimits.workerd()) as server:
+    config = TransportConfig(close_s=_NO_BOUND_S)
+    async with start_server(APP, settings=world, config=config, storage_limits=StorageLimits.workerd()) as server:
         world.server = server
         async with trio.open_nursery() as nursery:
             steps = _Steps(world, nursery)

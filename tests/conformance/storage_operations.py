@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import attrs
 
-from tests.conformance.run import Program, Run, perform, perform_now, step
+from tests.conformance.run import Program, Run, after_commits, perform, perform_now, step
 from tests.conformance.values import UNDEFINED, is_undefined, js_map, to_number, to_text, truthy
 from tests.conformance.values import milliseconds as to_milliseconds
 
@@ -95,7 +95,15 @@ def _late_put(run: Run, key: Any, value: Any) -> None:
 
 
 def _block(run: Run, program: Program) -> Any:
-    return run.ctx.block_concurrency_while(lambda: perform(program, run.part()))
+    async def section() -> Any:
+        try:
+            return await perform(program, run.part())
+        except Exception:
+            if run.world.late:
+                await after_commits(run)
+            raise
+
+    return run.ctx.block_concurrency_while(section)
 
 
 # ── alarms ──

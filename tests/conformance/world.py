@@ -44,6 +44,20 @@ class World:
     events: list[list[Any]] = attrs.field(factory=list)
     server: RunningServer | None = None
 
+    @property
+    def late(self) -> bool:
+        """It runs as on a machine that wakes late and writes at once."""
+        return "lateMs" in self.scenario
+
+    def wait_s(self, ms: float) -> float:
+        """How long a wait of so many ms takes."""
+        return (ms + self.scenario.get("lateMs", 0)) / 1000 if ms > 0 else 0.0
+
+    @property
+    def turn_s(self) -> float:
+        """How long it takes to give the turn away once."""
+        return float(self.scenario.get("lateTurnMs", 0)) / 1000
+
     def log(self, who: str, label: str, *value: Any) -> None:
         """Add an event."""
         self.events.append([who, label, *value])

@@ -12,26 +12,35 @@ import structlog
 import trio
 
 from tests.conformance.compare import accepted, differences
-from tests.conformance.live.differential import AGAIN, Outcome, compare_programs
-from tests.conformance.live.planted import PATCHES, with_planted
+from tests.conformance.live.differential import AGAIN, Comparison, RandomRun
+from tests.conformance.live.found import write_down
+from tests.conformance.live.here import Here, programs_in
+from tests.conformance.live.planted import PATCHES, ROOT, first_found, with_bug
 from tests.conformance.live.recorder import record_alone
-from tests.conformance.live.workerd import NoWorkerd, install
-from tests.conformance.runner import record
+from tests.conformance.live.summary import Summary, smallest
+from tests.conformance.live.workerd import NoWorkerd, Workerd, install, workerd
 
 HERE = Path(__file__).parent.parent
 BUILD = HERE.parent.parent / "build" / "conformance"
+_MEMORY = Path("/dev/shm")  # a disk makes steps late
+IN_MEMORY = _MEMORY if _MEMORY.is_dir() else None
 AT_ONCE = 3
-PLANTED_PROGRAMS = 100
+PROGRAMS = 2000
+PLANTED = 100
+_SEED = click.option("--seed", type=int, default=0, show_default=True)
+_SHRINK = click.option(
+    "--shrink", type=click.FloatRange(0), default=60, show_default=True, help="Seconds for each difference; 0: not."
+)
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
-    """The real runtime beside this one; without a command: record, then random."""
+    """The real runtime beside this one; without a command: the scenarios, random programs, the planted bugs."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     if context.invoked_subcommand is None:
         same = _record((), slow=False)
-        sys.exit(0 if _random(2000, 0, None) and same else 1)
+        sys.exit(0 if trio.run(partial(_random, _install(), PROGRAMS, 0, 60, bugs=True)) and same else 1)
 
 
 @main.command("record")
@@ -43,29 +52,23 @@ def record_command(names: tuple[str, ...], slow: bool) -> None:
 
 
 @main.command("random")
-@click.option("--programs", type=click.IntRange(1), default=2000, show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--keep", type=click.Path(path_type=Path), help="A folder for every difference; do not stop at the first."
-)
-@click.option("--beside", type=click.Path(path_type=Path), help="A tree: what differs there too does not count.")
-def random_command(programs: int, seed: int, keep: Path | None, beside: Path | None) -> None:
-    """Compares random programs and shrinks the first difference."""
-    sys.exit(0 if _random(programs, seed, keep, beside) else 1)
-
-
-@main.command("here")
-def here_command() -> None:
-    """Runs the program on standard input on this runtime alone and prints its trace."""
-    click.echo(json.dumps(record(json.load(sys.stdin))))
+@click.option("--programs", type=click.IntRange(1), default=PROGRAMS, show_default=True)
+@click.option("--from", "first", type=click.IntRange(1), default=1, show_default=True, help="The first one's number.")
+@_SEED
+@_SHRINK
+def random_command(programs: int, first: int, seed: int, shrink: float) -> None:
+    """Compares random programs on both runtimes, and makes those that differ smaller."""
+    sys.exit(0 if trio.run(partial(_random, _install(), programs, seed, shrink, first=first)) else 1)
 
 
 @main.command("planted")
-@click.option("--seed", type=int, default=0, show_default=True)
-def planted_command(seed: int) -> None:
+@_SEED
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="How many, from --seed on.")
+@_SHRINK
+def planted_command(seed: int, seeds: int, shrink: float) -> None:
     """Plants each bug into a copy of the tree and looks for it."""
-    _install()
-    found = [with_planted(patch, PLANTED_PROGRAMS, seed) for patch in PATCHES]
+    program = _install()
+    found = [trio.run(partial(_random, program, PLANTED, one, shrink, bugs=True)) for one in range(seed, seed + seeds)]
     sys.exit(0 if all(found) else 1)
 
 
@@ -111,26 +114,37 @@ def _record(names: tuple[str, ...], *, slow: bool) -> bool:
     return not failed
 
 
-def _random(programs: int, seed: int, keep: Path | None, beside: Path | None = None) -> bool:
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-    outcome = trio.run(partial(compare_programs, _install(), programs, seed, keep, beside))
-    click.echo(_report(outcome, seed))
-    lacking = outcome.tally.lacking() if outcome.found_after is None else []
-    if lacking:
-        click.echo(f"too few programs with: {', '.join(lacking)}")
-    return not (outcome.texts or lacking)
+async def _random(
+    program: Path, programs: int, seed: int, shrink: float, *, first: int = 1, bugs: bool = False
+) -> bool:
+    """Compare programs, then find the planted bugs with the first of them."""
+    async with workerd(program, below=IN_MEMORY) as server, programs_in(ROOT) as here:
+        comparison = Comparison(server, here)
+        summary = Summary(seed, programs, BUILD / "found", PLANTED if bugs else 0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(summary.tell)
+            await RandomRun(comparison, seed, programs, summary.take, first).run()
+            nursery.cancel_scope.cancel()
+        click.echo(str(summary))
+        await summary.shrink(comparison, shrink)
+        found = [await _planted(server, here, patch, summary, shrink) for patch in PATCHES] if bugs else []
+    return not (summary.different or summary.lacking()) and all(found)
 
 
-def _report(outcome: Outcome, seed: int) -> str:
-    rate = (outcome.tally.programs + outcome.races) / outcome.seconds
-    run = f"{outcome.tally.programs} programs (seed {seed}), {rate:.1f} a second"
-    left_out = f"{outcome.races} more have several outcomes there, none of them the one here"
-    lines = [f"{run}; {left_out}", str(outcome.tally)]
-    if outcome.found is not None:
-        lines += [f"difference after {outcome.found_after} programs; the smallest program:", json.dumps(outcome.found)]
-        lines += ["its trace on the real runtime:", json.dumps(outcome.trace)]
-    return "\n".join([*lines, *outcome.texts])
+async def _planted(server: Workerd, here: Here, patch: Path, summary: Summary, shrink: float) -> bool:
+    with with_bug(patch) as tree:
+        async with programs_in(tree) as bug:
+            one = await first_found(server, here, bug, sorted(summary.same, key=lambda one: one.number))
+            if one is None:
+                click.echo(f"planted {patch.stem}: not found in {PLANTED} programs of seed {summary.start}")
+                return False
+            click.echo(f"planted {patch.stem}: found by program {one.number} of seed {summary.start}")
+            if shrink:
+                small = await smallest(Comparison(server, bug, here), one, shrink)
+                verdict = small.verdict
+                path = write_down(BUILD / "planted", patch.stem, small.program, verdict.there, verdict.here)
+                click.echo(f"  {verdict.texts[0]}\n  {path}")
+    return True
 
 
 if __name__ == "__main__":

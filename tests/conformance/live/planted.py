@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
-import sys
 import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import click
+from tests.conformance.compare import differences
+from tests.conformance.live.differential import HERE, Comparison, Judged
+from tests.conformance.live.here import Here, Trace
+from tests.conformance.live.workerd import Workerd
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PATCHES = tuple(sorted((Path(__file__).parent.parent / "planted").glob("*.patch")))
 _COPIED = ("runtime", "tests")
-_FOUND = re.compile(r"difference after (\d+) programs")
-_IGNORED = shutil.ignore_patterns("__pycache__")
+_IGNORED = shutil.ignore_patterns("__pycache__", "node_modules")
 
 
-def with_planted(patch: Path, programs: int, seed: int) -> bool:
-    """Look for one bug; whether it was found within so many programs."""
+@contextmanager
+def with_bug(patch: Path) -> Generator[Path]:
+    """A copy of the tree with one bug planted into it.
+
+    Raises:
+        subprocess.CalledProcessError: the patch does not fit the tree any more.
+    """
     with tempfile.TemporaryDirectory(prefix="planted-") as folder:
         copy = Path(folder)
         for name in _COPIED:
             shutil.copytree(ROOT / name, copy / name, ignore=_IGNORED)
-        (copy / "build").mkdir()
-        (copy / "build" / "conformance").symlink_to(ROOT / "build" / "conformance")
-        subprocess.run(["patch", "--quiet", "-p1", "-i", str(patch)], cwd=copy, check=True)
-        command = [sys.executable, "-m", "tests.conformance.live", "random", f"--programs={programs}", f"--seed={seed}"]
-        command.append(f"--beside={ROOT}")
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-    found = _FOUND.search(done.stdout)
-    if found is None:
-        click.echo(f"{patch.stem}: not found in {programs} programs\n{done.stdout[-500:]}{done.stderr[-500:]}")
-        return False
-    click.echo(f"{patch.stem}: found after {found[1]} programs\n  {done.stdout.strip().splitlines()[-1]}")
-    return True
+        command = ["patch", "--quiet", "--posix", "-p1", "-i", str(patch)]
+        subprocess.run(command, cwd=copy, check=True, capture_output=True, text=True)
+        yield copy
+
+
+async def first_found(server: Workerd, plain: Here, bug: Here, same: Sequence[Judged]) -> Judged | None:
+    """The first program that finds a bug.
+
+    What counts is what the real runtime does four times, this tree does three times, and the one with the bug never.
+
+    Args:
+        server: the real runtime.
+        plain: this tree. bug: the one with the bug.
+        same: programs that have the same trace there and in this tree, by their numbers.
+    """
+    comparison = Comparison(server, bug, plain)
+    for one in same:
+        there = one.verdict.there
+        trace = await bug.trace(one.program)
+        if not differences(there, trace):
+            continue
+        others = await bug.outcomes(one.program, trace, HERE)
+        if not all(differences(there, other) for other in others) or await _varies(plain, one.program, there):
+            continue
+        verdict = await comparison.judge(one.program, trace)
+        if verdict.texts:
+            return Judged(one.number, one.program, verdict)
+    return None
+
+
+async def _varies(plain: Here, program: Trace, there: Trace) -> bool:
+    return any([bool(differences(there, await plain.trace(program))) for _ in range(HERE)])

@@ -209,6 +209,8 @@ function step(op, env) {
     case "facetCall": return (async () => { const f = env.ctx.facets.get(raw[0], () => ({ class: env.ctx.exports.Scripted })); return await f.run(raw[1], raw.length > 2 ? a(2) : undefined); })();
     case "facetAbort": return env.ctx.facets.abort(raw[0], new Error(a(1)));
     case "facetDelete": return env.ctx.facets.delete(raw[0]);
+    case "facetClone": return env.ctx.facets.clone(raw[0], raw[1]);
+    case "facetStub": (env.stubs ??= {})[raw[0]] = env.ctx.facets.get(raw[1], () => ({ class: env.ctx.exports.Scripted })); return;
     // ---- hibernatable WebSockets
     case "wsList": return env.ctx.getWebSockets(...(raw.length ? [a(0)] : [])).map((w) => w.deserializeAttachment()?.id ?? null);
     case "wsCount": return env.ctx.getWebSockets(...(raw.length ? [a(0)] : [])).length;

@@ -192,10 +192,21 @@ class Workerd:
 
 @asynccontextmanager
 async def workerd(
-    program: Path, scenario: Mapping[str, Any] | None = None, *, worker: Path = HERE / "worker.mjs"
+    program: Path,
+    scenario: Mapping[str, Any] | None = None,
+    *,
+    worker: Path = HERE / "worker.mjs",
+    below: Path | None = None,
 ) -> AsyncGenerator[Workerd]:
-    """A running server whose storage is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="workerd-") as folder:
+    """A running server whose storage is removed afterwards.
+
+    Args:
+        program: the real runtime.
+        scenario: for actors with their plain names; without one it takes runs.
+        worker: what it runs.
+        below: the folder that its storage is made in, and removed from; None for the usual place.
+    """
+    with tempfile.TemporaryDirectory(prefix="workerd-", dir=below) as folder:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         async with (
             httpx.AsyncClient(timeout=REQUEST_S, limits=limits, trust_env=False) as http,

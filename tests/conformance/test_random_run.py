@@ -1,0 +1,109 @@
+"""A run of random programs goes on after a difference, and past a program that ends the real runtime for all."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from tests.conformance.live.differential import Judged, RandomRun, Verdict
+from tests.conformance.live.recorder import ServerEnded
+from tests.conformance.live.summary import DIFFERENCES, Summary
+from tests.conformance.programs import drawn
+
+
+@attrs.define
+class Runtimes:
+    """Both, as far as a run sees them: a program is its number here."""
+
+    differing: set[int] = attrs.field(factory=set)
+    ending: set[int] = attrs.field(factory=set)
+    runs: bool = True
+
+    @property
+    def here(self):
+        return self
+
+    @property
+    def server(self):
+        return self
+
+    async def drawn(self, start, number):
+        return number, {}
+
+    async def revive(self):
+        self.runs = True
+
+    async def judge(self, program, trace):
+        await trio.sleep(5)
+        self.runs = self.runs and program not in self.ending
+        if not self.runs:
+            raise ServerEnded
+        return Verdict(("differs",) if program in self.differing else ())
+
+
+async def judged(runtimes, count, enough=1000, first=1):
+    taken: list[Judged] = []
+
+    def take(one):
+        taken.append(one)
+        return sum(bool(one.verdict.texts) for one in taken) >= enough
+
+    await RandomRun(runtimes, 0, count, take, first).run()
+    return {one.number: one.verdict for one in taken}
+
+
+async def test_every_program_is_judged_once_and_differences_do_not_end_the_run(autojump_clock):
+    verdicts = await judged(Runtimes(differing={3, 150}), 300)
+    assert sorted(verdicts) == list(range(1, 301))
+    assert [number for number, verdict in verdicts.items() if verdict.texts] == [3, 150]
+
+
+async def test_a_run_begins_at_any_number(autojump_clock):
+    assert sorted(await judged(Runtimes(), 40, first=301)) == list(range(301, 341))
+
+
+async def test_a_run_ends_early_when_it_is_told_that_there_are_enough(autojump_clock):
+    verdicts = await judged(Runtimes(differing=set(range(3, 60))), 1000, enough=3)
+    assert 3 <= len(verdicts) < 1000
+
+
+async def test_what_differs_in_a_crowd_is_judged_anew_without_one(autojump_clock):
+    class Crowded(Runtimes):
+        running = 0
+
+        async def judge(self, program, trace):
+            self.running += 1
+            crowd = self.running > 50
+            verdict = await super().judge(program, trace)
+            self.running -= 1
+            return verdict if not crowd else Verdict(("late",))
+
+    verdicts = await judged(Crowded(differing={3}), 300)
+    assert sorted(verdicts) == list(range(1, 301))
+    assert [number for number, verdict in verdicts.items() if verdict.texts] == [3]
+
+
+async def test_what_ends_the_real_runtime_is_found_and_left_out_and_the_others_are_judged(autojump_clock):
+    verdicts = await judged(Runtimes(ending={40, 41, 250}, differing={42}), 300)
+    assert sorted(verdicts) == list(range(1, 301))
+    assert [number for number, verdict in sorted(verdicts.items()) if verdict.race] == [40, 41, 250]
+    assert verdicts[42].texts
+
+
+def test_so_many_differences_are_enough_and_each_is_written_down(tmp_path):
+    summary = Summary(7, 50, tmp_path, began=0.0, now=lambda: 10.0)
+    trace = {"name": "x", "events": []}
+    ends = [
+        summary.take(Judged(n, drawn(7, n), Verdict(("differs",), trace, trace))) for n in range(1, DIFFERENCES + 1)
+    ]
+    assert ends == [False] * (DIFFERENCES - 1) + [True]
+    assert len(list(tmp_path.glob("*.txt"))) == DIFFERENCES
+    assert "10 different" in str(summary)
+
+
+def test_the_programs_for_the_planted_bugs_are_the_first_on_which_both_agree(tmp_path):
+    summary = Summary(7, 50, tmp_path, first=2, began=0.0, now=lambda: 10.0)
+    for number, verdict in ((3, Verdict()), (2, Verdict(race=True)), (1, Verdict())):
+        summary.take(Judged(number, drawn(7, number), verdict))
+    assert [one.number for one in summary.same] == [1]
+    assert "1 races" in str(summary)
