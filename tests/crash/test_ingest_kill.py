@@ -225,8 +225,15 @@ async def post(offers: Offers, port: int, rng: random.Random) -> None:
         await trio.sleep(rng.uniform(0, 0.02))
 
 
+class Eager(random.Random):
+    """Jitter of at most a twentieth: a client that is cut sixty times in a row would wait half a minute otherwise."""
+
+    def random(self) -> float:
+        return super().random() / 20
+
+
 async def follow(url: str, found: dict[str, list[int]]) -> None:
-    async with SignalClient(url) as client, client.subscribe(since="earliest") as subscription:
+    async with SignalClient(url, random=Eager(4)) as client, client.subscribe(since="earliest") as subscription:
         async for item in subscription:
             found.setdefault(item.entity, []).append(item.data["n"])
 
@@ -251,7 +258,7 @@ async def _main(folder: Path) -> None:
     path.touch()
     server = Server(folder, _free_port())
     found: dict[str, list[int]] = {}
-    with trio.fail_after(170):
+    with trio.fail_after(600):  # a slow machine takes several seconds for each start
         async with trio.open_nursery() as counterparts:
             port = await serve_http(counterparts, answer_items(offers, rng))
             streams = await counterparts.start(
@@ -274,7 +281,11 @@ async def _main(folder: Path) -> None:
                         await server.start()
                     await trio.sleep(0.5)
                     offers.stopping = True
-                await _until(lambda: _all_there(offers, found))
+                try:
+                    await _until(lambda: _all_there(offers, found))
+                except trio.TooSlowError:
+                    ends = {name: numbers[-1] for name, numbers in found.items()}
+                    raise AssertionError(f"offered: {offers.counts}, last seen: {ends}") from None
                 await trio.sleep(1)
             finally:
                 server.kill()
@@ -296,6 +307,6 @@ async def _all_there(offers: Offers, found: dict[str, list[int]]) -> bool:
 
 
 async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not await condition():  # noqa: ASYNC110 - real time, another process
             await trio.sleep(0.05)

@@ -23,14 +23,16 @@ from runtime.namespace.alarms import AlarmScheduler, _drop
 from runtime.namespace.call_job import CallJob
 from runtime.namespace.container import Container
 from runtime.namespace.stub import _StubCall
-from runtime.sim.mutants import Put, mutant
-from runtime.storage import database_file
+from runtime.sim.mutants import Mutant, Put, mutant
+from runtime.storage import database_file, object_file
 from runtime.storage.commit_queue import CommitQueue
 from runtime.storage.shared import SharedStore
 from runtime.storage.storage import Storage
 from runtime.storage.store import KEEP
+from tests.sim import blind
 
 COUNTERS, ERRANDS, SERVICE = "tests/sim/counters.py", "tests/sim/errands.py", "actors.scenarios"
+TABLES = "tests/sim/tables.py"
 
 counting = partial(mutant, COUNTERS, "counting")
 reminding = partial(mutant, COUNTERS, "reminding")
@@ -38,6 +40,8 @@ sending = partial(mutant, ERRANDS, "sending")
 insisting = partial(mutant, ERRANDS, "insisting")
 crowding = partial(mutant, ERRANDS, "crowding")
 following = partial(mutant, SERVICE, "following")
+tallying = partial(mutant, TABLES, "tallying")
+posting = partial(mutant, "actors.scenarios_http", "posting")
 
 # Gates.
 
@@ -108,6 +112,29 @@ def the_log_is_thrown_away_at_start(put: Put) -> None:
         return real(path)
 
     put(database_file, "_connect", connect)
+
+
+@tallying(row="G11", faults=("disk",), median=3)
+def the_folders_of_objects_are_not_synced(put: Put) -> None:
+    put(object_file, "_sync", lambda path: None)
+
+
+@counting(row="G11", faults=("disk",), median=10)
+def damaged_pages_are_served(put: Put) -> None:
+    real = database_file._connect
+
+    def connect(path):
+        connection = real(path)
+        connection.pragma("checksum_verification", "OFF")
+        return connection
+
+    put(database_file, "_connect", connect)
+    put(database_file, "_check", lambda connection, path: None)
+
+
+@posting(row="G3", faults=("net",))
+def a_repeated_publication_is_stored_again(put: Put) -> None:
+    put(RecentIds, "find", lambda self, *_: None)
 
 
 # Instances.
@@ -344,3 +371,6 @@ def _one_at_a_time(self, bytes_max):
     assert not self._group
     self._group.append(self._waiting.popleft())
     return [batch for batch, _, _ in self._group]
+
+
+vars().update({name: bug for name, bug in vars(blind).items() if isinstance(bug, Mutant)})

@@ -49,7 +49,15 @@ def _apply(state, request):
     return (state, state) if request == "read" else (state + 1, state + 1)
 
 
-@scenario
+# A page that was damaged and written to meanwhile is not right again with the bit.
+@scenario(
+    spared=("bit flip",),
+    points=(
+        "a crash left a log behind",
+        "an object is opened while it is being closed",
+        "the index is told of an object",
+    ),
+)
 async def tallying(w: World) -> None:
     """Three clients add rows to two tables; one order of all of it must explain every answer."""
     node = await w.start_node(app)
@@ -61,12 +69,12 @@ async def tallying(w: World) -> None:
             await trio.sleep(rng.uniform(0, 1.4))
             which, kind = rng.choice(names), rng.choice(("add", "add_slowly", "read"))
             table = node.stub("tables", which)
-            while True:
+            for _ in range(6):
                 try:
                     await w.history(which).record(
                         kind, partial(getattr(table, kind), *(() if kind == "read" else (1,)))
                     )
-                except (Unknown, SqlError):  # the disk is full, or the answer is lost
+                except (Unknown, SqlError):  # the disk is full, or the answer is lost, or there is none before a start
                     kind = "read"
                     await trio.sleep(0.05)
                 else:
@@ -75,7 +83,8 @@ async def tallying(w: World) -> None:
     async with trio.open_nursery() as clients:
         for name in ("anna", "ben", "cleo"):
             clients.start_soon(client, name)
-    await w.quiesce(1.0)
+    await w.quiesce()
+    await w.restart(node)  # a table whose sync failed is not used before that
     for name in names:
         history = w.history(name)
         await history.record("read", lambda name=name: node.stub("tables", name).read())

@@ -91,6 +91,13 @@ def test_several_processes_find_the_same(sim):
     ]
 
 
+def test_scenarios_in_turn_are_one_for_each_seed(sim):
+    done = sim("run", COUNTERS, "--seeds", "1..6", "--in-turn")
+    assert done.exit_code == 0, done.output
+    assert "6 passed, 0 failed" in done.output
+    assert "G7 AlarmNeverEarly" in done.output
+
+
 def test_planted_bugs_are_listed_with_the_seeds_it_took_to_find_them(sim):
     mutants = str(Path(__file__).with_name("mutants.py"))
     done = sim("mutants", mutants, "--only", "output gate")

@@ -1,17 +1,27 @@
 """The simulated disk loses what was not synced and nothing else; real SQLite on it keeps its promise, or breaks it."""
 
+import gc
 import itertools
 import random
+from pathlib import Path
 
 import apsw
 import pytest
 
+from runtime.errors import StorageFailed
+from runtime.limits import StorageLimits
 from runtime.sim.disk import SimulatedDisk
+from runtime.sim.image import PAGE_BYTES
 from runtime.storage.checksums import CHECKSUM_VFS
+from runtime.storage.database_file import renew_log, sync_path
+from runtime.storage.object_file import begin_use, open_object
+
+LIMITS = StorageLimits().of_sql_classes()
 
 
 @pytest.fixture
 def make_disk(tmp_path):
+    gc.freeze()  # each disk collects garbage when it is done with; there need not be that of other tests in it
     counted = itertools.count()
 
     def make(seed=0, step=lambda *_: None):
@@ -19,7 +29,8 @@ def make_disk(tmp_path):
         folder.mkdir()
         return SimulatedDisk(folder, random.Random(seed), step)
 
-    return make
+    yield make
+    gc.unfreeze()
 
 
 def _open(image, synchronous="FULL"):
@@ -123,6 +134,156 @@ def test_what_a_dead_process_still_writes_reaches_nobody(make_disk):
         connection.execute("INSERT INTO t VALUES (1)")
         connection.close()
         assert _rows(after) == []
+
+
+def _names_after(make_disk, act, *, syncs, power=True):
+    """Names in a folder after the end, for many choices of what is kept; `act` gets the folder after a first sync."""
+    found = set()
+    for seed in range(40):
+        disk = make_disk(seed)
+        with disk.mounted():
+            image = disk.image()
+            _put(image.folder / "old", b"old")
+            sync_path(image.folder)
+            act(image.folder)
+            if syncs:
+                sync_path(image.folder)
+            after = disk.crash(image, power=power)
+            found.add(" ".join(f"{path.name}={path.read_text()}" for path in sorted(after.folder.iterdir())))
+    return found
+
+
+def _put(path, content):
+    path.write_bytes(content)
+    sync_path(path)
+
+
+@pytest.mark.parametrize(
+    ("act", "done", "undone"),
+    [
+        (lambda folder: _put(folder / "new", b"new"), "new=new old=old", "old=old"),
+        (lambda folder: (folder / "old").rename(folder / "new"), "new=old", "old=old"),
+        (lambda folder: (folder / "old").unlink(), "", "old=old"),
+        (
+            lambda folder: (_put(folder / "draft", b"new"), (folder / "draft").rename(folder / "old")),
+            "old=new",
+            "old=old",
+        ),
+    ],
+    ids=["made", "renamed", "removed", "replaced"],
+)
+def test_a_name_lasts_when_its_folder_was_synced(make_disk, act, done, undone):
+    assert _names_after(make_disk, act, syncs=True) == {done}
+    assert _names_after(make_disk, act, syncs=False, power=False) == {done}
+    assert _names_after(make_disk, act, syncs=False) == {done, undone}
+
+
+def test_what_is_written_without_a_sync_may_be_there_or_not(make_disk):
+    assert len(_names_after(make_disk, lambda folder: (folder / "old").write_bytes(b"longer"), syncs=True)) > 2
+
+
+def test_a_folder_that_may_not_be_there_takes_everything_along(make_disk):
+    def act(folder):
+        (folder / "below").mkdir()
+        _put(folder / "below" / "new", b"new")
+        sync_path(folder / "below")
+
+    left = set()
+    for seed in range(40):
+        disk = make_disk(seed)
+        with disk.mounted():
+            image = disk.image()
+            act(image.folder)
+            after = disk.crash(image, power=True)
+            left.add((after.folder / "below" / "new").exists())
+    assert left == {True, False}
+
+
+def test_what_one_process_wrote_is_no_more_durable_for_the_next(make_disk):
+    lost = []
+    for seed in range(20):
+        disk = make_disk(seed)
+        with disk.mounted():
+            image = disk.image()
+            (image.folder / "x").write_bytes(b"new")
+            then = disk.crash(image, power=False)
+            assert (then.folder / "x").read_bytes() == b"new"
+            last = disk.crash(then, power=True)
+            lost.append(not (last.folder / "x").exists())
+    assert any(lost)
+
+
+def _left_behind(make_disk, seed, renew):
+    """What is gone that was shown or committed after a process had ended whose last sync had failed."""
+    disk = make_disk(seed)
+    with disk.mounted():
+        image = disk.image()
+        connection = _open(image)
+        connection.execute("INSERT INTO t VALUES (1)")
+        image.failing = 1
+        with pytest.raises(apsw.IOError):
+            connection.execute("INSERT INTO t VALUES (2)")
+        after = disk.crash(image, power=False)
+        connection.close()
+        renew(after.folder / "x.db-wal")
+        connection = _open(after)
+        shown = [row[0] for row in connection.execute("SELECT x FROM t")]
+        connection.execute("INSERT INTO t VALUES (3)")
+        last = disk.crash(after, power=True)
+        connection.close()
+        return set(shown) | {3} != set(_rows(last))
+
+
+def test_a_log_that_was_left_behind_lasts_once_it_is_written_again(make_disk):
+    assert any(_left_behind(make_disk, seed, lambda _: None) for seed in range(20)), "a failed sync leaves a hole"
+    assert not any(_left_behind(make_disk, seed, renew_log) for seed in range(20))
+
+
+def test_a_folder_whose_sync_failed_is_synced_by_who_comes_next(make_disk):
+    for seed in range(20):
+        disk = make_disk(seed)
+        with disk.mounted():
+            image = disk.image()
+            path = Path("objects", "tables", "5d", "x.sqlite")
+            begin_use(image.folder / "objects")
+            image.failing = 1
+            with pytest.raises(StorageFailed):
+                open_object(image.folder / path, LIMITS, lambda: 1.0, keeps=False)
+            file = open_object(image.folder / path, LIMITS, lambda: 1.0, keeps=False)
+            file.connection.execute("CREATE TABLE t (x)")
+            image.sync_path(file.log)
+            after = disk.crash(image, power=True)
+            file.close(keep_log=True)
+            assert (after.folder / path).exists()
+
+
+def test_bits_that_flipped_close_to_each_other_are_put_right(make_disk):
+    disk = make_disk()
+    with disk.mounted():
+        image = disk.image()
+        path = image.folder / "x.db"
+        path.write_bytes(content := bytes([0] * 100 + [7] * 20 + [0] * 100))
+        assert all(image.flip(random.Random(seed)) is not None for seed in (1, 1, 2, 3))
+        assert path.read_bytes() != content
+        with image.whole():
+            assert path.read_bytes() == content
+        assert path.read_bytes() != content
+        image.repair()
+        assert path.read_bytes() == content
+
+
+def test_a_bit_that_flipped_at_the_end_of_a_page_is_put_right_though_the_next_page_was_written(make_disk):
+    disk = make_disk()
+    with disk.mounted():
+        image = disk.image()
+        path = image.folder / "x.db"
+        path.write_bytes(bytes(PAGE_BYTES - 2) + b"xy" + bytes(PAGE_BYTES))
+        assert any(image.flip(random.Random(seed)) is not None for seed in range(9))
+        with path.open("r+b") as file:
+            file.seek(PAGE_BYTES)
+            file.write(b"z" * PAGE_BYTES)
+        image.repair()
+        assert path.read_bytes() == bytes(PAGE_BYTES - 2) + b"xy" + b"z" * PAGE_BYTES
 
 
 def test_afterwards_sqlite_uses_the_real_disk_again(make_disk, tmp_path):

@@ -9,7 +9,7 @@ import trio
 import trio._core._run as trio_run
 import trio.testing
 
-from runtime.sim.scheduling import Delaying, SchedulerUnknown, Shuffle, check_private_names, repeatable
+from runtime.sim.scheduling import ORDERS, SchedulerUnknown, Shuffle, check_private_names, drawn_order, repeatable
 
 
 def _order(seed, order):
@@ -47,14 +47,64 @@ def test_a_version_of_trio_without_them_is_refused(monkeypatch):
         check_private_names()
 
 
-def test_one_seed_gives_one_order_and_many_seeds_give_many():
-    assert len({_order(1, Shuffle("1")) for _ in range(20)}) == 1
-    assert len({_order(seed, Shuffle(str(seed))) for seed in range(20)}) == 20
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+def test_one_seed_gives_one_order_and_many_seeds_give_many(order):
+    assert len({_order(1, order("1")) for _ in range(20)}) == 1
+    assert len({_order(seed, order(str(seed))) for seed in range(20)}) == 20
 
 
-def test_with_one_late_task_too():
-    assert len({_order(1, Delaying("1")) for _ in range(20)}) == 1
-    assert len({_order(seed, Delaying(str(seed))) for seed in range(20)}) == 20
+def _late(seed, order):
+    """Whether a task that is ready was passed by another one forty times, which a mistake may need."""
+    steps = 0
+    passed = []
+
+    async def ahead():
+        nonlocal steps
+        for _ in range(60):
+            steps += 1
+            await trio.lowlevel.checkpoint()
+
+    async def behind():
+        passed.append(steps)
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(behind)
+            nursery.start_soon(ahead)
+
+    with repeatable(str(seed), order):
+        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return passed[0] >= 40
+
+
+def test_priorities_find_what_needs_a_task_to_be_late_for_long_and_shuffling_does_not():
+    assert not any(_late(seed, ORDERS["shuffle"](str(seed))) for seed in range(100))
+    assert any(_late(seed, ORDERS["pct"](str(seed))) for seed in range(10))
+
+
+def test_a_task_that_never_waits_starves_nobody_for_ever():
+    async def main():
+        done = trio.Event()
+
+        async def busy():
+            while not done.is_set():
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(busy)
+            nursery.start_soon(busy)
+            await trio.lowlevel.checkpoint()
+            done.set()
+
+    for seed in range(10):
+        with repeatable(str(seed), ORDERS["pct"](str(seed))):
+            trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_seed_draws_its_strategy():
+    drawn = [drawn_order(seed) for seed in range(100)]
+    assert set(drawn) == set(ORDERS)
+    assert drawn.count("shuffle") > 35
 
 
 def test_afterwards_everything_is_as_it_was():
