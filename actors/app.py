@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import trio
 
+from actors.console.answers import NAME as CONSOLE
+from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
 from actors.moving import STEP_S
 from actors.routes import ROUTES
 from actors.settings import Settings
-from actors.stream import STREAM, shard_name
+from actors.stream import CONSOLE_STREAM, shard_name
+from actors.tickets import TICKETS
+from actors.token_verifier import VERIFIER
 from runtime import App
 
 
 async def start(env: Env) -> None:
-    """The server is up: every configured source gets its first alarm."""
+    """The server is up: the keys of tokens are read, and every configured source gets its first alarm."""
+    if env.settings.auth.jwt.enabled:
+        await env.verifiers.get_by_name(VERIFIER).begin()
     for source in env.settings.active_sources():
         await env.ingests.get_by_name(source.name).begin()
 
 
 async def drain(env: Env) -> None:
     """The server is about to go down: quiet subscriptions get their newest cursor, then clients are asked to leave."""
-    await env.broadcasters.get_by_name(STREAM).settle()
-    shards = [env.shards.get_by_name(shard_name(number)) for number in range(env.settings.shards)]
+    names = env.settings.stream_names
+    for settled in [env.broadcasters.get_by_name(name).settle() for name in names]:
+        await settled
+    shards = [env.shards.get_by_name(shard_name(n, name)) for name in names for n in range(env.settings.shards)]
+    shards.append(env.shards.get_by_name(shard_name(0, CONSOLE_STREAM)))
     while shards:
         calls = [(shard, shard.depart()) for shard in shards]
         shards = [shard for shard, call in calls if await call]
         await trio.sleep(STEP_S if shards else 0)
+    await env.tickets.get_by_name(TICKETS).settle()
+    await env.consoles.get_by_name(CONSOLE).settle()
 
 
-app = App(env=Env, settings=Settings, routes=ROUTES, start=start, drain=drain)
+app = App(env=Env, settings=Settings, routes={**ROUTES, **CONSOLE_ROUTES}, start=start, drain=drain)

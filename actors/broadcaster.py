@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from actors.fanout import Fanout
 from actors.filters import Filter
-from actors.groups import SCAN_ENTRIES, Groups, Page, TooManyGroups
+from actors.groups import SCAN_ENTRIES, Group, Groups, Page, TooManyGroups
 from actors.history import HistoryPage, Unreadable, Wish, cut
 from actors.log import RecentIds, SignalLog, StreamState
-from actors.protocol.cursor import Cursor, Last
+from actors.protocol.cursor import Ago, Cursor, Last, Since
 from actors.resume import SECRET_BYTES, Sessions
 from actors.signals import Draft, Signal
+from actors.snapshots import Snapshots, conflate
 from actors.stream import (
     PUBLISH_BYTES,
     PUBLISH_SIGNALS,
     Bounds,
+    Change,
+    Changed,
     Granted,
     Greeted,
     Ingested,
     Joined,
     Published,
     Receipt,
+    SnapPart,
+    StreamView,
     Wanted,
     shard_name,
 )
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
 MOVED_AT_ONCE = 500  # quiet groups; more are moved in as many pieces, spread over `position_s`
 _DRAFTS_AT_ONCE = 128  # numbered and stored before others get a moment
 _RESTORED = "restored"  # kept until every shard has heard of it
-_FORGET_AGAIN_S = 1.0
+_TELL_AGAIN_S = 1.0
 _BEHIND_S = 0.25  # a shard whose mailbox was full is told where the groups stand after this time
 
 
@@ -52,7 +58,7 @@ class SignalBroadcaster(Actor["Env"]):
 
     def __init__(self, ctx: Context, env: Env) -> None:
         super().__init__(ctx, env)
-        self._settings = env.settings.stream
+        self._settings = env.settings.stream_settings(ctx.id.name)
         if self.stream.lineage != ctx.lineage:
             # A new log, or one that was brought back: offsets after its head may have been seen with other contents.
             if self.stream.epoch:
@@ -64,6 +70,7 @@ class SignalBroadcaster(Actor["Env"]):
                 secret=ctx.token(SECRET_BYTES),
             )
         self._log = SignalLog(ctx.storage, self._settings)
+        self._snapshots = Snapshots(self._log)
         self._ids = RecentIds(self._settings)
         self._groups = Groups(ctx.storage, most=self._settings.groups)
         self._sessions = Sessions(self.stream.secret, self._settings.resume_s)
@@ -76,9 +83,12 @@ class SignalBroadcaster(Actor["Env"]):
         for _ in self._groups.load(self.stream.head):
             await self.ctx.checkpoint()
         if self._restored:
-            self.ctx.start_soon(self._tell_restored)
+            # At once, so that every shard hears of it before anything else that this instance says.
+            told = [self._restored_shard(number) for number in range(self.env.settings.shards)]
+            self.ctx.start_soon(self._tell_restored, told)
         elif len(self._groups):
             # What the last instance sent may have been dropped with it: let every shard compare.
+            self.ctx.point("a stream goes on with listeners")
             self.ctx.start_soon(self._tell_positions)
 
     # Publishing.
@@ -102,6 +112,7 @@ class SignalBroadcaster(Actor["Env"]):
         key = f"source/{source}"
         stored = self.ctx.storage.get(key, str)
         if stored != after:
+            self.ctx.point("a source goes on from elsewhere")
             return Ingested(stored, accepted=False)
         self.ctx.storage.put(key, upto)
         receipts = await self._append(drafts)
@@ -125,7 +136,9 @@ class SignalBroadcaster(Actor["Env"]):
                 await self.ctx.checkpoint()
             id_ = draft.id or self.ctx.token(12).hex()
             first = self._ids.find(id_, now_ms)
-            if first is None:
+            if first is not None:
+                self.ctx.point("a signal is published again")
+            else:
                 head += 1
                 signals.append(draft.signal(o=head, ts=now_ms, id=id_))
                 self._ids.add(id_, head, now_ms)
@@ -154,7 +167,7 @@ class SignalBroadcaster(Actor["Env"]):
 
         The answer and every later frame reach the shard in the order they leave here, so nothing is in between.
         """
-        places = [await self._look_back(one.filter, one.since) if isinstance(one.since, Last) else 0 for one in wanted]
+        places = [await self._place(one.filter, one.since) for one in wanted]
         # From here on no other event gets in.
         answers: list[Granted | str] = []
         for one, place in zip(wanted, places, strict=True):
@@ -166,12 +179,8 @@ class SignalBroadcaster(Actor["Env"]):
 
     def _grant(self, shard: str, wanted: Wanted, place: int) -> Granted:
         state = self.stream
-        group = self._groups.open(wanted.filter, state.head)
-        if group.cursor < state.head:
-            # Whoever joins at the head must not be ahead of the group.
-            fanout = Fanout()
-            fanout.move([group], state.head)
-            self._send(fanout)
+        group = self._groups.open(wanted.filter, state.head, wanted.min_ms)
+        self._to_head(group)  # whoever joins at the head must not be ahead of the group
         self._groups.listen(group, shard)
 
         def at(offset: int, recovered: bool | None = None, lost: tuple[int, int] | None = None) -> Granted:
@@ -179,50 +188,140 @@ class SignalBroadcaster(Actor["Env"]):
 
         skip = wanted.on_gap == "skip"
         match wanted.since:
-            case "now":
+            case "now" | "snapshot":
                 return at(state.head)
             case "earliest":
                 return at(state.oldest - 1)
-            case Last():
+            case Last() | Ago():
                 return at(place)
             case Cursor(epoch, offset) if epoch == state.epoch and offset <= state.head:
                 if offset >= state.oldest - 1:
                     return at(offset, recovered=True)
+                self.ctx.point("a subscriber comes back too late")
                 return at(offset if skip else state.head, recovered=False, lost=(offset, state.oldest - 1))
             case Cursor(epoch, offset):
                 if epoch == state.epoch:
                     self.ctx.log.error("a cursor is beyond the head of its epoch", cursor=offset, head=state.head)
                 return at(state.oldest - 1 if skip else state.head, recovered=False)
 
-    async def _look_back(self, filter_: str, last: Last) -> int:
+    def _to_head(self, group: Group) -> None:
+        """Flush a group whose cursor is behind."""
+        if group.cursor < self.stream.head:
+            fanout = Fanout()
+            fanout.move([group], self.stream.head)
+            self._send(fanout)
+
+    async def _place(self, filter_: str, since: Since) -> int:
+        """The offset after which a subscription begins that asked for the newest ones; 0 for any other."""
+        match since:
+            case Last(count):
+                return await self._look_back(Filter.from_canonical(filter_).matches, count, self.stream.head)
+            case Ago(ms):
+                return self._log.before(self.stream, self._now_ms() - ms)
+            case _:
+                return 0
+
+    async def _look_back(self, matches: Callable[[dict[str, Any]], bool], count: int, upto: int) -> int:
         """The offset after which the newest `count` matching signals come; others run between the pieces."""
-        matches = Filter.from_canonical(filter_).matches
-        missing, upto = last.count, self.stream.head
         while True:
             stop = max(self.stream.oldest - 1, upto - SCAN_ENTRIES)
             for entry in self._log.entries_back(upto, stop):
-                missing -= matches(entry.value)
-                if missing == 0:
+                count -= matches(entry.value)
+                if count == 0:
                     return entry.offset - 1
             if stop <= self.stream.oldest - 1:
                 return self.stream.oldest - 1
             upto = stop
             await self.ctx.sleep(0)
 
+    async def modify(self, shard: str, change: Change) -> Changed | str | None:
+        """Record the shard as a listener of a subscription's new group; None when the one before is not known.
+
+        Both groups are at the head then, so the subscription can go over from one to the other without a hole.
+        A text says why there is no room for the new one.
+        """
+        before = self._groups.get(change.group)
+        if before is None:
+            return None
+        filter_ = before.filter.canonical if change.filter is None else change.filter
+        backfill = await self._backfill(before.filter, Filter.from_canonical(filter_), change)
+        # From here on no other event gets in.
+        if self._groups.get(change.group) is not before:
+            return None
+        self._to_head(before)
+        try:
+            granted = self._grant(shard, Wanted(filter_, "now", "fail", change.min_ms), 0)
+        except TooManyGroups as error:
+            return str(error)
+        return Changed(self._bounds(), granted.group, filter_, backfill)
+
+    async def _backfill(self, before: Filter, after: Filter, change: Change) -> int | None:
+        upto = self.stream.head if change.upto is None else change.upto
+        match change.backfill:
+            case Last(count):
+                return await self._look_back(lambda v: after.matches(v) and not before.matches(v), count, upto)
+            case Ago(ms):
+                return min(upto, self._log.before(self.stream, self._now_ms() - ms))
+            case None:
+                return None
+
+    async def snap(self, group: int, upto: int, after: int, without: int) -> SnapPart | None:
+        """A bounded part of a snapshot as of `upto`, or of a backfill of what another group does not have.
+
+        None when there is no such group.
+        """
+        found, other = self._groups.get(group), self._groups.get(without)
+        if found is None or (without and other is None):
+            return None
+        if other is not None:
+            return self._snapshots.backfill(found.filter, other.filter, max(after, self.stream.oldest - 1), upto)
+        while (part := self._snapshots.part(group, upto, after)) is None:
+            for _ in self._snapshots.find(group, found.filter, self.stream.oldest, upto):
+                await self.ctx.sleep(0)
+        return part
+
     async def page(self, group: int, after: int) -> Page | None:
         """A bounded piece of what a group's filter lets through after an offset; None when there is no such group."""
         found = self._groups.get(group)
+        if found is not None and found.cursor < after:
+            self._to_head(found)
         return None if found is None else self._groups.page(found, self._log, after, self.stream.oldest)
+
+    async def conflated(self, group: int, after: int) -> Page | None:
+        """Of each type and entity the newest signal that a group's filter lets through after an offset.
+
+        Up to the group's cursor if that fits a frame of 256 KiB; others run between the pieces. None when there is no
+        such group.
+        """
+        found = self._groups.get(group)
+        if found is None:
+            return None
+        self._to_head(found)
+        pieces = conflate(self._log, found, after, self.stream.oldest)
+        while True:
+            try:
+                next(pieces)
+            except StopIteration as done:
+                page: Page = done.value
+                break
+            await self.ctx.sleep(0)
+        # What retention removed meanwhile may have been looked at or not.
+        return page if page.after >= self.stream.oldest - 1 else await self.conflated(group, after)
 
     async def read(self, wish: Wish) -> HistoryPage | Unreadable:
         """A bounded page of what is stored: at most 500 signals, 64 KiB, 500 entries read."""
-        place = await self._look_back(wish.filter, wish.since) if isinstance(wish.since, Last) else None
+        place = await self._place(wish.filter, wish.since) if isinstance(wish.since, Last | Ago) else None
         return cut(self._log, self.stream, wish, place)
 
     async def leave(self, shard: str, groups: tuple[int, ...]) -> None:
         """A shard has no subscriber of these groups any more."""
         for number in groups:
             self._groups.leave(number, shard)
+
+    async def observe(self) -> StreamView:
+        """What an operator sees of the stream."""
+        state = self.stream
+        return StreamView(state.head, state.head - state.oldest + 1, state.size_bytes, len(self._groups))
 
     async def bounds(self) -> Bounds:
         """Where the stream stands."""
@@ -275,9 +374,10 @@ class SignalBroadcaster(Actor["Env"]):
         """Send every shard its part in one message; all of one publication leave in this turn."""
         if self._restored:
             return  # to clients that know another log; whoever comes from now on is told where its group stands
+        now = trio.current_time()
         for shard, deliveries in fanout.shards.items():
             try:
-                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(deliveries))
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(deliveries), now)
             except ActorError:
                 self._fell_behind(shard)
         for shard in fanout.behind:
@@ -293,15 +393,20 @@ class SignalBroadcaster(Actor["Env"]):
         behind, self._behind = self._behind, set()
         self._tell(behind)
 
-    async def _tell_restored(self) -> None:
-        """Let every shard forget its clients, who know another log: they come back and hear of the new epoch."""
-        for number in range(self.env.settings.shards):
+    def _restored_shard(self, number: int) -> Awaitable[None]:
+        assert self.ctx.id.name is not None, "a stream is reached by name"
+        return self.env.shards.get_by_name(shard_name(number, self.ctx.id.name)).enter(self._bounds())
+
+    async def _tell_restored(self, told: list[Awaitable[None]]) -> None:
+        """Let every shard tell its clients, who know another log, that their epoch is over."""
+        for number, answer in enumerate(told):
             while True:
                 try:
-                    await self.env.shards.get_by_name(shard_name(number)).forget()
+                    await answer
                     break
                 except ActorError:
-                    await self.ctx.sleep(_FORGET_AGAIN_S)
+                    await self.ctx.sleep(_TELL_AGAIN_S)
+                    answer = self._restored_shard(number)
         self.ctx.storage.delete(_RESTORED)
         self._restored = False
         self._tell(None)

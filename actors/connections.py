@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from heapq import nlargest
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
-from actors.admission import Admission, bearer, subprotocol
+from actors.admission import Admission, offered_encoding
+from actors.authentication import bearer, shown_ticket, token_in_url
+from actors.catching_up import DRAIN_S, CatchingUp
+from actors.deadlines import Deadlines
+from actors.event_source import is_for_events
+from actors.event_sources import EventSources
 from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
 from actors.moving import STEP_S, Departure
+from actors.observing import ShardView, observed
+from actors.principal import NotAccepted, Principal
 from actors.protocol.codes import CloseCode
-from actors.protocol.messages import PING, PONG, Err, Hello, Hist, Ok, Pub, Sub, SubOk, Unsub, Welcome
-from actors.protocol.server import FEATURES, Close, Remembered, Reply, ServerMachine, Step
+from actors.protocol.cursor import Cursor
+from actors.protocol.encoding import JSON
+from actors.protocol.messages import PONG, Err, Ok, Welcome
+from actors.protocol.requests import PING, Ack, Auth, Hello, Hist, Mod, Pub, Sub, Unsub
+from actors.protocol.server import DEFLATE, FEATURES, Close, Remembered, Reply, ServerMachine, Step
 from actors.reach import StreamReach
 from actors.session import Connection
-from actors.settings import MESSAGE_BYTES_MAX
+from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import Bounds, Granted, Joined, Wanted
+from actors.stream import Bounds, Change, Changed, Wanted
+from actors.tickets import TICKETS
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
@@ -25,9 +38,8 @@ if TYPE_CHECKING:
 
 SERVER = f"heliograph/{version('heliograph')}"
 WAITING_FRAMES = 64  # of one connection, behind the one that is carried out
-PAGE_BACKLOG_BYTES = 65_536  # a catch-up page is only sent to a socket with less than this on its way
-DRAIN_S = 0.02
-DRAIN_S_MAX = 0.5
+INFLATION = 10  # how much longer than limits.msg_bytes a compressed message may be once it is inflated (Centrifugo)
+ABNORMAL = 1006  # RFC 6455: an end without a close frame
 _OPEN = 1  # WebSocket API: readyState
 
 
@@ -38,18 +50,20 @@ class ConnectionManager(Actor["Env"]):
     """
 
     attachment_bytes: ClassVar[int] = 65_536
-    message_bytes: ClassVar[int] = MESSAGE_BYTES_MAX  # limits.msg_bytes is checked here
 
     def __init__(self, ctx: Context, env: Env) -> None:
         super().__init__(ctx, env)
         self._limits = env.settings.limits
         self._shown = self._limits.to_json()
         self._heartbeat = env.settings.connections
-        self._admission = Admission(self._limits, env.settings.auth)
+        self._admission = Admission(self._limits)
+        self._authenticator = env.authenticator
         self._stream = StreamReach(ctx, env.broadcasters)
-        self._groups = ShardGroups(ctx, self._stream)
-        self._connections: dict[WebSocket, Connection] = {}
-        self._departure: Departure | None = None
+        self._groups = ShardGroups(ctx, self._stream, self._limits)
+        self._catching_up = CatchingUp(ctx, self._stream, self._groups)
+        self._deadlines = Deadlines(ctx, self._heartbeat)
+        self._connections = ShardConnections(ctx, self._limits, self._admission, self._groups, self._catching_up)
+        self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
 
@@ -57,50 +71,64 @@ class ConnectionManager(Actor["Env"]):
         for ws in reversed(self.ctx.get_web_sockets()):
             state: Remembered | None = ws.attachment(Remembered)
             if state is not None and ws.ready_state == _OPEN:
-                self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
-        self._groups.restore(connection.machine.state for connection in self._connections.values())
-        for connection in self._connections.values():
+                self._connections.add(Connection(ws, ServerMachine(self._limits, state)))
+        self._groups.restore(connection.machine.state for connection in self._connections)
+        for connection in self._connections:
+            self._groups.tune(connection)
             for sub in connection.machine.state.subs.values():
                 if sub.live:
                     self._groups.join(connection, sub.group)
-            self._catch_up_soon(connection)
+            self._catching_up.soon(connection)
 
     # Connections.
 
     async def fetch(self, request: Request) -> Response:
-        """Accept a WebSocket that offers `signals.v1.json` or nothing at all."""
+        """Accept a WebSocket that offers a subprotocol of `signals.v1` or nothing at all, or an event source."""
         ws = request.web_socket
+        if is_for_events(request):
+            return await self._event_sources.open(request)
         if ws is None:
             return Response(426, b"this is a WebSocket endpoint\n", {"upgrade": "websocket", "connection": "upgrade"})
-        if self._departure is not None:
-            return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
-        chosen = subprotocol(request)
+        chosen = offered_encoding(request)
         if isinstance(chosen, Response):
             return chosen
+        if (name := token_in_url(request)) is not None:
+            return Response.text(f"{name} in the URL would end in logs; the token belongs into hello\n", 400)
+        try:
+            principal = await self._who(request)
+        except ActorError:
+            return Response(503, b"tokens cannot be checked now\n", {"retry-after": "1"})
+        if isinstance(principal, NotAccepted):
+            return Response(401, f"{principal.told}\n".encode(), {"www-authenticate": "Bearer"})
+        if self._connections.departure is not None:
+            return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
         now = self.ctx.now()
-        token = bearer(request)
-        if token is not None and not self._admission.accepts(token):
-            return Response(401, b"the bearer token is not accepted\n", {"www-authenticate": "Bearer"})
-        user = self._admission.user(token)
-        counted = self._admission.counts(user, request.peer)
+        counted = self._admission.counts(principal, request.peer)
         if counted and (wait_s := self._admission.too_many_handshakes(request.peer, now)):
             return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
-        self.ctx.accept_web_socket(ws)
+        self.ctx.accept_web_socket(ws, compress=self._heartbeat.compression)
+        ws.limit_message(self._limits.msg_bytes, INFLATION * self._limits.msg_bytes)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
-        state = Remembered(user=user, peer=request.peer, counted=counted)
-        connection = self._connections[ws] = Connection(ws, ServerMachine(self._limits, state))
+        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name)
+        machine = ServerMachine(self._limits, state)
+        if principal is not None:
+            machine.authenticated(principal, now)
+        connection = Connection(ws, machine)
+        self._connections.add(connection)
         connection.remember()
-        self._wake_by(self.ctx.now() + self._limits.hello_ms / 1000)  # not a moment before its time is over
-        return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen})
+        self._deadlines.wake_by(self.ctx.now() + self._limits.hello_ms / 1000)  # not a moment before its time is over
+        return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen.subprotocol})
+
+    async def _who(self, request: Request) -> Principal | NotAccepted | None:
+        """Who a header says it is; None when none does, and `hello` has to."""
+        if (ticket := shown_ticket(request)) is not None:
+            return await self.env.tickets.get_by_name(TICKETS).redeem(ticket)
+        return None if (token := bearer(request)) is None else await self._authenticator.principal(token)
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         """Carry out a client's frame after all its earlier ones."""
         connection = self._connections.get(ws)
         if connection is None or connection.closed:
-            return
-        size = len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())
-        if size > self._limits.msg_bytes:
-            connection.close(1009, f"message of {size} bytes; at most {self._limits.msg_bytes}")
             return
         connection.waiting.append(message)
         if len(connection.waiting) > WAITING_FRAMES:
@@ -137,51 +165,46 @@ class ConnectionManager(Actor["Env"]):
 
         Returns: False when all are gone or closed.
         """
-        if self._departure is None:
-            clients = list(self._connections.values())
-            self._departure = Departure(clients, code, self._heartbeat, self.env.settings.shards)
-        return self._departure.step(self.ctx.now())
+        if self._connections.departure is None:
+            await self._groups.flush_held_back()
+            clients = tuple(self._connections)
+            self._connections.departure = Departure(clients, code, self._heartbeat, self.env.settings.all_shards)
+        return self._connections.departure.step(self.ctx.now())
 
     async def rebalance(self) -> None:
         """Send every client elsewhere, and take clients again afterwards."""
+        with suppress(ActorError):  # without the newest cursor a quiet subscription reads a little more there
+            await self._stream.settle()
         while await self.depart(CloseCode.REBALANCE):
             await self.ctx.sleep(STEP_S)
-        self._departure = None
+        self._connections.departure = None
+
+    async def lags(self, most: int = 100) -> dict[str, int]:
+        """By session, how many offsets behind clients say they are: those that are the furthest behind."""
+        told = ((c.machine.state.session, self._groups.lag(c)) for c in self._connections)
+        return dict(nlargest(most, ((who, lag) for who, lag in told if lag is not None), key=lambda pair: pair[1]))
 
     async def web_socket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
         """A client is gone: so are its subscriptions."""
-        connection = self._connections.pop(ws, None)
-        if connection is not None:
-            connection.closed = True
-            connection.waiting.clear()
-            self._drop_all(connection)
+        self._groups.measures.closed(code)
+        self._connections.forget(ws)
+
+    async def web_socket_error(self, ws: WebSocket, error: Exception) -> None:
+        """A client broke the WebSocket protocol or the limit of a message, and was closed; or its connection broke."""
+        self._groups.measures.closed(ABNORMAL)
+        self._connections.forget(ws)
+
+    async def observe(self) -> ShardView:
+        """What an operator sees of this shard; of many connections it looks at some at a time."""
+        return await observed(self.ctx, self._stream.shard, self._connections)
 
     async def alarm(self, info: AlarmInfo) -> None:
-        """Close connections that said no hello in time, or nothing at all for too long."""
-        now = self.ctx.now()
-        following: float | None = None
-        for connection in self._connections.values():
-            if connection.closed:
-                continue
-            silent_s = now - connection.ws.last_received
-            rest_s, close = connection.machine.patience(connection.open_s, silent_s, self._heartbeat.silent_s)
-            # A busy one waits for us, perhaps for the answer to its hello.
-            due = now + (1 if connection.busy else rest_s)
-            if due <= now:
-                connection.close(close.code, close.reason)
-            else:
-                following = due if following is None else min(following, due)
-        if following is not None:
-            self._wake_by(max(following, now + 1))
-
-    def _wake_by(self, due: float) -> None:
-        pending = self.ctx.storage.get_alarm()
-        if pending is None or pending > due:
-            self.ctx.storage.set_alarm(due)
+        """Something is due: a hello that did not come, a silence, the end of a token."""
+        self._deadlines.check(self._connections)
 
     # Requests.
 
-    async def _carry_out(self, connection: Connection, step: Step) -> None:
+    async def _carry_out(self, connection: Connection, step: Step) -> None:  # noqa: C901 - a case for each kind of step
         match step:
             case Reply(text):
                 connection.send(text)
@@ -193,26 +216,42 @@ class ConnectionManager(Actor["Env"]):
                 await self._hello(connection, step)
             case Sub():
                 await self._subscribe(connection, step)
+            case Mod():
+                await self._modify(connection, step)
+            case Ack(offsets):
+                connection.acknowledge(offsets)
+            case Auth():
+                await self._renew(connection, step)
             case Unsub():
-                sub = connection.machine.state.subs[step.s]
+                sub = connection.machine.state.subs.get(step.s)
                 connection.send(connection.machine.unsubscribed(step))
                 connection.remember()
-                self._groups.drop(connection, [sub])
-            case Pub():
-                await self._publish(connection, [step])
+                if sub is not None:  # a reset came between
+                    self._groups.drop(connection, [sub])
+                self._groups.tune(connection)
             case Hist():
                 await self._read(connection, step)
+            case Pub():
+                pass  # together with those beside it
 
     async def _hello(self, connection: Connection, hello: Hello) -> None:
         machine = connection.machine
-        user = machine.state.user
-        if not user and not self._admission.accepts(hello.token):
-            await self._carry_out(connection, machine.unauthenticated(hello))
+        try:
+            principal = machine.state.principal or await self._authenticator.principal(hello.token)
+        except ActorError as error:
+            self._unavailable(connection, hello, error)
             return
-        user = user or self._admission.user(hello.token)
-        if self._too_many(connection, user):
+        if connection.closed:
+            return
+        if isinstance(principal, NotAccepted):
+            await self._carry_out(connection, machine.unauthenticated(hello, principal.told))
+            return
+        user = principal.user
+        if self._connections.too_many(machine.state, principal):
             connection.close(CloseCode.TOO_MANY_CONNECTIONS, f"more than {self._limits.connections_per_user}")
             return
+        machine.authenticated(principal, self.ctx.now())
+        self._deadlines.wake_for(connection)
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
         wanted = _wanted(subs)
@@ -221,10 +260,10 @@ class ConnectionManager(Actor["Env"]):
             greeted = await self._stream.ask(
                 lambda stream: stream.hello(self._stream.shard, hello.resume, user, wanted)
             )
-            answers = iter(self._granted(connection, subs, greeted.joined))
+            self._connections.enter(greeted.joined.bounds)
+            answers = iter(self._connections.granted(connection, subs, greeted.joined))
         except ActorError as error:
-            connection.send(machine.unavailable(hello, str(error)).encode())
-            connection.close(CloseCode.OVERLOADED, "the stream does not answer")
+            self._unavailable(connection, hello, error)
             return
         finally:
             self._stream.asking -= 1
@@ -242,22 +281,47 @@ class ConnectionManager(Actor["Env"]):
             ping_ms=self._heartbeat.ping_ms,
             dead_ms=self._heartbeat.dead_ms,
             limits=self._shown_limits(bounds),
-            features=tuple(feature for feature in FEATURES if feature in hello.features),
+            features=tuple(
+                feature
+                for feature in FEATURES
+                if feature in hello.features and (feature != DEFLATE or connection.compresses)
+            ),
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
-        texts = [machine.welcomed(welcome, user)]
+        texts = [machine.welcomed(welcome)]
         for one in filled:
             if not isinstance(one, Err):
                 texts += one[1]
-        self._answer(connection, texts)
+        self._connections.answer(connection, texts)
+
+    def _unavailable(self, connection: Connection, hello: Hello, error: ActorError) -> None:
+        connection.send(connection.machine.unavailable(hello, str(error)).encode())
+        connection.close(CloseCode.OVERLOADED, "the stream does not answer")
+
+    async def _renew(self, connection: Connection, auth: Auth) -> None:
+        machine = connection.machine
+        try:
+            found = await self._authenticator.principal(auth.token)
+        except ActorError as error:
+            connection.send(machine.unavailable(auth, str(error)).encode())
+            return
+        await self._carry_out(connection, machine.renewed(auth, found, self.ctx.now()))
+        connection.remember()
+        self._deadlines.wake_for(connection)
 
     async def _subscribe(self, connection: Connection, sub: Sub) -> None:
+        resets = connection.resets
         self._stream.asking += 1
         try:
             wanted = _wanted([sub])
             joined = await self._stream.ask(lambda stream: stream.subscribe(self._stream.shard, wanted))
-            (answer,) = self._granted(connection, [sub], joined)
+            self._connections.enter(joined.bounds)
+            if connection.resets != resets:
+                return  # forgotten with all others
+            if (earlier := connection.machine.state.subs.get(sub.s)) is not None:
+                self._groups.drop(connection, [earlier])
+            (answer,) = self._connections.granted(connection, [sub], joined)
         except ActorError as error:
             answer = connection.machine.unavailable(sub, str(error))
         finally:
@@ -265,35 +329,69 @@ class ConnectionManager(Actor["Env"]):
         if isinstance(answer, Err):
             connection.send(answer.encode())
         else:
-            self._answer(connection, [answer[0].encode(), *answer[1]])
+            self._connections.answer(connection, [answer[0].encode(), *answer[1]])
 
-    def _granted(self, connection: Connection, subs: list[Sub], joined: Joined) -> list[tuple[SubOk, list[str]] | Err]:
-        answers: list[tuple[SubOk, list[str]] | Err] = []
-        for sub, granted in zip(subs, joined.answers, strict=True):
-            if not isinstance(granted, Granted):
-                answers.append(connection.machine.unavailable(sub, granted))
-                continue
-            # The shard hears of every frame of the group from now on, and the next one continues at the head.
-            self._groups.add_subscriber(granted.group, joined.bounds.head)
-            answer, texts = connection.machine.subscribed(
-                sub,
-                group=granted.group,
-                since=granted.since,
-                head=joined.bounds.head,
-                recovered=granted.recovered,
-                lost=granted.lost,
-            )
-            answers.append((answer, texts))
-        return answers
+    async def _modify(self, connection: Connection, mod: Mod) -> None:
+        """Let a subscription go over to the group of its new filter, exactly where it is."""
+        before = connection.machine.state.subs[mod.s]
+        filter_ = None if mod.change.filter is None else mod.change.filter.canonical
+        min_ms = before.min_ms if mod.change.min_ms is None else mod.change.min_ms
+        change = Change(before.group, filter_, min_ms, mod.change.backfill, None if before.live else before.cursor)
+        resets = connection.resets
+        connection.changing = mod.s  # while it catches up, it stays where it is
+        self._stream.asking += 1
+        try:
+            changed = await self._stream.ask(lambda stream: stream.modify(self._stream.shard, change))
+            if isinstance(changed, Changed):
+                self._connections.enter(changed.bounds)
+                self._groups.add_subscriber(changed.group, changed.bounds.head, min_ms)
+        except ActorError as error:
+            changed = str(error)
+        finally:
+            self._stream.asking -= 1
+        try:
+            if isinstance(changed, Changed):
+                await self._change(connection, mod, changed, resets)
+            elif changed is None:
+                connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
+            elif connection.resets == resets:
+                self._connections.answer(connection, [connection.machine.unavailable(mod, changed).encode()])
+        finally:
+            connection.changing = None
+            self._catching_up.soon(connection)
 
-    def _answer(self, connection: Connection, texts: list[str]) -> None:
-        """Send what the machine made, and what is live at once; all of it in this turn."""
-        if connection.closed:
-            self._drop_all(connection)
-            return
-        connection.send("\n".join(texts + self._join(connection)))
-        connection.remember()
-        self._catch_up_soon(connection)
+    async def _change(self, connection: Connection, mod: Mod, changed: Changed, resets: int) -> None:
+        head = changed.bounds.head
+        while True:
+            if connection.closed or connection.resets != resets:
+                self._groups.release([changed.group])
+                return
+            sub = connection.machine.state.subs[mod.s]
+            group = self._groups[sub.group]
+            if not sub.live or (group.cursor >= head and not group.healing):
+                break
+            # Frames were missed: it is only known where its client is when those have been sent.
+            self._groups.heal_soon(group)
+            await self.ctx.sleep(DRAIN_S)
+        texts: list[str] = []
+        cursor = sub.cursor
+        if sub.live:
+            texts += group.rest(mod.s)
+            cursor = group.cursor
+        answer = connection.machine.modified(
+            mod,
+            group=changed.group,
+            since=Cursor(changed.bounds.epoch, cursor),
+            head=head,
+            filter_=changed.filter,
+            backfill=changed.backfill,
+        )
+        after = connection.machine.state.subs[mod.s]
+        for number in after.groups[1:]:
+            self._groups.add_subscriber(number, 0)
+        self._groups.drop(connection, [sub])
+        connection.changing = None
+        self._connections.answer(connection, [*texts, answer.encode()])
 
     async def _publish(self, connection: Connection, publications: list[Pub]) -> None:
         """Publish and acknowledge all of them, and empty the list."""
@@ -331,103 +429,24 @@ class ConnectionManager(Actor["Env"]):
         if not connection.closed:
             connection.send(answer)
 
-    def _too_many(self, connection: Connection, user: str) -> bool:
-        state = connection.machine.state
-        if not self._admission.counts(user, state.peer):
-            return False
-        same = sum(
-            1
-            for other in self._connections.values()
-            if other.machine.state.session
-            and not other.closed
-            and (other.machine.state.user == user if user else other.machine.state.peer == state.peer)
-        )
-        return same >= self._limits.connections_per_user
-
     def _shown_limits(self, bounds: Bounds) -> dict[str, object]:
-        stream = self.env.settings.stream
-        kept = {"retention_signals": stream.retention_signals, "retention_ms": bounds.window_ms}
+        kept = {"retention_signals": self.env.settings.stream.retention_signals, "retention_ms": bounds.window_ms}
         return {**self._shown, **kept}
-
-    # Catching up.
-
-    def _catch_up_soon(self, connection: Connection) -> None:
-        if connection.behind and not connection.catching_up:
-            connection.catching_up = True
-            self.ctx.start_soon(self._catch_up, connection)
-
-    async def _catch_up(self, connection: Connection) -> None:
-        """Send pages until every subscription has joined its group, never more than the socket takes."""
-        wait_s = DRAIN_S
-        try:
-            while not connection.closed and (behind := connection.behind):
-                if connection.ws.backlog_bytes >= PAGE_BACKLOG_BYTES:
-                    await self.ctx.sleep(wait_s)
-                    wait_s = min(2 * wait_s, DRAIN_S_MAX)
-                    continue
-                wait_s = DRAIN_S
-                for s in behind:
-                    await self._send_page(connection, s)
-        finally:
-            connection.catching_up = False
-
-    async def _send_page(self, connection: Connection, s: str) -> None:
-        sub = connection.machine.state.subs.get(s)
-        if sub is None or sub.live:
-            return
-        try:
-            page = await self._stream.page(sub.group, sub.cursor)
-        except ActorError:
-            connection.close(CloseCode.OVERLOADED, "the stream does not answer")
-            return
-        if connection.closed or connection.machine.state.subs.get(s) is not sub:
-            return  # it was ended, and perhaps begun again, while the page was on its way
-        if page is None:
-            connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
-            return
-        texts = connection.machine.page(s, page.after, page.upto, page.signals) + self._join(connection)
-        if texts:
-            connection.send("\n".join(texts))
-            connection.remember()
-        elif page.complete:
-            # At the broadcaster's cursor, but this shard's group is not: frames were missed.
-            self._groups.heal_soon(self._groups[sub.group])
-            await self.ctx.sleep(DRAIN_S)
-
-    def _join(self, connection: Connection) -> list[str]:
-        """Make members of the subscriptions that have reached their group's cursor."""
-        texts: list[str] = []
-        for s in connection.behind:
-            sub = connection.machine.state.subs[s]
-            group = self._groups[sub.group]
-            if sub.cursor == group.cursor and not group.healing:
-                texts.append(connection.machine.joined(s))
-                self._groups.join(connection, sub.group)
-        return texts
 
     # What the broadcaster says.
 
-    async def deliver(self, deliveries: tuple[Delivery, ...]) -> None:
+    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float) -> None:
         """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
-        self._groups.take(deliveries)
+        self._groups.take(deliveries, numbered_at)
 
     async def compare(self, groups: tuple[int, ...], cursors: tuple[int, ...]) -> None:
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""
         self._groups.compare(groups, cursors)
 
-    async def forget(self) -> None:
-        """The stream was brought back to an earlier state: no cursor and no group of a client means anything there."""
-        for connection in self._connections.values():
-            if not connection.closed:
-                connection.close(CloseCode.INSUFFICIENT_STATE, "the stream was restored; subscribe again")
-            self._drop_all(connection)
-        self._connections.clear()
-
-    def _drop_all(self, connection: Connection) -> None:
-        machine = connection.machine
-        subs, machine.state = machine.state.subs, machine.state.with_subs({})
-        self._groups.drop(connection, subs.values())
+    async def enter(self, bounds: Bounds) -> None:
+        """The stream was brought back to an earlier state and is of another epoch now."""
+        self._connections.enter(bounds)
 
 
 def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
-    return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap) for sub in subs)
+    return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms) for sub in subs)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import attrs
 
+from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
+from actors.console.console import Console
 from actors.echo import Echo
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
-from runtime import Namespace
+from actors.tickets import Tickets
+from actors.token_verifier import TokenVerifier
+from runtime import Namespace, Operator
 
 
 @attrs.frozen(kw_only=True)
@@ -21,3 +25,12 @@ class Env:
     shards: Namespace[ConnectionManager]
     ingests: Namespace[Ingest]
     echoes: Namespace[Echo]
+    verifiers: Namespace[TokenVerifier]
+    tickets: Namespace[Tickets]
+    consoles: Namespace[Console]
+    operator: Operator
+
+    @property
+    def authenticator(self) -> Authenticator:
+        """What tells who the bearer of a token is."""
+        return Authenticator(self.settings.auth, self.verifiers)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import attrs
 
 from actors.groups import FRAME_BYTES, FRAME_SIGNALS, Group, Groups
-from actors.signals import Signal
+from actors.signals import Signal, SignalTexts
 
 STEPS = 512  # evaluations between two moments for the rest of the server: some 0.3 ms
 FRAMES_MAX = 100_000  # of one publication to one shard, some 8 MiB; what is beyond, the shard reads from the log
@@ -19,13 +19,13 @@ class Delivery:
 
     Attributes:
         groups: their numbers. afters: where each one's frame begins, its `a`. upto: where all of them end, their `b`.
-        signals: their JSON texts, shared by all deliveries of the publication; none only moves the cursors.
+        signals: their texts, shared by all deliveries of the publication; none only moves the cursors.
     """
 
     groups: tuple[int, ...]
     afters: tuple[int, ...]
     upto: int
-    signals: tuple[bytes, ...]
+    signals: tuple[SignalTexts, ...]
 
 
 @attrs.define(eq=False)
@@ -63,8 +63,9 @@ class Fanout:
             same: dict[int, list[Group]] = {}
             for group, mask in masks.items():
                 same.setdefault(mask, []).append(group)
+            every = [SignalTexts(signal.json) for signal in piece] if same else []
             for mask, members in same.items():
-                texts = tuple(signal.json for n, signal in enumerate(piece) if mask >> n & 1)
+                texts = tuple(text for n, text in enumerate(every) if mask >> n & 1)
                 for at in range(0, len(members), STEPS):
                     self._add(members[at : at + STEPS], piece[-1].o, texts)
                     steps += STEPS
@@ -75,7 +76,7 @@ class Fanout:
         """Frames without signals that move the cursors of quiet groups to the head."""
         self._add(groups, head, ())
 
-    def _add(self, groups: Iterable[Group], upto: int, signals: tuple[bytes, ...]) -> None:
+    def _add(self, groups: Iterable[Group], upto: int, signals: tuple[SignalTexts, ...]) -> None:
         bundles: dict[str, _Bundle] = {}
         for group in groups:
             for shard in group.shards:

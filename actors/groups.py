@@ -1,4 +1,4 @@
-"""Filter groups: subscribers with equal canonical filters share one evaluation, one cursor and one encoded frame."""
+"""Filter groups: subscribers with equal canonical filter and mode share one evaluation, cursor and encoded frame."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Page:
         asked: the offset it was asked from. after: where it begins; more than `asked` when that is not stored any more.
         upto: where it ends. signals: their JSON texts, joined by commas.
         complete: it ends at the group's cursor, so the group's next live frame follows it without a hole.
+        parts: for `latest` the texts one by one, without the `left_out` that are older than one of the same names.
     """
 
     asked: int
@@ -43,26 +44,31 @@ class Page:
     upto: int
     signals: bytes
     complete: bool
+    parts: tuple[bytes, ...] = ()
+    left_out: int = 0
 
 
 @attrs.frozen
 class _Row:
     filter: str
     shards: tuple[str, ...]
+    min_ms: int = 0
 
 
 @attrs.define(eq=False)
 class Group:
-    """Subscribers with one canonical filter.
+    """Subscribers with one canonical filter and mode.
 
     Attributes:
         number: the `g` of its frames. cursor: the `upto` of its last frame. shards: who gets its frames.
+        min_ms: 0 for `mode` `all`; for `latest` the shards send one frame every so many ms.
     """
 
     number: int
     filter: Filter
     cursor: int
     shards: dict[str, None] = attrs.Factory(dict)
+    min_ms: int = 0
 
 
 @attrs.define(eq=False)
@@ -95,7 +101,7 @@ class Groups:
         self._newest = 0
         self._visited = 0
         self._by_number: dict[int, Group] = {}
-        self._by_filter: dict[str, Group] = {}
+        self._by_filter: dict[tuple[str, int], Group] = {}
         self._pages: OrderedDict[tuple[int, int], Page] = OrderedDict()
         self._index: FilterIndex[Group] = FilterIndex()
         self._named: dict[tuple[str, str], _Named] = {}
@@ -109,7 +115,7 @@ class Groups:
             for key, row in rows.items():
                 self._newest = int(key.removeprefix(_PREFIX), 16)
                 filter_ = Filter.from_canonical(row.filter)
-                self._keep(Group(self._newest, filter_, cursor, dict.fromkeys(row.shards)))
+                self._keep(Group(self._newest, filter_, cursor, dict.fromkeys(row.shards), row.min_ms))
                 after = key
             if len(rows) < _LOADED_AT_ONCE:
                 return
@@ -165,17 +171,17 @@ class Groups:
             self._visited = turn[-1].number
         return turn
 
-    def open(self, canonical: str, head: int) -> Group:
-        """The group of a filter; a new one begins at `head`, and is kept once a shard listens.
+    def open(self, canonical: str, head: int, min_ms: int = 0) -> Group:
+        """The group of a filter and a mode; a new one begins at `head`, and is kept once a shard listens.
 
         Raises: TooManyGroups.
         """
-        group = self._by_filter.get(canonical)
+        group = self._by_filter.get((canonical, min_ms))
         if group is None:
             if len(self) >= self._most:
                 raise TooManyGroups(f"{self._most:,} distinct filters are in use; no room for more (stream.groups)")
             self._newest += 1
-            group = Group(self._newest, Filter.from_canonical(canonical), head)
+            group = Group(self._newest, Filter.from_canonical(canonical), head, min_ms=min_ms)
             self._keep(group)
         return group
 
@@ -194,7 +200,7 @@ class Groups:
         if group.shards:
             self._store(group)
             return
-        del self._by_number[number], self._by_filter[group.filter.canonical]
+        del self._by_number[number], self._by_filter[group.filter.canonical, group.min_ms]
         self._index.remove(group)
         self._forget_named()
         self._storage.delete(_key(number))
@@ -214,29 +220,32 @@ class Groups:
 
     def _cut(self, group: Group, log: SignalLog, asked: int, oldest: int) -> Page:
         after = max(asked, oldest - 1)
-        upto, size, scanned_bytes = after, 0, 0
-        texts: list[bytes] = []
+        upto, size, scanned_bytes, left_out = after, 0, 0, 0
+        texts: dict[object, bytes] = {}  # by offset, or for `latest` by names; ascending
         for entry in log.entries(after, group.cursor):
             if entry.offset - after > SCAN_ENTRIES or scanned_bytes >= SCAN_BYTES:
                 break
             if group.filter.matches(entry.value):
                 if len(texts) >= FRAME_SIGNALS or (texts and size + len(entry.text) > FRAME_BYTES):
                     break
-                texts.append(entry.text)
+                key = (entry.value["type"], entry.value["entity"]) if group.min_ms else entry.offset
+                left_out += texts.pop(key, None) is not None
+                texts[key] = entry.text
                 size += len(entry.text)
             scanned_bytes += len(entry.text)
             upto = entry.offset
-        return Page(asked, after, upto, b",".join(texts), upto >= group.cursor)
+        parts = tuple(texts.values())
+        return Page(asked, after, upto, b",".join(parts), upto >= group.cursor, parts if group.min_ms else (), left_out)
 
     def _keep(self, group: Group) -> None:
-        self._by_number[group.number] = self._by_filter[group.filter.canonical] = group
+        self._by_number[group.number] = self._by_filter[group.filter.canonical, group.min_ms] = group
         self._index.add(group, group.filter.canonical)
         self._forget_named()
 
     def _store(self, group: Group) -> None:
         # The answer waits for it: an instance that ends with a failed commit takes no sockets with it, and the next one
         # would neither tell their shard anything nor know that the number is taken.
-        self._storage.put(_key(group.number), _Row(group.filter.canonical, tuple(group.shards)))
+        self._storage.put(_key(group.number), _Row(group.filter.canonical, tuple(group.shards), group.min_ms))
 
 
 def _key(number: int) -> str:

@@ -10,8 +10,10 @@ import attrs
 
 from actors.filters import Filter, InvalidFilter
 from actors.log import Entry, SignalLog, StreamState
+from actors.principal import Capability
 from actors.protocol import ijson
-from actors.protocol.codes import BAD_FILTER, BAD_FROM, CURSOR_EXPIRED, EPOCH_MISMATCH, ErrorCode
+from actors.protocol.allowed import narrowed
+from actors.protocol.codes import BAD_FILTER, BAD_FROM, CURSOR_EXPIRED, EPOCH_MISMATCH, FORBIDDEN, ErrorCode
 from actors.protocol.cursor import Cursor, InvalidCursor, Since
 from actors.protocol.fields import Refused
 from actors.protocol.limits import HISTORY_LIMIT, HISTORY_LIMIT_MAX
@@ -37,13 +39,15 @@ class Wish:
     reverse: bool = False
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str]) -> Wish:
-        """What the query of a URL asks for; all of it is optional. Raises: Refused."""
+    def from_query(cls, query: Mapping[str, str], capability: Capability) -> Wish:
+        """What the query of a URL asks for, as far as it is allowed; all of it is optional. Raises: Refused."""
+        if not capability.hist:
+            raise Refused("the token does not allow to read history", at="", error=FORBIDDEN)
         reverse = _TRUTHS.get(query.get("reverse", "0").lower())
         if reverse is None:
             raise Refused(f"reverse is {query['reverse'][:64]!r}; it is true or false", at="/reverse")
         return cls(
-            filter=_filter(query.get("filter", "")),
+            filter=narrowed(_filter(query.get("filter", "")), capability).canonical,
             since=_after(query["after"]) if "after" in query else "now" if reverse else "earliest",
             limit=_limit(query.get("limit", str(HISTORY_LIMIT))),
             reverse=reverse,
@@ -150,14 +154,23 @@ def _taken(entries: Iterator[Entry], wish: Wish, begin: int) -> tuple[list[bytes
 # --- the query of a URL -----------------------------------------------------------------------------------
 
 
-def _filter(text: str) -> str:
+def _filter(text: str) -> Filter:
     """A filter as JSON, or as the base64url of it, which needs no escapes."""
+    try:
+        return Filter.parse(filter_of_query(text))
+    except InvalidFilter as error:
+        raise Refused(str(error), at=f"/filter{error.at}", error=BAD_FILTER) from None
+
+
+def filter_of_query(text: str) -> object:
+    """The filter of a query, not checked yet: JSON, or the base64url of it; nothing lets everything pass.
+
+    Raises: Refused.
+    """
     try:
         if text and not text.startswith("{"):
             text = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
-        return Filter.parse(ijson.parse(text or "{}")).canonical
-    except InvalidFilter as error:
-        raise Refused(str(error), at=f"/filter{error.at}", error=BAD_FILTER) from None
+        return ijson.parse(text or "{}")
     except (ijson.InvalidJson, binascii.Error, UnicodeDecodeError) as error:
         raise Refused(f"filter is neither JSON nor the base64url of it: {error}", at="/filter") from None
 

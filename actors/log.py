@@ -16,6 +16,7 @@ from runtime import Storage
 _PREFIX = "log/"
 _CHUNK = 64  # entries read at once: at most some 4 MiB of the largest ones
 _READ_BYTES = 524_288  # of signals that were read and stay parsed in memory
+KEPT_MIN = 1_000  # ids that are known for longer than `dedup_s`
 TRIM_ENTRIES_MAX = 2_048  # one publish or alarm removes at most this many
 
 
@@ -112,6 +113,19 @@ class SignalLog:
                 upto = _offset(key) - 1
                 yield Entry(upto + 1, text, json.loads(text))
 
+    def text(self, offset: int) -> bytes | None:
+        """One stored signal; None when it is not stored any more."""
+        entry = self._read.get(offset)
+        return self._storage.get(_key(offset), bytes) if entry is None else entry.text
+
+    def before(self, state: StreamState, ts: int) -> int:
+        """The newest offset whose signal is older than a time, ms; times never go backwards."""
+        below, above = state.oldest - 1, state.head + 1
+        while above - below > 1:
+            middle = (below + above) // 2
+            below, above = (middle, above) if self._time(middle) < ts else (below, middle)
+        return below
+
     def oldest_ts(self, state: StreamState) -> int:
         """Time of the oldest stored signal, ms; of the newest one when none is stored."""
         if state.oldest > state.head:
@@ -163,26 +177,39 @@ class SignalLog:
 
 
 class RecentIds:
-    """Ids of the newest signals, so that a repeated publication gets the offset of the first."""
+    """Ids of the newest signals, so that a repeated publication gets the offset of the first.
+
+    The last `KEPT_MIN` are known however old they seem: a clock that was set, or a machine that slept, makes nobody
+    forget what was said a moment ago.
+    """
 
     def __init__(self, settings: StreamSettings) -> None:
         self._window_ms = round(settings.dedup_s * 1000)
         self._most = settings.dedup_signals
+        self._kept = KEPT_MIN if self._window_ms else 0
         self._offsets: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self.loaded = False
 
     def find(self, id: str, now_ms: int) -> int | None:  # noqa: A002 - the protocol's word
         """The offset of the signal with this id, if it is recent."""
         found = self._offsets.get(id)
-        return found[0] if found is not None and found[1] >= now_ms - self._window_ms else None
+        if found is None:
+            return None
+        offset, ts = found
+        return offset if ts >= now_ms - self._window_ms or self._among_the_last(offset) else None
+
+    def _among_the_last(self, offset: int) -> bool:
+        newest, _ = self._offsets[next(reversed(self._offsets))]
+        return offset > newest - self._kept
 
     def add(self, id: str, offset: int, ts: int) -> None:  # noqa: A002 - the protocol's word
         """Remember the newest signal; forget what is too old or too much."""
         self._offsets[id] = (offset, ts)
         self._offsets.move_to_end(id)
         while self._offsets:
-            oldest = next(iter(self._offsets))
-            if len(self._offsets) <= self._most and self._offsets[oldest][1] >= ts - self._window_ms:
+            oldest, (known, at) = next(iter(self._offsets.items()))
+            recent = at >= ts - self._window_ms or self._among_the_last(known)
+            if len(self._offsets) <= self._most and recent:
                 return
             del self._offsets[oldest]
 
@@ -191,7 +218,7 @@ class RecentIds:
         found: list[tuple[str, int, int]] = []
         for entry in log.entries_back(state.head):
             ts = int(entry.value["ts"])
-            if ts < now_ms - self._window_ms or len(found) >= self._most:
+            if (ts < now_ms - self._window_ms and len(found) >= self._kept) or len(found) >= self._most:
                 break
             found.append((entry.value["id"], entry.offset, ts))
             if len(found) % _CHUNK == 0:

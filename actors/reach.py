@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from actors.groups import Page
-from actors.stream import STREAM
+from actors.stream import stream_of
 from runtime import ActorError, ActorId, Context, Namespace
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class StreamReach:
     _id: ActorId = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._id = self.broadcasters.id_from_name(STREAM)
+        self._id = self.broadcasters.id_from_name(stream_of(self.shard))
 
     @property
     def shard(self) -> str:
@@ -57,12 +57,17 @@ class StreamReach:
             except ActorError:
                 if attempt == ASK_AGAIN - 1:
                     raise
+            self.ctx.point("a shard asks again")
             await self.ctx.sleep(ASK_AGAIN_S * 2**attempt)
         raise AssertionError
 
     async def page(self, group: int, after: int) -> Page | None:
         """A piece of the log for a group. Raises: ActorError."""
         return await self.ask(lambda stream: stream.page(group, after))
+
+    async def settle(self) -> None:
+        """Let every quiet group's cursor move to the head. Raises: ActorError."""
+        await self.ask(lambda stream: stream.settle())
 
     def leave(self, groups: list[int]) -> None:
         """Say that nobody here listens to these groups; if it is not heard, the next frame for them repeats it."""

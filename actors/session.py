@@ -2,52 +2,151 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import attrs
 import trio
 
-from actors.protocol.messages import encode_sig
+from actors.event_source import EventSource
+from actors.pending import Everything, Frame, Newest, Pending
+from actors.protocol.codes import CloseCode
+from actors.protocol.encoding import ENCODINGS, EncodingName
+from actors.protocol.limits import Limits
+from actors.protocol.requests import ClientInfo
 from actors.protocol.server import ServerMachine
+from actors.protocol.server_sent_events import encode_events
+from actors.signals import SignalTexts
 from runtime import PreparedMessage, Recipients, WebSocket
 
+PAGE_BACKLOG_BYTES = 65_536  # a catch-up page is only sent to a socket with less than this on its way
+ACK_S = 4.5  # a client says how far it is every 5 s, and the way of one may be shorter than that of the one before
+EVENTS: Final = "events"
+Frames = EncodingName | Literal["events"]
+"""What a group's frames are made for: the encodings of sockets, and server-sent events."""
 CHUNK_SOCKETS = 64  # then the rest of the server gets a moment (settled by measurement: longest stall 101 → 15 ms)
+
+
+@attrs.frozen
+class Passed:
+    """Signals that went to the live members of a group; `left_out`: those that newer ones replaced."""
+
+    signals: int = 0
+    left_out: int = 0
+
+    def __add__(self, other: Passed) -> Passed:
+        return Passed(self.signals + other.signals, self.left_out + other.left_out)
+
+    def __sub__(self, other: Passed) -> Passed:
+        return Passed(self.signals - other.signals, self.left_out - other.left_out)
 
 
 @attrs.define(eq=False)
 class Connection:
-    """One socket of a shard.
+    """One socket of a shard, or one event source.
 
     Attributes:
+        ws: what is sent to.
         waiting: frames that came while an earlier one is carried out. busy: one is carried out now.
         catching_up: a task sends it pages. closed: nothing is sent to it any more.
+        changing: the subscription that a `mod` is about to change. resets: how often its epoch was over.
         groups: of its live subscriptions, with how many each has.
+        careful: it is not closed for reading slowly; its subscriptions then wait. slow_bytes: what was on its way then.
+        acked: how far its client said that subscriptions are. acked_at: when that was.
+        queued_at: since when there has always been something on its way, as seen at each flush.
+        client: what its client says it is. passed: live signals that it was sent, and those that newer ones replaced,
+            in groups that it has left; `begins`: how many had passed in each of its groups when it joined.
         since: trio's clock when this instance met it: a wall clock that is set must not run out a client's time to
             say hello, after which it would not come back.
     """
 
-    ws: WebSocket
+    ws: WebSocket | EventSource
     machine: ServerMachine
     waiting: deque[str | bytes] = attrs.Factory(deque)
     busy: bool = False
     catching_up: bool = False
     closed: bool = False
+    changing: str | None = None
     groups: dict[int, int] = attrs.Factory(dict)
+    resets: int = 0
+    careful: bool = False
+    slow_bytes: int = 0
+    queued_at: float | None = None
+    acked: Mapping[str, int] = attrs.Factory(dict)
+    acked_at: float = -math.inf
+    client: ClientInfo | None = None
+    passed: Passed = Passed()
+    begins: dict[int, Passed] = attrs.Factory(dict)
     since: float = attrs.Factory(trio.current_time)
+
+    @property
+    def frames(self) -> Frames:
+        """What its frames are."""
+        if isinstance(self.ws, EventSource):
+            return EVENTS
+        return self.machine.state.encoding
+
+    @property
+    def compresses(self) -> bool:
+        """Its messages are compressed."""
+        return isinstance(self.ws, WebSocket) and self.ws.compressed
+
+    @property
+    def socket(self) -> WebSocket | None:
+        """Its socket; None for an event source."""
+        return None if isinstance(self.ws, EventSource) else self.ws
 
     @property
     def open_s(self) -> float:
         """For how long this instance knows it."""
         return trio.current_time() - self.since
 
-    def remember(self) -> None:
-        """Keep what the machine knows with the socket."""
-        self.ws.serialize_attachment(self.machine.state)
+    def joined(self, number: int, passed: Passed) -> None:
+        """It gets the frames of a group from here on."""
+        self.begins[number] = passed
 
-    def send(self, text: str) -> None:
-        """Send a text; nothing is sent after close."""
-        if not self.closed:
-            self.ws.send(text)
+    def left(self, number: int, passed: Passed) -> None:
+        """And no longer."""
+        self.passed += passed - self.begins.pop(number)
+
+    def remember(self) -> None:
+        """Keep what the machine knows with the socket; an event source does not outlive the instance."""
+        if isinstance(self.ws, WebSocket):
+            self.ws.serialize_attachment(self.machine.state)
+
+    def send(self, texts: str) -> None:
+        """Send the JSON texts of messages, separated by newlines, in a frame; nothing is sent after close."""
+        if self.closed:
+            return
+        if isinstance(self.ws, EventSource):
+            self.ws.send(texts)
+        else:
+            self.ws.send(ENCODINGS[self.machine.state.encoding].encode(texts))
+
+    def push(self, message: PreparedMessage) -> None:
+        """Send what was encoded for all that have such frames."""
+        if isinstance(self.ws, EventSource):
+            self.ws.push(message.frame)
+        else:
+            self.ws.send(message)
+
+    def overlaps(self, cursor: int) -> None:
+        """It has what is pending up to here; a client of a socket ignores that by itself."""
+        if isinstance(self.ws, EventSource):
+            self.ws.has = cursor
+
+    def reset(self, epoch: str, head: int) -> None:
+        """The stream is of another epoch now; an event source ends, and its client comes back with a new cursor."""
+        self.resets += 1
+        text = self.machine.reset(epoch, head)
+        if isinstance(self.ws, EventSource):
+            self.ws.reset(text, epoch, head)
+            self.close(CloseCode.INSUFFICIENT_STATE, "the stream was restored")
+        else:
+            self.send(text)
+            self.remember()
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame after everything sent so far."""
@@ -55,10 +154,32 @@ class Connection:
         self.waiting.clear()
         self.ws.close(code, reason)
 
+    def acknowledge(self, offsets: Mapping[str, int]) -> None:
+        """Keep how far its client is; what comes within five seconds of the last time is ignored."""
+        now = trio.current_time()
+        if now >= self.acked_at + ACK_S:
+            self.acked_at, self.acked = now, offsets
+
+    def takes(self, size: int, limits: Limits) -> bool:
+        """Whether a careful one may be sent so much now: the half of its limit is for what is sent besides."""
+        waiting = self.ws.backlog_bytes
+        now = trio.current_time()
+        if not waiting or self.queued_at is None:
+            self.queued_at = now if waiting else None
+        queued_s = 0.0 if self.queued_at is None else now - self.queued_at
+        return waiting + size <= limits.backlog_bytes // 2 and queued_s < limits.backlog_ms / 1000
+
+    def has_room(self, s: str, limits: Limits) -> bool:
+        """Whether a piece of the log may be sent for a subscription that is not live."""
+        waiting = self.ws.backlog_bytes
+        if not self.machine.state.subs[s].slow:
+            return waiting < PAGE_BACKLOG_BYTES
+        return not waiting or waiting < min(limits.backlog_bytes // 4, self.slow_bytes)
+
     @property
     def behind(self) -> list[str]:
-        """Subscriptions that are not live yet."""
-        return [s for s, sub in self.machine.state.subs.items() if not sub.live]
+        """Subscriptions that are not live yet, without one that is about to change."""
+        return [s for s, sub in self.machine.state.subs.items() if not sub.live and s != self.changing]
 
 
 @attrs.define(eq=False)
@@ -66,10 +187,14 @@ class Team:
     """Connections of one shard with live subscriptions of the same groups: each flush writes them the same bytes.
 
     Attributes:
-        groups: the groups' numbers, ascending; most teams have one. members: the connections.
+        groups: the groups' numbers, ascending; most teams have one. frames: what each member's frames are.
+        members: the connections.
+        careful: each of them is looked at before it is written to.
     """
 
     groups: tuple[int, ...]
+    frames: Frames
+    careful: bool = False
     members: dict[Connection, None] = attrs.Factory(dict)
     _chunks: tuple[Recipients, ...] | None = None
 
@@ -87,7 +212,7 @@ class Team:
     def chunks(self) -> tuple[Recipients, ...]:
         """Their sockets, at most 64 together."""
         if self._chunks is None:
-            sockets = [member.ws for member in self.members]
+            sockets = [member.socket for member in self.members if member.socket is not None]
             self._chunks = tuple(
                 Recipients(sockets[at : at + CHUNK_SOCKETS]) for at in range(0, len(sockets), CHUNK_SOCKETS)
             )
@@ -101,7 +226,9 @@ class LocalGroup:
     Attributes:
         cursor: the `upto` of the last frame taken from the broadcaster. flushed: of the last one given to the sockets.
         stored: what storage has of that. subscribers: subscriptions of this shard, live or not.
-        healing: frames were missed and are being read from the log. teams: who gets its frames.
+        healing: frames were missed and are being read from the log. began: where the last one began.
+        teams: who gets its frames. fresh: signals of the frame that was flushed last. passed: of all of them.
+        waits: a conflated frame leaves when its time has come.
     """
 
     number: int
@@ -110,8 +237,14 @@ class LocalGroup:
     stored: int | None = None
     subscribers: int = 0
     healing: bool = False
+    waits: bool = False
+    began: int = 0
+    fresh: int = 0
+    passed: Passed = Passed()
     teams: dict[Team, None] = attrs.Factory(dict)
-    _pending: list[tuple[int, int, tuple[bytes, ...]]] = attrs.Factory(list)
+    _min_s: float = 0.0
+    _left_at: float = -math.inf
+    _pending: Pending = attrs.Factory(Everything)
 
     @classmethod
     def at(cls, number: int, cursor: int) -> LocalGroup:
@@ -123,19 +256,46 @@ class LocalGroup:
         """Connections with a live subscription."""
         return [member for team in self.teams for member in team.members]
 
-    def extend(self, after: int, upto: int, signals: tuple[bytes, ...]) -> None:
-        """Add what becomes the next frame; its text is made when it is flushed."""
-        self.cursor = upto
-        self._pending.append((after, upto, signals))
+    def conflate(self, min_ms: int) -> None:
+        """From now on it is one of `mode` `latest`, whose frames leave every so many ms; 0: it is not."""
+        if min_ms / 1000 != self._min_s:
+            self._min_s = min_ms / 1000
+            self._pending = Newest() if min_ms else Everything()
 
-    def take(self) -> bytes:
-        """Everything pending as WebSocket frames, the same for every member; empty when there is nothing."""
-        self.flushed = self.cursor
-        if not self._pending:
-            return b""
-        frames = [
-            PreparedMessage.of(encode_sig(g=self.number, a=after, b=upto, signals=signals)).frame
-            for after, upto, signals in self._pending
-        ]
+    @property
+    def conflates(self) -> bool:
+        """It is one of `mode` `latest`."""
+        return self._min_s > 0
+
+    @property
+    def due_s(self) -> float:
+        """In how many seconds the next frame may leave."""
+        return 0.0 if self._pending.is_full else self._left_at + self._min_s - trio.current_time()
+
+    def extend(self, after: int, upto: int, signals: tuple[SignalTexts, ...], left_out: int = 0) -> None:
+        """Add what becomes the next frame; its bytes are made when it is flushed."""
+        self.cursor = upto
+        self._pending.extend(after, upto, signals, left_out)
+
+    def rest(self, s: str) -> list[str]:
+        """What is pending, for one subscription that does not wait for the flush."""
+        return [frame.text(s=s) for frame in self._pending.frames(self.flushed)]
+
+    def take(self, epoch: str) -> dict[Frames, PreparedMessage]:
+        """Everything pending, once for each kind of frames of a member, and the same for all members that have it."""
+        frames = self._pending.frames(self.flushed)
+        self.began, self.flushed = self.flushed, self.cursor
+        if not frames:
+            return {}
+        self.fresh = sum(len(frame.signals) for frame in frames)
+        self.passed += Passed(self.fresh, sum(frame.left_out for frame in frames))
         self._pending.clear()
-        return frames[0] if len(frames) == 1 else b"".join(frames)
+        self._left_at = trio.current_time() if self._min_s else self._left_at
+        wanted: set[Frames] = {team.frames for team in self.teams}
+        return {kind: self._prepared(frames, kind, epoch) for kind in wanted}
+
+    def _prepared(self, frames: list[Frame], kind: Frames, epoch: str) -> PreparedMessage:
+        if kind == EVENTS:
+            return PreparedMessage(encode_events(epoch, [frame.text(g=self.number) for frame in frames]))
+        made = [frame.text(g=self.number) if kind == "json" else frame.packed(self.number) for frame in frames]
+        return PreparedMessage.join([PreparedMessage.of(one) for one in made])

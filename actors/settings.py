@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,13 +12,17 @@ from actors.ingest.schedule import InvalidSchedule, Missed, Schedule
 from actors.ingest.source import InvalidOptions, Kind, World
 from actors.protocol.limits import Limits
 from actors.signals import is_name
+from actors.stream import CONSOLE_STREAM, STREAM, is_stream_name
+from actors.token_keys import Algorithm, InvalidKey, TokenKey
 from runtime import Secret
 
 SHARDS_MAX = 64
+PASSWORD_CHARACTERS_MIN = 12
 TOKEN_CHARACTERS_MIN = 16
 SOURCES_MAX = 256
 MESSAGE_BYTES_MAX = 1_048_576
 DATA_BYTES_MAX = 98_304  # with names, id and tags a signal must fit a stored value of 131,072
+STREAMS_MAX = 64
 SUBS_MAX = 256  # all of a socket's subscriptions must fit its attachment
 
 
@@ -64,11 +67,12 @@ def _check_url(_: Any, __: attrs.Attribute[Any], url: str) -> None:
 
 @attrs.frozen(kw_only=True)
 class ConnectionSettings:
-    """Table `[connections]`: the heartbeat, and how clients are sent elsewhere.
+    """Table `[connections]`: the heartbeat, compression, and how clients are sent elsewhere.
 
     A client pings every `ping_ms`; it is closed with 4105 when nothing came for twice that and `dead_ms`.
 
     Attributes:
+        compression: whether messages are compressed for clients that offer permessage-deflate.
         handover_s: how long a client that was asked to go is served on, so that it can open its next connection
             first; 0 when nothing can take over before this server is gone.
         moves_per_s: how many clients are asked to go in a second.
@@ -80,6 +84,7 @@ class ConnectionSettings:
     handover_s: float = attrs.field(default=0.0, validator=_between(0, 600))
     moves_per_s: int = attrs.field(default=1_000, validator=_between(1, 1_000_000))
     move_to: str = attrs.field(default="", validator=_check_url)
+    compression: bool = False
 
     @property
     def silent_s(self) -> float:
@@ -98,18 +103,94 @@ def _check_tokens(_: Any, __: attrs.Attribute[Any], tokens: Sequence[Secret]) ->
 
 
 @attrs.frozen(kw_only=True)
+class KeySettings:
+    """One `[auth.jwt.keys.KID]` table: a key that tokens are signed with.
+
+    Attributes:
+        algorithm: the one that the key is for. key: a secret for `HS256`, for the others a public key in PEM.
+    """
+
+    algorithm: Algorithm
+    key: Secret
+
+
+@attrs.frozen(kw_only=True)
+class JwtSettings:
+    """Table `[auth.jwt]`: which JSON Web Tokens let in; without keys none does.
+
+    Attributes:
+        audience: `aud` of every token. issuer: `iss` of every token; not looked at when it is empty.
+        keys: by `kid`. jwks: a file with more of them, read again within seconds when it has changed.
+        max_age_s: how far ahead `exp` may be. leeway_s: how far `nbf` and `iat` may be.
+    """
+
+    audience: str = ""
+    issuer: str = ""
+    keys: dict[str, KeySettings] = attrs.field(factory=dict)
+    jwks: str = ""
+    max_age_s: float = attrs.field(default=900.0, validator=_between(10, 86_400))
+    leeway_s: float = attrs.field(default=5.0, validator=_between(0, 60))
+
+    def __attrs_post_init__(self) -> None:
+        if self.enabled and not self.audience:
+            raise ValueError("audience is empty; set it to the `aud` of the tokens that are meant for this service")
+        self.parsed()
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there are keys to check tokens with."""
+        return bool(self.keys or self.jwks)
+
+    def parsed(self) -> dict[str, TokenKey]:
+        """The configured keys by `kid`. Raises: ValueError, naming the key."""
+        found: dict[str, TokenKey] = {}
+        for kid, settings in self.keys.items():
+            try:
+                found[kid] = TokenKey.parse(settings.algorithm, settings.key.value)
+            except InvalidKey as error:
+                raise ValueError(f"keys.{kid}: {error}") from None
+        return found
+
+
+@attrs.frozen(kw_only=True)
 class AuthSettings:
-    """Table `[auth]`: the secrets that let a client in; with none, everybody who can connect may."""
+    """Table `[auth]`: what lets a client in; with neither, everybody who can connect may.
+
+    Attributes:
+        tokens: secrets that allow everything. jwt: signed tokens, each of which says what it allows.
+    """
 
     tokens: tuple[Secret, ...] = attrs.field(default=(), validator=_check_tokens)
+    jwt: JwtSettings = JwtSettings()
 
-    def accepts(self, presented: str | None) -> bool:
-        """Whether this token lets its bearer in, compared in constant time."""
-        if not self.tokens:
-            return True
-        seen = (presented or "").encode("utf-8", "surrogatepass")
-        # No short cut: how long this takes tells nothing about which secret was nearly right.
-        return sum([hmac.compare_digest(seen, token.value.encode()) for token in self.tokens]) > 0
+
+def _check_passwords(_: Any, __: attrs.Attribute[Any], passwords: Sequence[Secret]) -> None:
+    for position, secret in enumerate(passwords):
+        if len(secret.value) < PASSWORD_CHARACTERS_MIN:
+            raise ValueError(
+                f"password {position + 1} has {len(secret.value)} characters; must be at least "
+                f"{PASSWORD_CHARACTERS_MIN}"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class ConsoleSettings:
+    """Table `[console]`: what an operator may ask of the server and do to it, under `/console/`.
+
+    Attributes:
+        passwords: each lets an operator in from anywhere; with none only requests of this machine are answered, that
+            no proxy has passed on.
+        session_s: how long somebody stays signed in.
+    """
+
+    enabled: bool = True
+    passwords: tuple[Secret, ...] = attrs.field(default=(), validator=_check_passwords)
+    session_s: float = attrs.field(default=43_200.0, validator=_between(60, 2_592_000))
+
+
+_CONSOLE_STREAM_SETTINGS = StreamSettings(
+    retention_signals=10, retention_s=60.0, retention_max_s=120.0, retention_bytes=1 << 22, dedup_s=0.0, groups=100
+)
 
 
 def _check_source_name(_: Any, __: attrs.Attribute[Any], name: str) -> None:
@@ -143,6 +224,7 @@ class SourceSettings:
         jitter_s: each run starts up to this much later, at random, so that many sources do not start together.
         missed: what becomes of runs whose time went by while the server was down or the last run went on.
         timeout_s: how long one fetch may take.
+        stream: where its signals are published.
         options: what the kind takes, see its page.
     """
 
@@ -156,6 +238,7 @@ class SourceSettings:
     jitter_s: float = attrs.field(default=0.0, validator=_between(0, 3_600))
     missed: Missed = "run_once"
     timeout_s: float = attrs.field(default=30.0, validator=_between(0.1, 600))
+    stream: str = STREAM
     options: dict[str, Any] = attrs.field(factory=dict, repr=False)  # may have secrets
 
     @property
@@ -187,6 +270,19 @@ def _check_sources(_: Any, __: attrs.Attribute[Any], sources: Sequence[SourceSet
         seen.add(source.name)
 
 
+def _check_streams(_: Any, __: attrs.Attribute[Any], names: Sequence[str]) -> None:
+    if len(names) > STREAMS_MAX:
+        raise ValueError(f"saw {len(names)} streams; must be at most {STREAMS_MAX}")
+    for name in names:
+        if not is_stream_name(name):
+            raise ValueError(f"saw {name!r}; a stream's name is 1–64 of A-Z a-z 0-9 _ -")
+        if name in (STREAM, CONSOLE_STREAM) or names.count(name) > 1:
+            raise ValueError(
+                f"{name!r} is there already; name each stream once, and not {STREAM!r} or {CONSOLE_STREAM!r}, "
+                "which always are"
+            )
+
+
 def _check_limits(_: Any, __: attrs.Attribute[Any], limits: Limits) -> None:
     most = {
         "msg_bytes": MESSAGE_BYTES_MAX,
@@ -205,7 +301,8 @@ class Settings:
 
     Attributes:
         kinds: the kinds of source by their names; a subclass may know more.
-        shards: connection managers that share the sockets.
+        shards: connection managers that share the sockets of a stream.
+        streams: names of streams beside the one that is always there.
         sources: with none configured, the `host` source runs every second.
         sources_enabled: False asks no source (`--no-sources`).
         test_routes: adds the echo WebSocket at `/_test/echo` (`--test-routes`).
@@ -218,7 +315,9 @@ class Settings:
     limits: Limits = attrs.field(default=Limits(), validator=_check_limits)
     connections: ConnectionSettings = ConnectionSettings()
     auth: AuthSettings = AuthSettings()
+    console: ConsoleSettings = ConsoleSettings()
     shards: int = attrs.field(default=2, validator=_between(1, SHARDS_MAX))
+    streams: tuple[str, ...] = attrs.field(default=(), validator=_check_streams)
     sources: tuple[SourceSettings, ...] = attrs.field(default=(SourceSettings(kind="host"),), validator=_check_sources)
     sources_enabled: bool = True
     test_routes: bool = False
@@ -226,10 +325,27 @@ class Settings:
     def __attrs_post_init__(self) -> None:
         for source in self.sources:
             _check_options(source, self.kinds)
+            if source.stream not in self.stream_names:
+                known = ", ".join(self.stream_names)
+                raise ValueError(f"source {source.name!r}: stream is {source.stream!r}; `streams` has {known}")
 
     def authenticated(self) -> bool:
         """Whether clients must show a token, so that the server may listen beyond this machine."""
-        return bool(self.auth.tokens)
+        return bool(self.auth.tokens) or self.auth.jwt.enabled
+
+    @property
+    def stream_names(self) -> tuple[str, ...]:
+        """Every stream there is."""
+        return (STREAM, *self.streams)
+
+    def stream_settings(self, name: str | None) -> StreamSettings:
+        """What is kept of a stream."""
+        return _CONSOLE_STREAM_SETTINGS if name == CONSOLE_STREAM else self.stream
+
+    @property
+    def all_shards(self) -> int:
+        """Connection managers of all streams together."""
+        return self.shards * len(self.stream_names)
 
     def active_sources(self) -> tuple[SourceSettings, ...]:
         """The sources that run."""

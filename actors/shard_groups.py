@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
+import trio
 
 from actors.fanout import Delivery
 from actors.groups import Page
+from actors.measures import ShardMeasures
 from actors.protocol.codes import CloseCode
+from actors.protocol.limits import Limits
 from actors.protocol.server import Remembered, Subscription
 from actors.reach import StreamReach
-from actors.session import CHUNK_SOCKETS, Connection, LocalGroup, Team
+from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Team
+from actors.signals import SignalTexts
 from runtime import ActorError, Context, PreparedMessage
 
 SAVE_S = 1.0
@@ -22,6 +27,8 @@ FLUSH_GROUPS = 256  # of one piece of a flush; effects that wait for storage are
 FLUSH_BYTES = 8 * 1_048_576  # frames encoded for one piece
 _PLACES = "places/"
 _ROW_GROUPS = 256  # places in one stored row: at most 3 KiB
+
+_TeamKey = tuple[bool, Frames, tuple[int, ...]]
 
 
 @attrs.define(eq=False)
@@ -33,13 +40,23 @@ class ShardGroups:
     that an instance after an eviction knows it, or an older place: members ignore what they have already.
 
     Args:
-        ctx: the shard's. stream: the way to the broadcaster.
+        ctx: the shard's. stream: the way to the broadcaster. limits: of a connection.
+
+    Attributes:
+        epoch: of the stream, as every welcomed client here knows it.
+        when_held: told of a connection whose subscriptions are not live any more, because it reads too slowly.
+        measures: what this shard has counted.
     """
 
     ctx: Context
     stream: StreamReach
+    limits: Limits
+    epoch: str = attrs.field(default="", init=False)
+    when_held: Callable[[Connection], None] = attrs.field(default=lambda _: None, init=False)
+    measures: ShardMeasures = attrs.field(factory=ShardMeasures, init=False)
     _groups: dict[int, LocalGroup] = attrs.field(factory=dict, init=False)
-    _teams: dict[tuple[int, ...], Team] = attrs.field(factory=dict, init=False)
+    _numbered_at: float | None = attrs.field(default=None, init=False)  # the oldest signal that waits for a flush
+    _teams: dict[_TeamKey, Team] = attrs.field(factory=dict, init=False)
     _dirty: dict[int, LocalGroup] = attrs.field(factory=dict, init=False)
     _missing: deque[LocalGroup] = attrs.field(factory=deque, init=False)
     _healers: int = attrs.field(default=0, init=False)
@@ -57,18 +74,25 @@ class ShardGroups:
         rows = self.ctx.storage.list(dict[int, int], prefix=_PLACES)
         places = {number: cursor for row in rows.values() for number, cursor in row.items()}
         for sub in [sub for state in states for sub in state.subs.values()]:
-            group = self._groups.setdefault(sub.group, LocalGroup.at(sub.group, places.get(sub.group, sub.cursor)))
-            group.subscribers += 1
-            if sub.group not in places:
-                group.cursor = group.flushed = min(group.cursor, sub.cursor)
+            for number in sub.groups:
+                group = self._groups.setdefault(number, LocalGroup.at(number, places.get(number, sub.cursor)))
+                group.subscribers += 1
+                if number not in places:
+                    group.cursor = group.flushed = min(group.cursor, sub.cursor)
+            if sub.min_ms:
+                # What the last instance held back is in the log.
+                self._groups[sub.group].conflate(sub.min_ms)
+                self.heal_soon(self._groups[sub.group])
         self._changed_rows.update(number // _ROW_GROUPS for number in places.keys() - self._groups.keys())
 
-    def add_subscriber(self, number: int, head: int) -> None:
-        """One more subscription of a group, which stands at `head` in the broadcaster."""
+    def add_subscriber(self, number: int, head: int, min_ms: int | None = None) -> None:
+        """One more subscription of a group, which stands at `head` in the broadcaster; None: whatever its mode is."""
         group = self._groups.get(number)
         if group is None:
             group = self._groups[number] = LocalGroup.at(number, head)
             self._save_soon()
+        if min_ms is not None:
+            group.conflate(min_ms)
         group.subscribers += 1
         if group.cursor < head:
             self.heal_soon(group)
@@ -81,56 +105,88 @@ class ShardGroups:
         else:
             self._leave_team(connection)
             groups[number] = 1
+            connection.joined(number, self._groups[number].passed)
             self._join_team(connection)
+        group = self._groups[number]
+        if group.flushed != group.cursor:
+            connection.overlaps(group.cursor)
+
+    def tune(self, connection: Connection) -> None:
+        """Its subscriptions may say something else about slow reading now."""
+        careful = connection.machine.state.is_careful
+        if careful != connection.careful:
+            self._leave_team(connection)
+            connection.careful = careful
+            self._join_team(connection)
+            patience_s = math.inf if careful else self.limits.backlog_ms / 1000
+            if connection.socket is not None:
+                connection.socket.limit_backlog(self.limits.backlog_bytes, patience_s, CloseCode.SLOW_CONSUMER)
 
     def drop(self, connection: Connection, subs: Iterable[Subscription]) -> None:
         """Subscriptions of a connection have ended."""
         ended = tuple(subs)
         self._leave_team(connection)
-        empty: list[int] = []
         for sub in ended:
             if sub.live:
                 connection.groups[sub.group] -= 1
                 if not connection.groups[sub.group]:
                     del connection.groups[sub.group]
-            group = self._groups[sub.group]
+                    connection.left(sub.group, self._groups[sub.group].passed)
+        self._join_team(connection)
+        self.release(number for sub in ended for number in sub.groups)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """One subscription less for each of these groups."""
+        empty: list[int] = []
+        for number in numbers:
+            group = self._groups[number]
             group.subscribers -= 1
             if not group.subscribers:
-                del self._groups[sub.group]
-                self._dirty.pop(sub.group, None)
-                empty.append(sub.group)
-        self._join_team(connection)
+                del self._groups[number]
+                self._dirty.pop(number, None)
+                empty.append(number)
         if empty:
             self._changed_rows.update(number // _ROW_GROUPS for number in empty)
             self._save_soon()
             self.stream.leave(empty)
 
     def _join_team(self, connection: Connection) -> None:
-        key = tuple(sorted(connection.groups))
-        if not key:
+        numbers = tuple(sorted(connection.groups))
+        if not numbers:
             return
+        key = (connection.careful, connection.frames, numbers)
         team = self._teams.get(key)
         if team is None:
-            team = self._teams[key] = Team(key)
-            for number in key:
+            team = self._teams[key] = Team(numbers, connection.frames, connection.careful)
+            for number in numbers:
                 self._groups[number].teams[team] = None
         team.add(connection)
 
     def _leave_team(self, connection: Connection) -> None:
-        key = tuple(sorted(connection.groups))
-        if not key:
+        numbers = tuple(sorted(connection.groups))
+        if not numbers:
             return
+        key = (connection.careful, connection.frames, numbers)
         team = self._teams[key]
         team.remove(connection)
         if not team.members:
             del self._teams[key]
-            for number in key:
+            for number in numbers:
                 del self._groups[number].teams[team]
+
+    def lag(self, connection: Connection) -> int | None:
+        """By how many offsets a connection's slowest subscription is behind; None before its client has said."""
+        lags = [
+            self._groups[sub.group].cursor - connection.acked[s]
+            for s, sub in connection.machine.state.subs.items()
+            if s in connection.acked
+        ]
+        return max(0, *lags) if lags else None
 
     # Frames.
 
-    def take(self, deliveries: Iterable[Delivery]) -> None:
-        """Live frames have come."""
+    def take(self, deliveries: Iterable[Delivery], numbered_at: float | None = None) -> None:
+        """Live frames have come; `numbered_at`: when their signals were, on trio's clock."""
         unknown: list[int] = []
         for delivery in deliveries:
             upto, signals = delivery.upto, delivery.signals
@@ -139,9 +195,12 @@ class ShardGroups:
                 if group is None:
                     unknown.append(number)
                 elif after > group.cursor:
+                    self.ctx.point("a shard missed a frame")
                     self.heal_soon(group)
                 elif upto > group.cursor and not group.healing:
                     self._extend(group, after, upto, signals)
+                    if self._numbered_at is None and signals and not group.conflates:
+                        self._numbered_at = numbered_at
         self.stream.leave(unknown)
 
     def compare(self, numbers: Iterable[int], cursors: Iterable[int]) -> None:
@@ -152,11 +211,39 @@ class ShardGroups:
             if group is None:
                 unknown.append(number)
             elif group.cursor < cursor:
+                self.ctx.point("a shard is behind after a restart")
                 self.heal_soon(group)
         self.stream.leave(unknown)
 
-    def _extend(self, group: LocalGroup, after: int, upto: int, signals: tuple[bytes, ...]) -> None:
-        group.extend(after, upto, signals)
+    def _extend(
+        self, group: LocalGroup, after: int, upto: int, signals: tuple[SignalTexts, ...], left_out: int = 0
+    ) -> None:
+        group.extend(after, upto, signals, left_out)
+        if (due_s := group.due_s) <= 0:
+            self._flush_soon(group)
+        elif not group.waits:
+            group.waits = True
+            self.ctx.set_timeout(due_s, self._flush_late, group)
+
+    async def _flush_late(self, group: LocalGroup) -> None:
+        """A conflated frame's time has come, unless it has left before for its size."""
+        group.waits = False
+        if self._groups.get(group.number) is not group or group.flushed == group.cursor:
+            return
+        if group.due_s <= 0:
+            self._flush_soon(group)
+        else:
+            group.waits = True
+            self.ctx.set_timeout(group.due_s, self._flush_late, group)
+
+    async def flush_held_back(self) -> None:
+        """Conflated frames leave now, because connections are about to end."""
+        held = {group.number: group for group in self._groups.values() if group.flushed != group.cursor}
+        if held:
+            self._dirty |= held
+            await self._flush()
+
+    def _flush_soon(self, group: LocalGroup) -> None:
         self._dirty[group.number] = group
         if not self._flushing:
             self._flushing = True
@@ -166,35 +253,78 @@ class ShardGroups:
         """Give every dirty group's frames to its members; many groups in pieces, between which others run."""
         self._flushing = False
         dirty, self._dirty = self._dirty, {}
+        numbered_at, self._numbered_at = self._numbered_at, None
         waiting = deque(dirty.values())
         while waiting:
-            frames: dict[int, bytes] = {}
-            size = 0
+            messages: dict[Frames, dict[int, PreparedMessage]] = {}
+            count = size = 0
             teams: dict[Team, None] = {}
-            while waiting and len(frames) < FLUSH_GROUPS and size < FLUSH_BYTES:
+            while waiting and count < FLUSH_GROUPS and size < FLUSH_BYTES:
                 group = waiting.popleft()
-                frame = group.take()
-                if frame:
-                    frames[group.number] = frame
-                    teams.update(group.teams)
-                    size += len(frame)
-            await self._push(teams, frames)
+                if not (made := group.take(self.epoch)):
+                    continue
+                teams.update(group.teams)
+                for kind, message in made.items():
+                    messages.setdefault(kind, {})[group.number] = message
+                    count += 1
+                    size += len(message.frame)
+            await self._push(teams, messages)
             if waiting:
                 await self.ctx.storage.sync()
+        if numbered_at is not None:
+            self.measures.fanout.note(trio.current_time() - numbered_at)
         self._save_soon()
 
-    async def _push(self, teams: Iterable[Team], frames: dict[int, bytes]) -> None:
+    async def _push(self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]]) -> None:
         """One push for each socket."""
         pushed = 0
         for team in teams:
-            data = _joined(team.groups, frames)
-            message = PreparedMessage(data)
+            encoded = messages[team.frames]
+            message = _joined(team.groups, encoded)
+            members = len(team.members)
+            self.measures.deliveries += members * sum(self._groups[n].fresh for n in team.groups if n in encoded)
+            self.measures.delivered_bytes += members * len(message.frame)
+            if team.careful:
+                self._push_carefully(team, message, encoded)
+                continue
+            if team.frames == EVENTS:
+                for member in team.members:
+                    member.push(message)
+                pushed += len(team.members)
             for chunk in team.chunks:
                 self.ctx.send_all(chunk, message)
                 pushed += len(chunk)
                 if pushed >= CHUNK_SOCKETS:
                     pushed = 0
                     await self.ctx.checkpoint()  # keeps the turn
+
+    def _push_carefully(self, team: Team, message: PreparedMessage, messages: Mapping[int, PreparedMessage]) -> None:
+        size = len(message.frame)
+        slow: list[Connection] = []
+        for member in team.members:
+            if member.takes(size, self.limits):
+                member.push(message)
+            else:
+                slow.append(member)
+        for member in slow:
+            self._hold(member, messages)
+
+    def _hold(self, connection: Connection, messages: Mapping[int, PreparedMessage]) -> None:
+        """Nothing more for one that reads too slowly; what it has not got begins where each subscription is."""
+        self.ctx.point("a slow client is sent nothing for now")
+        self.measures.slow += 1
+        self._leave_team(connection)
+        for number in connection.groups:
+            connection.left(number, self._groups[number].passed)
+        connection.groups.clear()
+        for s, sub in connection.machine.state.subs.items():
+            if sub.live:
+                group = self._groups[sub.group]
+                at = group.began if sub.group in messages else group.flushed
+                connection.machine.held(s, max(sub.cursor, at))
+        connection.slow_bytes = connection.ws.backlog_bytes
+        connection.remember()
+        self.when_held(connection)
 
     # What was missed.
 
@@ -234,14 +364,15 @@ class ShardGroups:
 
     def _add_page(self, group: LocalGroup, page: Page) -> None:
         if page.after > page.asked:
-            earlier = group.take()
+            earlier = group.take(self.epoch)
             for member in group.members:
-                if earlier:
-                    self.ctx.send_all((member.ws,), PreparedMessage(earlier))
+                if member.frames in earlier:
+                    member.push(earlier[member.frames])
                 member.send("\n".join(member.machine.missed(group.number, page.asked, page.after)))
             group.cursor = group.flushed = page.after
         if page.upto > page.after:
-            self._extend(group, page.after, page.upto, (page.signals,))
+            parts = page.parts if group.conflates else (page.signals,)
+            self._extend(group, page.after, page.upto, tuple(map(SignalTexts, parts)), page.left_out)
 
     # Places.
 
@@ -268,7 +399,7 @@ class ShardGroups:
                 self.ctx.storage.delete(key)
 
 
-def _joined(groups: tuple[int, ...], frames: dict[int, bytes]) -> bytes:
+def _joined(groups: tuple[int, ...], messages: dict[int, PreparedMessage]) -> PreparedMessage:
     if len(groups) == 1:
-        return frames[groups[0]]
-    return b"".join([frames[number] for number in groups if number in frames])
+        return messages[groups[0]]
+    return PreparedMessage.join([messages[number] for number in groups if number in messages])

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import attrs
 
-from actors.protocol import ijson
+from actors.protocol import ijson, messagepack
 
 NAME_BYTES = 128
 DATA_BYTES = 65_536
@@ -184,6 +184,37 @@ class Draft:
         if self.tags_json is not None:
             text += b',"tags":' + self.tags_json
         return Signal(o, id, self.type, self.entity, ts, text + b"}")
+
+
+@attrs.frozen
+class SignalTexts:
+    """Signals as JSON texts, on their way to many: one, or several separated by commas.
+
+    Deeply immutable, so it passes between actors by reference, and what one of them made of it serves all.
+    """
+
+    json: bytes
+
+    @functools.cached_property
+    def packed(self) -> tuple[int, bytes]:
+        """How many there are, and each as MessagePack, concatenated. Made when somebody first asks, and once."""
+        values = json.loads(b"[" + self.json + b"]")
+        return len(values), b"".join(map(messagepack.dump, values))
+
+
+_WRITTEN = re.compile(rb'\{"o":([0-9]+),"id":"(?:[^"\\]|\\.)*","type":"([^"]*)","entity":"([^"]*)"')
+
+
+def offset_of(text: bytes) -> int:
+    """The offset of a signal from its text, as `Draft.signal` wrote it."""
+    return int(text[5 : text.index(b",")])
+
+
+def pair_of(text: bytes) -> tuple[bytes, bytes]:
+    """Type and entity of a signal from its text, as `Draft.signal` wrote it; costs less than parsing all of it."""
+    found = _WRITTEN.match(text)
+    assert found is not None, f"no signal of this server: {text[:80]!r}"
+    return found[2], found[3]
 
 
 def _object(value: object) -> dict[str, object]:

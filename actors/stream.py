@@ -1,20 +1,38 @@
-"""What is said between the broadcaster and its callers: deeply immutable values, passed by reference."""
+"""How streams and their shards are named, and what is said between a broadcaster and its callers.
+
+That is deeply immutable values, passed by reference.
+"""
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
-from actors.protocol.cursor import Cursor, Since
-from actors.protocol.messages import OnGap
+from actors.protocol.cursor import Ago, Cursor, Last, Since
+from actors.protocol.requests import OnGap
 
-STREAM = "main"
+STREAM = "main"  # the stream that has no name in a path
+CONSOLE_STREAM = "console"  # what the console shows of the server; no path of clients leads to it
 PUBLISH_SIGNALS = 1_000
 PUBLISH_BYTES = 8 * 1024 * 1024
+_NAME = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 
-def shard_name(number: int) -> str:
-    """The name of a connection manager, counted from 0."""
-    return f"shard-{number}"
+def is_stream_name(text: str) -> bool:
+    """Whether it is 1–64 of `A-Z a-z 0-9 _ -`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def shard_name(number: int, stream: str = STREAM) -> str:
+    """The name of a connection manager of a stream, counted from 0."""
+    return f"shard-{number}" if stream == STREAM else f"{stream}/shard-{number}"
+
+
+def stream_of(shard: str) -> str:
+    """The stream whose connections a connection manager of this name holds."""
+    stream, slash, _ = shard.rpartition("/")
+    return stream if slash else STREAM
 
 
 @attrs.frozen
@@ -49,11 +67,12 @@ class Ingested:
 
 @attrs.frozen
 class Wanted:
-    """A subscription as a shard asks for it; the filter is canonical text."""
+    """A subscription as a shard asks for it; the filter is canonical text, `min_ms` 0 for `mode` `all`."""
 
     filter: str
     since: Since
     on_gap: OnGap
+    min_ms: int = 0
 
 
 @attrs.frozen
@@ -73,6 +92,51 @@ class Granted:
 
 
 @attrs.frozen
+class Change:
+    """A change of a subscription as a shard asks for it.
+
+    Attributes:
+        group: its group until now. filter: canonical text; None leaves it as it is.
+        backfill: which signals come first that the filter before did not let through. upto: at most up to this offset.
+        min_ms: 0 for `mode` `all`.
+    """
+
+    group: int
+    filter: str | None
+    min_ms: int
+    backfill: Last | Ago | None
+    upto: int | None
+
+
+@attrs.frozen
+class Changed:
+    """A change as the broadcaster recorded it.
+
+    Attributes:
+        group: its new group. Its cursor, and that of the one before, are `bounds.head` now.
+        filter: canonical text. backfill: the offset after which those signals begin.
+    """
+
+    bounds: Bounds
+    group: int
+    filter: str
+    backfill: int | None
+
+
+@attrs.frozen
+class SnapPart:
+    """A piece of a snapshot or of a backfill.
+
+    Attributes:
+        upto: the next part begins behind this offset. signals: their JSON texts, joined by commas.
+    """
+
+    upto: int
+    signals: bytes
+    more: bool
+
+
+@attrs.frozen
 class Bounds:
     """Where the stream stands.
 
@@ -84,6 +148,16 @@ class Bounds:
     head: int
     oldest: int
     window_ms: int
+
+
+@attrs.frozen
+class StreamView:
+    """What an operator sees of a stream: `retained` signals of so many bytes, and its groups."""
+
+    head: int
+    retained: int
+    retained_bytes: int
+    groups: int
 
 
 @attrs.frozen

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import attrs
 
 from actors.client.errors import InvalidUrl
+from actors.stream import is_stream_name
 
 DEFAULT_URL = "http://127.0.0.1:8787"
 
-_PATH = "/v1/stream"
+_PATH = re.compile(r"/v1/(?:stream|streams/([^/]+))$")
 _TLS = {"ws": False, "http": False, "wss": True, "https": True}
 
 
@@ -22,16 +24,22 @@ class Address:
         host: a name or an IP address, without brackets.
         resource: path and query of the stream.
         tls: encrypted.
+        stream: its name; None for the one that has none in its path.
     """
 
     host: str
     port: int
     resource: str
     tls: bool
+    stream: str | None = None
 
     @classmethod
-    def parse(cls, url: str) -> Address:
-        """Read `ws:`, `wss:`, `http:`, `https:` or a bare `host:port`; `/v1/stream` is added unless it is there.
+    def parse(cls, url: str, stream: str | None = None) -> Address:
+        """Read `ws:`, `wss:`, `http:`, `https:` or a bare `host:port`.
+
+        Args:
+            url: `/v1/stream` is added, unless that or `/v1/streams/NAME` is there.
+            stream: the name of the stream, whatever the URL says.
 
         Raises: InvalidUrl.
         """
@@ -44,10 +52,16 @@ class Address:
             raise InvalidUrl(f"{url!r} is no address; use http(s)://HOST:PORT, ws(s)://HOST:PORT or HOST:PORT")
         tls = _TLS[parts.scheme]
         path = parts.path.rstrip("/")
-        resource = path if path.endswith(_PATH) else path + _PATH
+        found = _PATH.search(path)
+        if stream is None:
+            stream = found[1] if found else None
+        elif not is_stream_name(stream):
+            raise InvalidUrl(f"stream is {stream!r}; it is 1–64 of A-Z a-z 0-9 _ -")
+        base = path[: found.start()] if found else path
+        resource = f"{base}/v1/stream" if stream is None else f"{base}/v1/streams/{stream}"
         if parts.query:
             resource += f"?{parts.query}"
-        return cls(host, port or (443 if tls else 80), resource, tls)
+        return cls(host, port or (443 if tls else 80), resource, tls, stream)
 
     @property
     def host_header(self) -> str:

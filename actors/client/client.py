@@ -6,37 +6,46 @@ import math
 import random as randomness
 import re
 import secrets
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
+import anyio.abc
 import attrs
-import trio
 
 from actors.client.address import DEFAULT_URL, Address
-from actors.client.errors import ClientClosed, ClientError, InvalidUrl, PublishRefused, SubscriptionFailed
+from actors.client.buffer import AckWhen, Buffer, Overflow
+from actors.client.conditions import Condition
+from actors.client.cursor_store import CursorStore
+from actors.client.cursors import Cursors
+from actors.client.errors import ClientClosed, PublishRefused, ReadRefused, SubscriptionFailed
+from actors.client.event_stream import ClientEvent, EventStream
+from actors.client.flow import Flow
+from actors.client.history import History
+from actors.client.links import Links, Token, now_ms
 from actors.client.subscription import Subscription
-from actors.client.transport import Connect, Transport, TransportClosed
-from actors.client.websocket import websocket_connect
+from actors.client.transport import Connect
+from actors.client.websocket import default_connect
+from actors.client.wishes import check_choices, filter_of, history_since_of, min_ms_of, since_of
 from actors.filters import Filter
 from actors.protocol import events as happened
 from actors.protocol.client import ClientMachine
 from actors.protocol.codes import close_name
-from actors.protocol.cursor import Cursor, Last, Since
-from actors.protocol.messages import ClientInfo, OnGap
+from actors.protocol.cursor import Since
+from actors.protocol.encoding import ENCODINGS, EncodingName
+from actors.protocol.limits import HISTORY_LIMIT, HISTORY_LIMIT_MAX
+from actors.protocol.requests import Change, ClientInfo, Mode, OnGap, OnSlow
 from actors.signals import Draft
 
-CLOSE_S = 1.0  # how long a closing handshake may take
-EVENTS_KEPT = 100  # for a slow reader of `events`; the oldest are dropped
+READ_AGAIN_MS = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
 
-Token = str | Callable[[], Awaitable[str]]
-Delivery = happened.Signals | happened.Gap | happened.SubState
-ClientEvent = happened.ClientState | happened.SubState | happened.GapDetected | happened.Notice
+Delivery = happened.Signals | happened.Snap | happened.Gap | happened.SubState
 
 
 @attrs.frozen
@@ -49,50 +58,39 @@ class Ack:
     dup: bool
 
 
+@attrs.frozen(kw_only=True)
+class ClientStats:
+    """Counts since the client was made, and what waits now.
+
+    Attributes:
+        sockets: that were opened. frames: text frames that came. signals: that came for subscriptions, once for each.
+        gaps: that the server told of. published: publications that were answered.
+        publishing: publications that wait for an answer. waiting: items that wait for the application.
+        dropped: signals that gave way to a `Gap` of a full buffer, of the subscriptions that there are.
+        replaced: signals that gave way to newer ones, of those.
+    """
+
+    sockets: int
+    frames: int
+    signals: int
+    gaps: int
+    published: int
+    publishing: int
+    waiting: int
+    dropped: int
+    replaced: int
+
+
 @attrs.define(eq=False)
-class _Link:
-    """One socket: its number, the scope of the task that owns it, and how it shall be closed."""
+class _Asking:
+    """A request that waits for its answer."""
 
-    number: int
-    address: Address
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    texts: trio.Event = attrs.field(factory=trio.Event)
-    code: int = 1000
-    reason: str = ""
-
-
-@attrs.define(eq=False)
-class _Publishing:
-    answered: trio.Event = attrs.field(factory=trio.Event)
-    outcome: happened.Published | happened.PublishRefused | None = None
-
-
-class EventStream(AsyncIterator[ClientEvent]):
-    """What happens to the connection, for status lines and logs; a slow reader loses the oldest events."""
-
-    def __init__(self) -> None:
-        self._events: deque[ClientEvent] = deque(maxlen=EVENTS_KEPT)
-        self._news = trio.Event()
-
-    def put(self, event: ClientEvent) -> None:
-        """Tell the reader. For the client only."""
-        self._events.append(event)
-        self._news.set()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ClientEvent:
-        """The next event."""
-        await trio.lowlevel.checkpoint()
-        while not self._events:
-            self._news = trio.Event()
-            await self._news.wait()
-        return self._events.popleft()
+    answered: anyio.Event = attrs.field(factory=anyio.Event)
+    outcome: happened.Published | happened.PublishRefused | happened.PageRead | happened.ReadRefused | None = None
 
 
 class SignalClient:
-    """A client of a signal service.
+    """A client of a signal service, under Trio and under asyncio.
 
     `async with SignalClient(url) as client` connects in the background, and reconnects (with full jitter, resuming
     where it was) until the block ends or the server says that there is no point. Subscriptions and publications made
@@ -102,11 +100,15 @@ class SignalClient:
         url: `http(s):`, `ws(s):` or `host:port`.
         token: sent as `Authorization: Bearer` and in `hello`; a function is asked before each connection.
         random: draws the jitter; give a seeded one for repeatable tests.
-        connect: opens a socket.
+        connect: opens a socket; under asyncio the default needs `heliograph[asyncio]`.
+        ssl_context: of `wss` and `https`, where no `connect` is given; None trusts whom the system trusts.
         new_id: makes the ids of publications that have none.
         name: how operators see this client.
+        stream: the name of a stream; None for the one of the URL, which mostly is the only one there is.
+        encoding: of the frames: "json", or "msgpack" for MessagePack, which a server may not have.
+        cursor_store: where subscriptions with a name go on after a restart; written at most every 0.5 s and at the end.
 
-    Raises: InvalidUrl.
+    Raises: InvalidUrl, ValueError.
     """
 
     def __init__(
@@ -116,34 +118,38 @@ class SignalClient:
         token: Token | None = None,
         random: randomness.Random | None = None,
         connect: Connect | None = None,
+        ssl_context: ssl.SSLContext | None = None,
         new_id: Callable[[], str] | None = None,
         name: str = "",
+        stream: str | None = None,
+        encoding: EncodingName = "json",
+        cursor_store: CursorStore | None = None,
     ) -> None:
-        self._address = Address.parse(url)
-        self._token = token
-        self._connect = connect or websocket_connect()
+        if encoding not in ENCODINGS:
+            raise ValueError(f"encoding is {encoding!r}; it is 'json' or 'msgpack'")
         self._new_id = new_id or _new_id
         info = ClientInfo(name=name, version=version("heliograph"), sdk="python")
-        self._machine = ClientMachine((random or randomness.Random()).random, info)  # noqa: S311 - jitter
+        jitter = (random or randomness.Random()).random  # noqa: S311
+        self._machine = ClientMachine(jitter, info, encoding=ENCODINGS[encoding])
+        address = Address.parse(url, stream)
+        self._links = Links(self._machine, address, connect or default_connect(ssl_context), token, self._happened)
         self._subs: dict[str, Subscription] = {}
-        self._names = 0
-        self._publishing: dict[int, _Publishing] = {}
+        self._flow = Flow(self._machine, self._links, self._settle)
+        self._names = self._signals = self._gaps = self._published = 0
+        self._asking: dict[tuple[str, int], _Asking] = {}
         self._listeners: list[EventStream] = []
-        self._links: dict[int, _Link] = {}  # two while the connection moves to another server
-        self._arrived: list[tuple[Subscription, Delivery | ClientError]] = []
-        self._arrival = trio.Event()
-        self._idle = trio.Event()
+        self._cursors = None if cursor_store is None else Cursors(cursor_store)
         self._timer_until = 0.0
-        self._timer_moved = trio.Event()
+        self._timer_moved = anyio.Event()
         self._failure: ClientClosed | None = None
-        self._nursery: trio.Nursery | None = None
-        self._nursery_manager = trio.open_nursery()
+        self._tasks: anyio.abc.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        self._nursery = await self._nursery_manager.__aenter__()
-        self._nursery.start_soon(self._deliver)
-        self._nursery.start_soon(self._watch_time)
-        self._happened(self._machine.start(_now_ms()))
+        self._tasks = await anyio.create_task_group().__aenter__()
+        self._tasks.start_soon(self._watch_time)
+        if self._cursors is not None:
+            self._tasks.start_soon(self._cursors.keep)
+        self._happened(self._machine.start(now_ms()))
         return self
 
     async def __aexit__(
@@ -152,30 +158,60 @@ class SignalClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        assert self._nursery is not None
+        assert self._tasks is not None
         self._happened(self._machine.stop())
-        self._nursery.cancel_scope.cancel()
+        self._tasks.cancel_scope.cancel()
         try:
-            return await self._nursery_manager.__aexit__(kind, error, trace)
+            return await self._tasks.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             if error is not None and group.exceptions == (error,):
                 return False  # the block's own exception, and nothing else: no group around it
             raise
+        finally:
+            if self._cursors is not None:
+                await self._cursors.finish()
 
     @property
     def state(self) -> happened.ClientState:
         """Where the connection is: connecting, connected, resuming, reconnecting, draining or closed."""
         return self._machine.state
 
+    @property
+    def rtt(self) -> float | None:
+        """Seconds that the last answer to a greeting or a ping took; None while there is no connection."""
+        rtt_ms = self._machine.rtt_ms
+        return None if rtt_ms is None else rtt_ms / 1000
+
+    @property
+    def stats(self) -> ClientStats:
+        """What this client has done, and what waits."""
+        subs = self._subs.values()
+        return ClientStats(
+            sockets=self._links.opened,
+            frames=self._links.frames,
+            signals=self._signals,
+            gaps=self._gaps,
+            published=self._published,
+            publishing=sum(kind == "publish" for kind, _ in self._asking),
+            waiting=sum(sub.waiting for sub in subs),
+            dropped=sum(sub.dropped for sub in subs),
+            replaced=sum(sub.replaced for sub in subs),
+        )
+
     def subscribe(
         self,
         *,
         types: Sequence[str] | None = None,
         entities: Sequence[str] | None = None,
-        where: Mapping[str, Any] | None = None,
+        where: Condition | Mapping[str, Any] | None = None,
         since: Since | str = "now",
         on_gap: OnGap = "fail",
+        mode: Mode = "all",
+        min_ms: int | None = None,
+        on_slow: OnSlow = "close",
         buffer: int = 1_000,
+        overflow: Overflow = "block",
+        ack: AckWhen = "taken",
         name: str | None = None,
     ) -> Subscription:
         """A subscription, active inside `async with`.
@@ -183,27 +219,39 @@ class SignalClient:
         Args:
             types: patterns such as `price.>`, `price.*`, `!price.test.>`.
             entities: patterns such as `btc-*`.
-            where: the tree of conditions on the signal.
-            since: "now", "earliest", `Last(n)`, a `Cursor` or its text.
+            where: conditions on the signal: `F("/data/pct") >= 2.5`, or their tree.
+            since: "now", "earliest", `Last(n)`, `Ago(ms)`, a `Cursor` or its text; "snapshot" for the newest signal of
+                each type and entity, as `SnapSignal`, and then what follows. A cursor in the client's store counts
+                more.
             on_gap: when the cursor is too old: "fail" goes on at the head, "skip" with the oldest that is retained.
                 Either way a `Gap` says so.
+            mode: "latest" for no more than the newest signal of each type and entity every `min_ms`.
+            min_ms: of mode "latest": 20 to 60,000, by default 1,000.
+            on_slow: when this client reads too slowly: "close" ends the connection, which resumes without a loss;
+                "latest" leaves out what has a newer signal of the same type and entity; "skip" leaves out all, and a
+                `Gap` says so. Where one subscription says "close", the connection is closed.
             buffer: how many items may wait for the application, at least 1.
+            overflow: when so many wait: "block" stops reading, and the server holds on; "drop_oldest" lets the oldest
+                give way to one `Gap` with the reason `slow`; "latest" replaces the waiting signal of the same type and
+                entity, and when there are more of those does as "drop_oldest"; "error" ends the subscription.
+            ack: when the cursor moves: "taken", when the next item is asked for; "receive", when the signal arrives.
             name: 1–64 of `A-Z a-z 0-9 _ . -`, unique in this client.
 
         Raises: InvalidFilter, InvalidCursor, ValueError.
         """
-        parts = {"types": types, "entities": entities, "where": where}
-        filter_ = Filter.parse({key: _plain(part) for key, part in parts.items() if part is not None})
-        if on_gap not in ("fail", "skip"):
-            raise ValueError(f"on_gap is {on_gap!r}; it is 'fail' or 'skip'")
+        filter_ = filter_of({"types": types, "entities": entities, "where": where})
+        check_choices(on_gap=on_gap, on_slow=on_slow, overflow=overflow, ack=ack)
         if buffer < 1:
             raise ValueError(f"buffer is {buffer}; it is at least 1")
+        stored = name is not None and self._cursors is not None
         if name is None:
             self._names += 1
             name = f"sub-{self._names}"
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"name is {name!r}; it is 1–64 of A-Z a-z 0-9 _ . -")
-        return Subscription(self, name, filter_, _since(since), on_gap, buffer)
+        waiting = Buffer(buffer, overflow, ack)
+        latest = min_ms_of(mode, min_ms)
+        return Subscription(self, name, filter_, since_of(since), on_gap, waiting, latest, on_slow, stored)
 
     async def publish(
         self,
@@ -216,28 +264,54 @@ class SignalClient:
     ) -> Ack:
         """Publish a signal and wait until it is stored, over any number of reconnects.
 
-        Sent again it keeps its id, so it is stored once. A cancelled wait may or may not have published.
+        Sent again it keeps its id, so it is stored once. A cancelled wait may or may not have published. A full
+        subscription of this client is no reason to wait: it rests until the application has read half of it.
 
         Raises: InvalidSignal, OutboxFull, PublishRefused, ClientClosed.
         """
         draft = Draft.of(type, entity, data, id=id or self._new_id(), tags=tags)
         self._check_open()
         key, events = self._machine.publish(draft)
-        waiting = self._publishing[key] = _Publishing()
-        self._happened(events)
         try:
-            await waiting.answered.wait()
+            outcome = await self._answer("publish", key, events)
         finally:
-            del self._publishing[key]
             self._machine.forget_publication(key)
-        match waiting.outcome:
-            case happened.Published(id=signal_id, o=offset, epoch=epoch, dup=dup):
-                return Ack(signal_id, offset, epoch, dup)
-            case happened.PublishRefused(code=code, slug=slug, msg=message):
-                raise PublishRefused(code, slug, message)
-            case None:
-                assert self._failure is not None
-                raise self._failure
+        if isinstance(outcome, happened.PublishRefused):
+            raise PublishRefused(outcome.code, outcome.slug, outcome.msg)
+        assert isinstance(outcome, happened.Published)
+        self._published += 1
+        return Ack(outcome.id, outcome.o, outcome.epoch, outcome.dup)
+
+    def history(
+        self,
+        *,
+        types: Sequence[str] | None = None,
+        entities: Sequence[str] | None = None,
+        where: Condition | Mapping[str, Any] | None = None,
+        since: Since | str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        page: int = HISTORY_LIMIT,
+    ) -> History:
+        """What is stored and matches, up to the newest signal there is when the last page is read: `async for`.
+
+        Args:
+            types, entities, where: as for `subscribe`.
+            since: "earliest", `Last(n)`, `Ago(ms)`, a `Cursor` or its text; in reverse "now" or a cursor, which is
+                then the first that may come. By default "earliest", in reverse "now".
+            reverse: newest first.
+            limit: the most signals, at least 1.
+            page: how many to ask for at once, 1 to 500.
+
+        Raises: InvalidFilter, InvalidCursor, ValueError.
+        """
+        filter_ = filter_of({"types": types, "entities": entities, "where": where})
+        at = history_since_of(since, reverse=reverse)
+        if not 1 <= page <= HISTORY_LIMIT_MAX:
+            raise ValueError(f"page is {page}; it is 1 … {HISTORY_LIMIT_MAX}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit is {limit}; it is at least 1")
+        return History(self._page, filter_, at, reverse, math.inf if limit is None else limit, page)
 
     @contextmanager
     def events(self) -> Generator[EventStream]:
@@ -257,40 +331,41 @@ class SignalClient:
         if sub.name in self._subs:
             raise ValueError(f"a subscription named {sub.name!r} is active already")
         self._subs[sub.name] = sub
-        self._machine.subscribe(sub.name, sub.filter, sub.since, sub.on_gap)
+        self._machine.subscribe(sub.name, sub.filter, sub.since, sub.on_gap, sub.min_ms, sub.on_slow)
         self._settle()
+
+    def change(self, sub: Subscription, change: Change) -> None:
+        """Change a subscription. Raises: ClientClosed, anyio.ClosedResourceError outside its block."""
+        self._check_open()
+        if self._subs.get(sub.name) is not sub:
+            raise anyio.ClosedResourceError("the subscription's block has not begun, or has ended")
+        self._machine.modify(sub.name, change)
+        self._settle()
+
+    def filter_of(self, name: str) -> Filter:
+        """The filter that is in force."""
+        return self._machine.filter_of(name)
 
     def take_back(self, sub: Subscription) -> None:
         """End a subscription."""
         if self._subs.get(sub.name) is sub:
             del self._subs[sub.name]
             self._machine.unsubscribe(sub.name)
-            self._settle()
+        self._flow.forget(sub)
+        self._settle()
+
+    @property
+    def flow(self) -> Flow:
+        """What full buffers hold up."""
+        return self._flow
+
+    @property
+    def cursors(self) -> Cursors:
+        """What stores cursors."""
+        assert self._cursors is not None, "the client has no cursor store"
+        return self._cursors
 
     # --- tasks ---------------------------------------------------------------------------------------------
-
-    async def _deliver(self) -> None:
-        """What arrived, to its subscriptions: the one task that waits for the application.
-
-        It is not a part of any socket's task, so that what the machine counts as delivered cannot be cancelled away.
-        """
-        while True:
-            while not self._arrived:
-                self._arrival = trio.Event()
-                self._idle.set()
-                await self._arrival.wait()
-            items, self._arrived = self._arrived, []
-            for sub, item in items:
-                if isinstance(item, ClientError):
-                    sub.fail(item)
-                else:
-                    await sub.deliver(item)
-
-    def _hand_over(self, items: list[tuple[Subscription, Delivery | ClientError]]) -> None:
-        if items:
-            self._arrived += items
-            self._idle = trio.Event()
-            self._arrival.set()
 
     async def _watch_time(self) -> None:
         """What is due by the machine's timers."""
@@ -298,106 +373,59 @@ class SignalClient:
             due = self._machine.next_deadline_ms
             # A microsecond late rather than early: a rounded clock must not find nothing due, again and again.
             self._timer_until = math.inf if due is None else due / 1000 + 1e-6
-            self._timer_moved = trio.Event()
-            with trio.CancelScope(deadline=self._timer_until):
+            self._timer_moved = anyio.Event()
+            with anyio.CancelScope(deadline=self._timer_until):
                 await self._timer_moved.wait()
-            self._happened(self._machine.tick(_now_ms(), reading=self._idle.is_set()))
-
-    async def _run_link(self, link: _Link) -> None:
-        """One socket, from opening to the end."""
-        try:
-            with link.scope:
-                token = await self._read_token()
-                async with self._connect(link.address, token) as transport:
-                    await self._run_transport(link, transport, token)
-        except TransportClosed as closed:
-            self._ended(link, closed)
-
-    async def _run_transport(self, link: _Link, transport: Transport, token: str | None) -> None:
-        self._machine.opened(_now_ms(), token, link.number)
-        self._settle()
-        ended: TransportClosed | None = None
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._send, link, transport)
-                try:
-                    while True:
-                        await self._idle.wait()
-                        self._received(link, await transport.receive())
-                except TransportClosed as closed:
-                    ended = closed
-                nursery.cancel_scope.cancel()
-        finally:
-            if ended is None:
-                with trio.CancelScope(deadline=trio.current_time() + CLOSE_S, shield=True):
-                    await transport.aclose(link.code, link.reason)
-        if ended is not None:
-            self._ended(link, ended)
-
-    def _received(self, link: _Link, text: str) -> None:
-        if link.number not in self._links:
-            return
-        events = self._machine.receive(text, _now_ms(), link.number)
-        # Who is meant is settled now: while these wait for their application a name may pass to another subscription.
-        items: list[tuple[Subscription, Delivery | ClientError]] = []
-        for event in events:
-            if isinstance(event, Delivery) and (sub := self._subs.get(event.s)) is not None:
-                items.append((sub, event))
-                if isinstance(event, happened.SubState) and event.state == "failed":
-                    items.append((sub, SubscriptionFailed(sub.name, event.code, event.reason)))
-                    del self._subs[sub.name]
-        self._hand_over(items)
-        self._happened(events)
-
-    async def _send(self, link: _Link, transport: Transport) -> None:
-        while True:
-            link.texts = trio.Event()
-            try:
-                for text in self._machine.texts_to_send(link.number):
-                    await transport.send(text)
-            except TransportClosed:
-                return  # the reader meets the same end, and knows its code
-            await link.texts.wait()
-
-    async def _read_token(self) -> str | None:
-        if self._token is None or isinstance(self._token, str):
-            return self._token
-        try:
-            return await self._token()
-        except Exception as error:
-            raise TransportClosed(reason=f"no token: {error!r}") from error
+            self._happened(self._machine.tick(now_ms(), reading=self._links.reads))
 
     # --- small steps ---------------------------------------------------------------------------------------
 
-    def _ended(self, link: _Link, closed: TransportClosed) -> None:
-        if self._links.pop(link.number, None) is not None:
-            self._happened(
-                self._machine.closed(
-                    closed.code,
-                    _now_ms(),
-                    reason=closed.reason,
-                    status=closed.status,
-                    retry_after_ms=closed.retry_after_ms,
-                    socket=link.number,
-                )
-            )
+    async def _answer(self, kind: str, key: int, events: list[happened.Event]) -> object:
+        """Wait for the outcome of a request. Raises: ClientClosed."""
+        asking = self._asking[kind, key] = _Asking()
+        try:
+            self._happened(events)
+            with self._flow.awaiting():
+                await asking.answered.wait()
+        finally:
+            del self._asking[kind, key]
+        if asking.outcome is None:
+            assert self._failure is not None
+            raise self._failure
+        return asking.outcome
+
+    async def _page(self, filter_: Filter, since: Since, limit: int, reverse: bool) -> happened.PageRead:
+        while True:
+            self._check_open()
+            key, events = self._machine.read(filter_, since, limit, reverse)
+            try:
+                outcome = await self._answer("read", key, events)
+            finally:
+                self._machine.forget_read(key)
+            if isinstance(outcome, happened.PageRead):
+                return outcome
+            assert isinstance(outcome, happened.ReadRefused)
+            if not outcome.retry:
+                raise ReadRefused(outcome.code, outcome.slug, outcome.msg)
+            await anyio.sleep((outcome.retry_after_ms or READ_AGAIN_MS) / 1000)
 
     def _happened(self, events: list[happened.Event]) -> None:
-        """Everything but the delivery of signals, which may have to wait."""
         for event in events:
             match event:
-                case happened.Open(socket=number, url=url):
-                    assert self._nursery is not None
-                    link = self._links[number] = _Link(number, self._address_of(url))
-                    self._nursery.start_soon(self._run_link, link)
-                case happened.Close(code=code, reason=reason, socket=number):
-                    if (ending := self._links.pop(number, None)) is not None:
-                        ending.code, ending.reason = int(code), reason
-                        ending.scope.cancel()
+                case happened.Signals() | happened.Snap() | happened.Gap() | happened.SubState():
+                    self._deliver(event)
+                case happened.Open():
+                    assert self._tasks is not None
+                    self._links.open(event, self._tasks)
+                case happened.Close():
+                    self._links.close(event)
                 case happened.Published(key=key) | happened.PublishRefused(key=key):
-                    if (waiting := self._publishing.get(key)) is not None:
-                        waiting.outcome = event
-                        waiting.answered.set()
+                    self._answered("publish", key, event)
+                case happened.PageRead(key=key) | happened.ReadRefused(key=key):
+                    self._answered("read", key, event)
+                case happened.Modified(s=name) | happened.ModifyRefused(s=name):
+                    if (sub := self._subs.get(name)) is not None:
+                        sub.changed(event)
                 case happened.ClientState(state="closed"):
                     self._over(event)
                 case _:
@@ -407,18 +435,26 @@ class SignalClient:
                     listener.put(event)
         self._settle()
 
-    def _address_of(self, url: str | None) -> Address:
-        """Where a server says to go; never without TLS when this one has it, and never to what is no address."""
-        if url is None:
-            return self._address
-        try:
-            address = Address.parse(url)
-        except InvalidUrl:
-            return self._address
-        return address if address.tls or not self._address.tls else self._address
+    def _deliver(self, event: Delivery) -> None:
+        sub = self._subs.get(event.s)
+        if sub is None:
+            return
+        if isinstance(event, happened.Signals | happened.Snap):
+            self._signals += len(event.signals)
+        self._gaps += isinstance(event, happened.Gap)
+        sub.deliver(event)
+        if isinstance(event, happened.SubState) and event.state == "failed":
+            sub.fail(SubscriptionFailed(sub.name, event.code, event.reason))
+            del self._subs[sub.name]
+            self._flow.forget(sub)
+
+    def _answered(self, kind: str, key: int, event: Any) -> None:
+        if (asking := self._asking.get((kind, key))) is not None:
+            asking.outcome = event
+            asking.answered.set()
 
     def _check_open(self) -> None:
-        if self._nursery is None:
+        if self._tasks is None:
             raise RuntimeError("the client is not running; use it inside `async with client:`")
         if self._failure is not None:
             raise self._failure
@@ -426,39 +462,18 @@ class SignalClient:
     def _over(self, state: happened.ClientState) -> None:
         reason = state.reason or ("the client's block has ended" if not state.terminal else close_name(state.code))
         self._failure = ClientClosed(state.code, reason)
-        if state.terminal:  # behind what has arrived and still waits for the application
-            self._hand_over([(sub, self._failure) for sub in self._subs.values()])
-        else:
-            for sub in self._subs.values():
-                sub.fail(self._failure)
-        for waiting in self._publishing.values():
-            waiting.answered.set()
+        for sub in self._subs.values():
+            sub.fail(self._failure)
+        for asking in self._asking.values():
+            asking.answered.set()
 
     def _settle(self) -> None:
         """Whatever the machine was told, its texts leave and its timers hold."""
-        for link in self._links.values():
-            link.texts.set()
+        self._links.send()
         due = self._machine.next_deadline_ms
         if due is not None and due / 1000 + 1e-6 < self._timer_until:
             self._timer_moved.set()
 
 
-def _since(since: Since | str) -> Since:
-    match since:
-        case "now" | "earliest" | Last() | Cursor():
-            return since
-        case _:
-            return Cursor.parse(since)
-
-
 def _new_id() -> str:
     return secrets.token_hex(12)
-
-
-def _now_ms() -> float:
-    return trio.current_time() * 1000
-
-
-def _plain(part: object) -> object:
-    """JSON's own types for what applications pass: tuples as lists, mappings as dicts."""
-    return dict(part) if isinstance(part, Mapping) else list(part) if isinstance(part, tuple) else part

@@ -15,16 +15,17 @@ from rich.console import Console
 from rich.text import Text
 
 from actors.client.address import DEFAULT_URL
+from actors.client.buffer import Gap
 from actors.client.client import Ack, SignalClient
 from actors.client.errors import ClientError, InvalidUrl
-from actors.client.subscription import Gap
 from actors.client.transport import Connect
 from actors.client.websocket import websocket_connect
 from actors.filters import InvalidFilter
 from actors.protocol import events as happened
 from actors.protocol import ijson
 from actors.protocol.codes import close_name
-from actors.protocol.cursor import Cursor, InvalidCursor, Last, Since
+from actors.protocol.cursor import Ago, Cursor, InvalidCursor, Last, Since
+from actors.protocol.encoding import ENCODINGS, JSON, EncodingName
 from actors.signals import Draft, InvalidSignal, Signal
 
 T = TypeVar("T")
@@ -39,22 +40,35 @@ def _json(text: str) -> object:
         raise click.BadParameter(f"{text!r}: {error}; a string needs its own quotes: '\"text\"'") from None
 
 
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
 def _since(text: str) -> Since:
-    if text == "now":
-        return "now"
-    if text == "earliest":
-        return "earliest"
-    if text.startswith("last:"):
-        count = text.removeprefix("last:")
-        if not (count.isascii() and count.isdigit() and 0 < int(count) <= ijson.INTEGER_MAX):
-            raise click.BadParameter(f"{text!r}: N of last:N is a whole number from 1")
-        return Last(int(count))
-    try:
-        return Cursor.parse(text)
-    except InvalidCursor as error:
-        raise click.BadParameter(f"{error}; or now, earliest, last:N") from None
+    match text.partition(":"):
+        case ("now" | "earliest" | "snapshot" as word, "", ""):
+            return word
+        case ("last", ":", count):
+            if (number := _whole(count)) is None:
+                raise click.BadParameter(f"{text!r}: N of last:N is a whole number from 1")
+            return Last(number)
+        case ("ago", ":", time):
+            count = time.rstrip("".join(_UNITS_MS))
+            if (number := _whole(count)) is None or (unit := time[len(count) :]) not in _UNITS_MS:
+                raise click.BadParameter(f"{text!r}: ago:T is a whole number and ms, s, m, h or d, such as ago:5m")
+            return Ago(number * _UNITS_MS[unit])
+        case _:
+            try:
+                return Cursor.parse(text)
+            except InvalidCursor as error:
+                raise click.BadParameter(f"{error}; or {_SINCE}") from None
 
 
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and int(text[:16]) > 0 and len(text) < 16 else None
+
+
+_SINCE = "now, earliest, snapshot, last:N or ago:5m"
+_stream = click.option("--stream", metavar="NAME", help="A named stream of the server.")
 _token = click.option("--token", envvar="HELIOGRAPH_TOKEN", help="Bearer token [env: HELIOGRAPH_TOKEN].")
 
 
@@ -67,12 +81,16 @@ _token = click.option("--token", envvar="HELIOGRAPH_TOKEN", help="Bearer token [
     "--from",
     "since",
     type=_since,
-    metavar="now|earliest|last:N|CURSOR",
+    metavar="now|earliest|snapshot|last:N|ago:5m|CURSOR",
     default="now",
     show_default=True,
     help="Where to begin.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON signal per line.")
+@click.option(
+    "--encoding", type=click.Choice(tuple(ENCODINGS)), default=JSON.name, show_default=True, help="What frames are."
+)
+@_stream
 @_token
 def tail(
     url: str,
@@ -81,12 +99,14 @@ def tail(
     where: Any,
     since: Since,
     as_json: bool,
+    encoding: EncodingName,
+    stream: str | None,
     token: str | None,
 ) -> None:
     """Show signals as they happen; reconnects by itself and goes on where it was. Ctrl-C ends it."""
     wanted: dict[str, Any] = {"types": types or None, "entities": entities or None, "where": where, "since": since}
     show = _show_json if as_json else _Lines()
-    _run(partial(tail_signals, url, token, wanted, show))
+    _run(partial(tail_signals, url, token, wanted, show, stream=stream, encoding=encoding))
 
 
 @click.command()
@@ -95,10 +115,13 @@ def tail(
 @click.option("--entity", required=True, metavar="E", help="About whom, such as btc-usd.")
 @click.option("--data", required=True, type=_json, metavar="JSON", help="Payload: any JSON.")
 @click.option("--id", "id_", metavar="ID", help="Idempotency id: published again under it, it is stored once.")
+@_stream
 @_token
-def publish(url: str, type_: str, entity: str, data: Any, id_: str | None, token: str | None) -> None:
+def publish(
+    url: str, type_: str, entity: str, data: Any, id_: str | None, stream: str | None, token: str | None
+) -> None:
     """Publish one signal and print its offset and epoch once it is stored."""
-    ack = _run(partial(publish_signal, url, token, type_, entity, data, id_))
+    ack = _run(partial(publish_signal, url, token, type_, entity, data, id_, stream=stream))
     click.echo(f"offset {ack.offset} epoch {ack.epoch}" + (" (stored before)" if ack.dup else ""))
 
 
@@ -108,9 +131,12 @@ async def tail_signals(
     wanted: dict[str, Any],
     show: Callable[[Signal], None],
     connect: Connect | None = None,
+    stream: str | None = None,
+    encoding: EncodingName = "json",
 ) -> None:
     """Show what a subscription brings, until the connection is over for good; what happens to it goes to stderr."""
-    client = SignalClient(url, token=token, name="heliograph tail", connect=connect or websocket_connect())
+    connect = connect or websocket_connect()
+    client = SignalClient(url, token=token, name="heliograph tail", connect=connect, stream=stream, encoding=encoding)
     sub = client.subscribe(**wanted, on_gap="skip")  # a mistake shows before anything is opened
     async with client:
         with client.events() as events:
@@ -132,11 +158,12 @@ async def publish_signal(
     data: Any,
     id_: str | None,
     connect: Connect | None = None,
+    stream: str | None = None,
 ) -> Ack:
     """Publish one signal. Raises: click.ClickException when nothing answers for some seconds."""
     Draft.of(type_, entity, data, id=id_)  # a mistake shows before anything is opened
     async with SignalClient(
-        url, token=token, name="heliograph publish", connect=connect or websocket_connect()
+        url, token=token, name="heliograph publish", connect=connect or websocket_connect(), stream=stream
     ) as client:
         with trio.move_on_after(PUBLISH_S):
             return await client.publish(type_, entity, data, id=id_)

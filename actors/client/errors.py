@@ -3,7 +3,9 @@
     ClientError
     ├── ClientClosed         the connection is over for good: a terminal close code, or the client was left
     ├── SubscriptionFailed   the server refused or ended this subscription; the others go on
-    └── PublishRefused       the server refused this publication for good
+    ├── ModifyRefused        the server refused a change of a subscription; that is as it was
+    ├── PublishRefused       the server refused this publication for good
+    └── ReadRefused          the server has no such page of history
     InvalidUrl (ValueError)  the address is none
 
 Also: `InvalidFilter` and `InvalidSignal` for what cannot be sent, `OutboxFull` when too many publications wait.
@@ -43,11 +45,37 @@ class SubscriptionFailed(ClientError):
         self.reason = reason
 
 
+class ModifyRefused(ClientError):
+    """The server refused to change a subscription, which goes on as it was.
+
+    Attributes:
+        code: HTTP-like number. slug: the name of the refusal.
+    """
+
+    def __init__(self, code: int, slug: str, message: str) -> None:
+        super().__init__(f"{slug} ({code}): {message}")
+        self.code = code
+        self.slug = slug
+
+
 class PublishRefused(ClientError):
     """The server refused a publication; it is not sent again.
 
     Attributes:
         code: HTTP-like number. slug: the name of the refusal.
+    """
+
+    def __init__(self, code: int, slug: str, message: str) -> None:
+        super().__init__(f"{slug} ({code}): {message}")
+        self.code = code
+        self.slug = slug
+
+
+class ReadRefused(ClientError):
+    """The server has no such page of history: above all, the log no longer reaches back to the cursor.
+
+    Attributes:
+        code: HTTP-like number. slug: the name of the refusal, such as `cursor_expired` or `epoch_mismatch`.
     """
 
     def __init__(self, code: int, slug: str, message: str) -> None:

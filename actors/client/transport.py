@@ -1,4 +1,4 @@
-"""The seam between the client and a socket: text frames in and out, and how it ended."""
+"""The seam between the client and a socket: frames in and out, and how it ended."""
 
 from __future__ import annotations
 
@@ -36,16 +36,18 @@ class TransportClosed(Exception):  # an outcome of every receive, not a mistake
 class Transport(Protocol):
     """An open socket."""
 
-    async def send(self, text: str) -> None:
-        """Send one text frame. Raises: TransportClosed."""
+    async def send(self, frame: str | bytes) -> None:
+        """Send one frame: a text for str, a binary one for bytes. Raises: TransportClosed."""
 
-    async def receive(self) -> str:
-        """The next text frame. Raises: TransportClosed."""
+    async def receive(self) -> str | bytes:
+        """The next frame. Raises: TransportClosed."""
         ...
 
     async def aclose(self, code: int, reason: str) -> None:
         """Say why, and close; the caller limits how long that may take."""
 
 
-Connect = Callable[[Address, str | None], AbstractAsyncContextManager[Transport]]
-"""Opens a socket to an address with a token, and ends it at the end of the block. Raises: TransportClosed."""
+Connect = Callable[[Address, str | None, str], AbstractAsyncContextManager[Transport]]
+"""Opens a socket to an address with a token and a subprotocol, and ends it at the end of the block.
+
+Raises: TransportClosed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -20,31 +20,63 @@ from trio_websocket import (
 
 from actors.client.address import Address
 from actors.client.transport import Connect, Transport, TransportClosed
+from actors.protocol.encoding import JSON
 
-SUBPROTOCOL = "signals.v1.json"
 MESSAGE_CHARACTERS = 32 * 1024 * 1024  # one frame of a server; more is a fault
 
 OpenStream = Callable[[Address], Awaitable[trio.abc.Stream]]
 
 
-async def open_stream(address: Address) -> trio.abc.Stream:
+async def open_stream(address: Address, ssl_context: ssl.SSLContext | None = None) -> trio.abc.Stream:
     """A TCP connection, encrypted if the address says so. Raises: OSError, trio.BrokenResourceError."""
     if not address.tls:
         return await trio.open_tcp_stream(address.host, address.port)
     stream = await trio.open_ssl_over_tcp_stream(
-        address.host, address.port, https_compatible=True, ssl_context=ssl.create_default_context()
+        address.host,
+        address.port,
+        https_compatible=True,
+        ssl_context=ssl_context or ssl.create_default_context(),
     )
-    await stream.do_handshake()
+    try:
+        await stream.do_handshake()
+    except BaseException:  # cancelled, too
+        await trio.aclose_forcefully(stream)
+        raise
     return stream
 
 
-def websocket_connect(open_stream: OpenStream = open_stream) -> Connect:
-    """How to open a socket; `open_stream` may lead anywhere, so that tests need no network."""
+def websocket_connect(open_stream: OpenStream = open_stream, *, ssl_context: ssl.SSLContext | None = None) -> Connect:
+    """How to open a socket; `open_stream` may lead anywhere, so that tests need no network.
+
+    Args:
+        ssl_context: of `wss` and `https`, for the `open_stream` of this module; None trusts whom the system trusts.
+    """
+    if ssl_context is not None:
+        open_stream = partial(_open_encrypted, ssl_context)
     return partial(_connect, open_stream)
 
 
+async def _open_encrypted(ssl_context: ssl.SSLContext, address: Address) -> trio.abc.Stream:
+    return await open_stream(address, ssl_context)
+
+
+def default_connect(ssl_context: ssl.SSLContext | None = None) -> Connect:
+    """The way to open a socket that fits the loop that runs then."""
+
+    def connect(address: Address, token: str | None, subprotocol: str) -> AbstractAsyncContextManager[Transport]:
+        if trio.lowlevel.in_trio_run():
+            return websocket_connect(ssl_context=ssl_context)(address, token, subprotocol)
+        from actors.client.asyncio_websocket import connect
+
+        return connect(address, token, subprotocol, ssl_context)
+
+    return connect
+
+
 @asynccontextmanager
-async def _connect(open_stream: OpenStream, address: Address, token: str | None) -> AsyncGenerator[Transport]:
+async def _connect(
+    open_stream: OpenStream, address: Address, token: str | None, subprotocol: str = JSON.subprotocol
+) -> AsyncGenerator[Transport]:
     headers = [] if token is None else [(b"Authorization", b"Bearer " + token.encode())]
     try:
         stream: Any = await open_stream(address)
@@ -58,12 +90,15 @@ async def _connect(open_stream: OpenStream, address: Address, token: str | None)
                 stream,
                 address.host_header,
                 address.resource,
-                subprotocols=[SUBPROTOCOL],
+                subprotocols=[subprotocol],
                 extra_headers=headers,
                 max_message_size=MESSAGE_CHARACTERS,
                 receive_buffer_size=65_536,
             )
-            yield _WebSocketTransport(connection)
+            if (connection.subprotocol or JSON.subprotocol) == subprotocol:
+                yield _WebSocketTransport(connection, subprotocol)
+            else:
+                failure = TransportClosed(1002, f"{address} does not speak {subprotocol}")
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as group:
         failure = _refused(address, _first(group))
@@ -78,19 +113,20 @@ class _WebSocketTransport:
     """`Transport` over a trio-websocket connection."""
 
     _connection: WebSocketConnection
+    _subprotocol: str
 
-    async def send(self, text: str) -> None:
+    async def send(self, frame: str | bytes) -> None:
         try:
-            await self._connection.send_message(text)
+            await self._connection.send_message(frame)
         except ConnectionClosed as closed:
             raise _ended(closed) from closed
 
-    async def receive(self) -> str:
+    async def receive(self) -> str | bytes:
         try:
-            message = await self._connection.get_message()
+            message: str | bytes = await self._connection.get_message()
         except ConnectionClosed as closed:
             raise _ended(closed) from closed
-        if isinstance(message, bytes):
+        if isinstance(message, bytes) and self._subprotocol == JSON.subprotocol:
             # Under the subprotocol we offered there are no binary frames: whatever this is, it is no signal service.
             raise TransportClosed(1003, "binary frame from the server")
         return message

@@ -14,7 +14,7 @@ from actors.ingest.schedule import Schedule
 from actors.ingest.source import BATCH_SIGNALS, Batch, Source, SourceFailed, World
 from actors.ingest.sources.webhook import UNSIGNED, Refused, Webhook
 from actors.settings import SourceSettings
-from actors.stream import STREAM, Ingested
+from actors.stream import Ingested
 from runtime import Actor, AlarmInfo, Context, durable
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class IngestState:
         failures: in a row. error: of the last failure, "" after a success.
         produced, duplicates: signals published, and those among them that had been published before.
         rejected: what was offered and is no signal. rejection: the last such.
-        last_success, last_failure: wall clock, seconds.
+        last_success, last_failure: wall clock, seconds. failing_since: of the first failure in a row.
+        took_s: how long the last run took. paused: an operator wants no runs.
     """
 
     cursor: str | None = None
@@ -62,17 +63,23 @@ class IngestState:
     rejection: str = ""
     last_success: float | None = None
     last_failure: float | None = None
+    failing_since: float | None = None
+    took_s: float | None = None
+    paused: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class IngestStatus:
-    """What `/v1/sources` shows of one source; `next` is when it is asked again, None when never."""
+    """What operators see of one source; `next` is when it is asked again, None when never, `running`: it is now."""
 
     name: str
     kind: str
+    stream: str
     schedule: str
+    timezone: str
     state: IngestState
     next: float | None
+    running: bool
 
 
 class Ingest(Actor["Env"]):
@@ -84,6 +91,7 @@ class Ingest(Actor["Env"]):
         super().__init__(ctx, env)
         self._made: Source | Webhook | None = None
         self._deliveries = Deliveries(ctx.storage)
+        self._running = False
         self._in_step = False  # whether this instance has compared its cursor with the stream's
 
     @property
@@ -99,10 +107,15 @@ class Ingest(Actor["Env"]):
         if not settings.is_asked:
             self.ctx.storage.delete_alarm()
             return
+        if self.memory.paused:
+            return
         plan = f"{settings.schedule} {settings.timezone}"
-        if self.memory.plan != plan or self.ctx.storage.get_alarm() is None:
+        if self.memory.plan != plan:
             schedule, now = self._schedule(settings), self.ctx.now()
             self._plan(settings, now if schedule.every_s is not None else schedule.after(now), plan)
+        elif self.ctx.storage.get_alarm() is None:
+            # It is about to run, or runs, and then plans the next one; else it was given up.
+            self.ctx.storage.set_alarm(self.memory.due)
         elif self.memory.failures:
             self.ctx.storage.set_alarm(self.ctx.now())  # a restart may be what it was waiting for
 
@@ -114,17 +127,49 @@ class Ingest(Actor["Env"]):
         return IngestStatus(
             name=settings.name,
             kind=settings.kind,
+            stream=settings.stream,
             schedule=settings.schedule if settings.is_asked else "",
+            timezone=settings.timezone,
             state=self.memory,
             next=self.ctx.storage.get_alarm(),
+            running=self._running,
         )
+
+    async def pause(self) -> bool:
+        """No more runs until `resume`, restarts included; False when nobody asks this source."""
+        settings = self._settings
+        if settings is None or not settings.is_asked:
+            return False
+        self.memory = attrs.evolve(self.memory, paused=True)
+        self.ctx.storage.delete_alarm()
+        return True
+
+    async def resume(self) -> bool:
+        """Go on with the schedule; False when nobody asks this source."""
+        settings = self._settings
+        if settings is None or not settings.is_asked:
+            return False
+        if self.memory.paused:
+            self.memory = attrs.evolve(self.memory, paused=False, plan="")
+            await self.begin()
+        return True
+
+    async def run_now(self) -> bool:
+        """Make the next run now; False when nobody asks this source, or it is paused."""
+        settings = self._settings
+        if settings is None or not settings.is_asked or self.memory.paused:
+            return False
+        if not self._running:
+            self.memory = attrs.evolve(self.memory, due=self.ctx.now())
+            self.ctx.storage.set_alarm(self.ctx.now())
+        return True
 
     # Sources that are asked.
 
     async def alarm(self, info: AlarmInfo) -> None:
         """Make the run that is due, publish, and plan the next one; a failure is recorded and tried again."""
         settings = self._settings
-        if settings is None or not settings.is_asked:
+        if settings is None or not settings.is_asked or self.memory.paused:
             return
         schedule = self._schedule(settings)
         planned = self.memory.due or info.scheduled_time
@@ -136,23 +181,32 @@ class Ingest(Actor["Env"]):
             self._plan(settings, schedule.after(planned, self.ctx.now()))
             return
         self.memory = attrs.evolve(self.memory, due=due)
+        self._running, begun = True, trio.current_time()
         try:
             pause_s = await self._run(settings)
         except Exception as error:  # noqa: BLE001 - sources are other people's code; the next run must be planned
             self._failed(settings, schedule, error)
         else:
             now = self.ctx.now()
-            self.memory = attrs.evolve(self.memory, failures=0, error="", last_success=now)
+            self.memory = attrs.evolve(self.memory, failures=0, error="", last_success=now, failing_since=None)
             self._plan(settings, schedule.after(due), earliest=now + pause_s if pause_s else 0.0)
+        finally:
+            self._running = False
+            self.memory = attrs.evolve(self.memory, took_s=trio.current_time() - begun)
 
     def _plan(self, settings: SourceSettings, due: float, plan: str | None = None, earliest: float = 0.0) -> None:
+        if self.memory.paused:  # while it ran
+            return
         self.memory = attrs.evolve(self.memory, due=due, plan=self.memory.plan if plan is None else plan)
         self.ctx.storage.set_alarm(max(due + settings.jitter_s * self.ctx.random.random(), earliest))
 
     def _failed(self, settings: SourceSettings, schedule: Schedule, error: Exception) -> None:
         failures, now = self.memory.failures + 1, self.ctx.now()
         text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
-        self.memory = attrs.evolve(self.memory, failures=failures, error=text, last_failure=now)
+        since = self.memory.failing_since or now
+        self.memory = attrs.evolve(self.memory, failures=failures, error=text, last_failure=now, failing_since=since)
+        if self.memory.paused:
+            return
         pause_s = min(RETRY_S * 2 ** min(failures - 1, 20), RETRY_S_MAX) * (1 + 0.25 * self.ctx.random.random())
         if isinstance(error, SourceFailed) and error.retry_s is not None:
             pause_s = min(max(error.retry_s, 0.0), PAUSE_S_MAX)
@@ -189,7 +243,8 @@ class Ingest(Actor["Env"]):
     async def _get_in_step(self, settings: SourceSettings) -> None:
         """Compare cursors before the first fetch: what was published just before a crash need not be asked again."""
         ours = self.memory.cursor or ""
-        answer: Ingested = await self.env.broadcasters.get_by_name(STREAM).ingest(settings.name, ours, ours, ())
+        stream = self.env.broadcasters.get_by_name(settings.stream)
+        answer: Ingested = await stream.ingest(settings.name, ours, ours, ())
         if not answer.accepted:
             self.memory = attrs.evolve(self.memory, cursor=answer.cursor)
         self._in_step = True
@@ -198,7 +253,7 @@ class Ingest(Actor["Env"]):
         """Hand a batch to the stream, and its cursor with it; False when the stream is not where we believed."""
         if (batch.cursor, batch.signals, batch.rejected) == (self.memory.cursor, (), ()):
             return True
-        stream = self.env.broadcasters.get_by_name(STREAM)
+        stream = self.env.broadcasters.get_by_name(settings.stream)
         answer: Ingested = await stream.ingest(settings.name, self.memory.cursor, batch.cursor, batch.signals)
         if not answer.accepted:
             # A crash came between a publication and this cursor: continue from where the stream says it is.
@@ -249,7 +304,7 @@ class Ingest(Actor["Env"]):
         if len(body) > source.body_bytes:
             raise Refused(413, f"the body has {len(body):,} bytes; at most {source.body_bytes:,}")
         delivery = source.delivery(headers, body)
-        stream = self.env.broadcasters.get_by_name(STREAM)
+        stream = self.env.broadcasters.get_by_name(settings.stream)
         now = self.ctx.now()
         while (answer := self._deliveries.recognise(delivery)) is None:
             if (wait_s := self._deliveries.full(source.deliveries, 2 * source.tolerance_s, now)) > 0:

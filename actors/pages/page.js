@@ -29,6 +29,7 @@ function told() {
     connected: ["pending", "catchup"].includes(sub?.state) ? "Connected, catching up…" : "Connected",
     resuming: `Resuming…${again}`,
     draining: "The server is restarting; this page follows",
+    offline: "No network; this page goes on when it is back",
     reconnecting: seconds > 0 ? `Reconnecting in ${seconds} s${again}` : `Reconnecting…${again}`,
     closed: `Stopped: ${reason || `close code ${code}`}. Reload the page to try again.`,
   }[state];

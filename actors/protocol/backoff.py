@@ -24,25 +24,29 @@ def drawn(window: tuple[float, float], draw: float) -> float:
 
 @attrs.define(eq=False)
 class Backoff:
-    """Counts the retries of one client; only a connection that stayed healthy for 10 s starts the count again."""
+    """Counts the failures of one client in a row: a connection that was healthy for 10 s ends the row.
+
+    So does one whose end was planned, or a server that is restarted often would see its clients later each time.
+    """
 
     random: Callable[[], float]
-    attempts: int = 0
+    failures: int = 0
 
-    def ended(self, uptime_ms: float) -> None:
+    def ended(self, uptime_ms: float, *, planned: bool = False) -> None:
         """A connection that had been welcomed has ended."""
-        if uptime_ms >= HEALTHY_MS:
-            self.attempts = 0
+        if planned or uptime_ms >= HEALTHY_MS:
+            self.failures = 0
 
     def delay_ms(self, window: tuple[float, float] | None = None, retry_after_ms: float | None = None) -> float:
-        """How long to wait before the next attempt, which this counts.
+        """How long to wait before the next attempt; counts a failure, unless the move was planned.
 
         Args:
             window: of a planned move. retry_after_ms: what a refused handshake asked for; it wins.
         """
-        if retry_after_ms is not None:
-            window = (retry_after_ms, retry_after_ms + WINDOW_MS[1])
         draw = self.random()
-        delay = backoff_ms(self.attempts, draw) if window is None else drawn(window, draw)
-        self.attempts += 1
-        return delay
+        if window is not None and retry_after_ms is None:
+            return drawn(window, draw)
+        self.failures += 1
+        if retry_after_ms is not None:
+            return drawn((retry_after_ms, retry_after_ms + WINDOW_MS[1]), draw)
+        return backoff_ms(self.failures - 1, draw)

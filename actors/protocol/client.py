@@ -13,22 +13,25 @@ import attrs
 
 from actors.filters import Filter
 from actors.protocol import messages as wire
+from actors.protocol import requests
 from actors.protocol.backoff import Backoff
 from actors.protocol.codes import NORMAL, AfterClose, CloseCode, after_close
 from actors.protocol.connection import Connection
 from actors.protocol.cursor import Since
 from actors.protocol.decoding import decode_server
+from actors.protocol.encoding import JSON, Encoding
 from actors.protocol.events import ClientState, Close, Event, Open, SubState, SubStateName
 from actors.protocol.fields import Refused
 from actors.protocol.publications import Publications
+from actors.protocol.reads import Reads
 from actors.protocol.sockets import Sockets
 from actors.protocol.subscription import Subscription
 from actors.protocol.subscriptions import Subscriptions
 from actors.signals import Draft
 
 CONNECT_MS = 5_000
-MOVE_AGAIN_MS = 250  # a subscription without a cursor cannot move yet
-FEATURES = ("goaway",)
+MOVE_AGAIN_MS = 250  # a subscription without a cursor, or about to change, cannot move yet
+FEATURES = ("goaway", "mod", "snap", "latest", "ack")
 _NOT_WELCOMED = f"no welcome within {CONNECT_MS:,} ms"
 _FINAL_STATUSES = frozenset({400, 401, 403, 404, 426})  # of a refused handshake (section 2.2)
 
@@ -50,14 +53,17 @@ class ClientMachine:
         random: draws in [0, 1).
         info: what the client says about itself in `hello`.
         features: what it asks for; without `goaway` there is never a second socket.
+        encoding: what frames are. The texts to send are JSON all the same, and whoever sends them encodes them.
     """
 
     random: Callable[[], float]
-    info: wire.ClientInfo | None = None
+    info: requests.ClientInfo | None = None
     features: tuple[str, ...] = FEATURES
+    encoding: Encoding = JSON
     state: ClientState = attrs.field(factory=lambda: ClientState(state="closed", terminal=False), init=False)
     _subs: Subscriptions = attrs.field(factory=Subscriptions, init=False)
     _publications: Publications = attrs.field(factory=Publications, init=False)
+    _reads: Reads = attrs.field(factory=Reads, init=False)
     _backoff: Backoff = attrs.field(init=False)
     _sockets: Sockets = attrs.field(factory=Sockets, init=False)
     _reconnect_at: float | None = attrs.field(default=None, init=False)
@@ -86,20 +92,46 @@ class ClientMachine:
         name: str,
         filter: Filter,  # noqa: A002 - the protocol's word
         since: Since = "now",
-        on_gap: wire.OnGap = "fail",
+        on_gap: requests.OnGap = "fail",
+        min_ms: int = 0,
+        on_slow: requests.OnSlow = "close",
     ) -> None:
         """Declare a subscription; it is requested on this connection and on every one after it.
 
-        During a hand-over it waits for the end of that.
+        During a hand-over it waits for the end of that. `min_ms` is 0 for `mode` `all`.
         """
-        self._subs.declare(Subscription(name=name, filter=filter, since=since, on_gap=on_gap))
+        sub = Subscription(name=name, filter=filter, since=since, on_gap=on_gap, min_ms=min_ms, on_slow=on_slow)
+        self._subs.declare(sub)
         if self._sockets.is_ready and self._sockets.next is None:
-            self._used.request(self._subs[name])
+            self._used.request(sub)
+
+    def modify(self, name: str, change: requests.Change) -> None:
+        """Change a subscription in place; `Modified` or `ModifyRefused` says when that has an end.
+
+        One change at a time. A server without the feature `mod` gives no backfill.
+        """
+        sub = self._subs[name]
+        assert sub.change is None, f"{name} is being changed"
+        sub.change = change
+        if self._sockets.is_ready and self._sockets.next is None:
+            self._used.modify(sub)
 
     def unsubscribe(self, name: str) -> None:
         """Take a subscription back; unknown names are ignored, it may just have failed."""
         if self._subs.forget(name):
             self._sockets.leave(name)
+
+    def rest(self, name: str) -> None:
+        """Ask for no more of a subscription: its cursor stands still and the server's log keeps what comes."""
+        self._subs[name].resting = True
+        self._sockets.leave(name)
+
+    def go_on(self, name: str) -> None:
+        """Ask again for a subscription that rests, from its cursor."""
+        sub = self._subs[name]
+        sub.resting = False
+        if self._sockets.is_ready and self._sockets.next is None:
+            self._used.request(sub)
 
     def publish(self, draft: Draft) -> tuple[int, list[Event]]:
         """Send a publication now or after the next `welcome`; its outcome carries the key returned here.
@@ -113,6 +145,18 @@ class ClientMachine:
         """Nobody waits for this outcome any more."""
         self._publications.forget(key)
 
+    def read(self, filter: Filter, since: Since, limit: int, reverse: bool) -> tuple[int, list[Event]]:  # noqa: A002
+        """Ask for a page of what is stored, now or after the next `welcome`; its outcome carries the key returned here.
+
+        Raises: TooManyReads.
+        """
+        key = self._reads.add(filter, since, limit, reverse)
+        return key, self._flush()
+
+    def forget_read(self, key: int) -> None:
+        """Nobody waits for this page any more."""
+        self._reads.forget(key)
+
     # --- the transport -------------------------------------------------------------------------------------
 
     def opened(self, now: float, token: str | None = None, socket: int | None = None) -> None:
@@ -121,9 +165,9 @@ class ClientMachine:
         if opened is None:
             return
         request = opened.open(now)
-        names = list(self._used.places) if opened.is_successor else [sub.name for sub in self._subs]
+        names = list(self._used.places) if opened.is_successor else [sub.name for sub in self._subs if not sub.resting]
         opened.send(
-            wire.Hello(
+            requests.Hello(
                 id=request,
                 token=token,
                 resume=self._resume,
@@ -133,24 +177,28 @@ class ClientMachine:
             )
         )
 
-    def receive(self, frame: str, now: float, socket: int | None = None) -> list[Event]:
-        """One text frame from the server."""
+    def receive(self, frame: str | bytes, now: float, socket: int | None = None) -> list[Event]:
+        """One frame from the server."""
         receiving = self._sockets.find(socket)
         if receiving is None:
             return []
         receiving.heard_at = now
         events: list[Event] = []
-        for line in frame.split("\n"):
+        messages = decode_server(frame, self.encoding)
+        while True:
             try:
-                for message in decode_server(line):
-                    events += self._handle(receiving, message, now)
+                message = next(messages, None)
+                if message is None:
+                    break
+                events += self._handle(receiving, message, now)
             except Refused as refused:
                 receiving.fail(CloseCode.GAP, f"bad message: {refused}")
             if receiving.failure is not None:
                 return [*events, *self._abandon(receiving, *receiving.failure, now)]
             events += self._move_when_ready()
             if self._sockets.find(receiving.number) is None:
-                break
+                return events
+        receiving.moved(now)
         return events
 
     def closed(
@@ -178,23 +226,25 @@ class ClientMachine:
             return []
         if ended.is_successor:
             return self._stay()
-        if ended.welcomed_at is not None:
-            self._backoff.ended(now - ended.welcomed_at)
         does = AfterClose.STOP if status in _FINAL_STATUSES else after_close(code)
+        if ended.welcomed_at is not None:
+            self._backoff.ended(now - ended.welcomed_at, planned=does is AfterClose.WINDOW)
         if self._sockets.next is not None and (does is not AfterClose.STOP or code == CloseCode.REPLACED):
             return self._move_on()
         closing = [Close(NORMAL, socket=number) for number in self._sockets.close() if number != ended.number]
         self._publications.disconnected()
+        self._reads.disconnected()
         reason = reason or ended.trouble
         if does is AfterClose.STOP:
             shown = code if status is None else status
             return [*closing, *self._now_in(ClientState(state="closed", code=shown, reason=reason, terminal=True))]
+        attempt = self._backoff.failures + 1
         delay = self._backoff.delay_ms(ended.window if does is AfterClose.WINDOW else None, retry_after_ms)
         self._reconnect_at = now + delay
         return self._now_in(
             ClientState(
                 state="reconnecting",
-                attempt=self._backoff.attempts,
+                attempt=attempt,
                 delay_ms=delay,
                 code=code,
                 reason=reason,
@@ -242,6 +292,8 @@ class ClientMachine:
             yield socket.dead_at, partial(self._dead, socket)
             if socket.ping_at is not None:
                 yield socket.ping_at, partial(self._ping, socket)
+            if socket.ack_at is not None:
+                yield socket.ack_at, partial(self._acknowledge, socket)
             if socket.move_at is not None:
                 yield socket.move_at, partial(self._move, socket)
             for name, at in socket.retries():
@@ -263,8 +315,15 @@ class ClientMachine:
         socket.ping(now)
         return []
 
+    def _acknowledge(self, socket: Connection, now: float) -> list[Event]:
+        socket.acknowledge()
+        return []
+
     def _retry(self, socket: Connection, sub: Subscription, now: float) -> list[Event]:
-        socket.request(sub)
+        if socket.state_of(sub.name) == "pending":
+            socket.request(sub)
+        else:
+            socket.modify(sub)
         return []
 
     def _unpause(self, now: float) -> list[Event]:
@@ -288,12 +347,14 @@ class ClientMachine:
             case wire.Sig():
                 return self._subs.sig(socket, message, now)
             case wire.SubOk():
-                return self._subs.subok(socket, message)
+                return self._subs.subok(socket, message, now)
+            case wire.Snap():
+                return self._subs.snap(socket, message)
             case wire.Live():
                 return self._subs.live(socket, message, now)
             case wire.Gap():
                 return self._subs.gap(socket, message)
-            case wire.Ok() | wire.Err():
+            case wire.Ok() | wire.Err() | wire.Page():
                 return self._answered(socket, message, now)
             case wire.Unsubbed():
                 return self._without_failed(self._subs.ended(socket, message.s, message.code, message.reason))
@@ -303,6 +364,7 @@ class ClientMachine:
                 socket.told_to_go(message, now, self.random)
                 return self._now_in(ClientState(state="draining", reason=message.reason))
             case _:  # pong
+                socket.answered(now)
                 return ()
 
     def _welcomed(self, socket: Connection, welcome: wire.Welcome, now: float) -> Iterable[Event]:
@@ -316,13 +378,15 @@ class ClientMachine:
             *self._requested(socket),
         ]
 
-    def _answered(self, socket: Connection, answer: wire.Ok | wire.Err, now: float) -> Iterable[Event]:
+    def _answered(self, socket: Connection, answer: wire.Ok | wire.Err | wire.Page, now: float) -> Iterable[Event]:
         if isinstance(answer, wire.Err):
             if answer.id is None:
                 return [socket.notice(answer)]
             for name in socket.awaiting(answer.id):
                 return self._without_failed(self._subs.refused(socket, name, answer, now))
-        outcome = self._publications.answered(answer, now)
+        outcome: Event | None = None if isinstance(answer, wire.Ok) else self._reads.answered(answer)
+        if outcome is None and not isinstance(answer, wire.Page):
+            outcome = self._publications.answered(answer, now)
         return [*([] if outcome is None else [outcome]), *self._flush()]
 
     def _without_failed(self, events: Iterable[Event]) -> Iterable[Event]:
@@ -335,7 +399,7 @@ class ClientMachine:
     # --- make before break (section 2.14) --------------------------------------------------------------------
 
     def _move(self, socket: Connection, now: float) -> list[Event]:
-        if any(sub.cursor is None for sub in self._subs):
+        if any(sub.cursor is None or sub.change is not None for sub in self._subs if not sub.resting):
             socket.move_at = now + MOVE_AGAIN_MS
             return []
         socket.move_at = None
@@ -353,6 +417,7 @@ class ClientMachine:
         old = self._used
         self._sockets.succeed()
         self._publications.disconnected()
+        self._reads.disconnected()
         if self._used.welcome is None:
             return self._now_in(ClientState(state="resuming"))
         events = self._now_in(_connected(self._used.welcome))
@@ -385,8 +450,9 @@ class ClientMachine:
         if not self._sockets.is_ready:
             return []
         socket = self._used
+        socket.outgoing += self._reads.flush(socket.next_request)
         events: list[Event] = []
-        for step in self._publications.flush(socket.next_request, socket.message_bytes):
+        for step in self._publications.flush(socket.next_request, socket.message_bytes, self.encoding):
             if isinstance(step, str):
                 socket.outgoing.append(step)
             else:
@@ -401,11 +467,20 @@ class ClientMachine:
         self.state = state
         return [state]
 
+    @property
+    def rtt_ms(self) -> float | None:
+        """How long the last answer to `hello` or a ping took on the socket in use; None without one."""
+        return None if self._sockets.used is None else self._sockets.used.rtt_ms
+
     def state_of(self, name: str) -> SubStateName:
         """Where a declared subscription is; `failed` when it is not declared (any more)."""
         if name not in self._subs:
             return "failed"
         return "pending" if self._sockets.used is None else self._used.state_of(name)
+
+    def filter_of(self, name: str) -> Filter:
+        """The filter of a declared subscription that is in force."""
+        return self._subs[name].filter
 
     def since_of(self, name: str) -> Since:
         """Where a declared subscription goes on: at its cursor, and before its first `subok` where it was to begin."""

@@ -56,4 +56,11 @@ class Last:
     count: int
 
 
-Since = Literal["now", "earliest"] | Last | Cursor
+@attrs.frozen
+class Ago:
+    """The matching signals of the last `ms` milliseconds, by the server's clock, then what follows."""
+
+    ms: int
+
+
+Since = Literal["now", "earliest", "snapshot"] | Last | Ago | Cursor

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import cast
 
 from actors.filters import Filter, InvalidFilter
 from actors.protocol import ijson
 from actors.protocol.codes import BAD_FILTER, BAD_FROM, BAD_MESSAGE, TOO_LARGE
-from actors.protocol.cursor import Cursor, InvalidCursor, Last, Since, check_epoch
+from actors.protocol.cursor import Ago, Cursor, InvalidCursor, Last, Since, check_epoch
+from actors.protocol.encoding import JSON, Encoding
 from actors.protocol.fields import Fields, Refused
-from actors.protocol.limits import HISTORY_LIMIT, HISTORY_LIMIT_MAX, Limits
+from actors.protocol.limits import HISTORY_LIMIT, HISTORY_LIMIT_MAX, LATEST_MS, LATEST_MS_MAX, LATEST_MS_MIN, Limits
 from actors.protocol.messages import (
-    PING,
-    PONG,
-    ClientInfo,
-    ClientMessage,
     Err,
     Gap,
     Goaway,
-    Hello,
-    Hist,
     Live,
     Lost,
     Ok,
-    OnGap,
-    Ping,
+    Page,
     Pong,
-    Pub,
     Reset,
     ServerMessage,
     Sig,
-    Sub,
+    Snap,
     SubOk,
-    Unsub,
     Unsubbed,
     Welcome,
+)
+from actors.protocol.requests import (
+    PING,
+    Ack,
+    Auth,
+    Change,
+    ClientInfo,
+    ClientMessage,
+    Hello,
+    Hist,
+    Mod,
+    OnGap,
+    OnSlow,
+    Ping,
+    Pub,
+    Sub,
+    Unsub,
 )
 from actors.signals import Draft, InvalidSignal, Signal
 
@@ -49,7 +58,7 @@ _FEATURES = 64
 _FILTERS_KEPT = 256
 
 
-def decode_client(frame: str, limits: Limits) -> list[ClientMessage | Err]:
+def decode_client(frame: str | bytes, limits: Limits, encoding: Encoding = JSON) -> list[ClientMessage | Err]:
     """The messages of one frame from a client, in order.
 
     A message that cannot be accepted is the `Err` to answer with, under its `id` when that could be read; the others of
@@ -57,30 +66,31 @@ def decode_client(frame: str, limits: Limits) -> list[ClientMessage | Err]:
     """
     if frame == PING:  # the one message every idle client sends
         return [Ping()]
-    lines = [line for line in frame.split("\n") if line.strip()]
-    if not lines:
-        return [Err.of(BAD_MESSAGE, "an empty frame; a message is a JSON object", at="")]
-    return [_client_message(line, limits) for line in lines]
+    values = encoding.parse(frame)
+    if not values:
+        return [Err.of(BAD_MESSAGE, "an empty frame; a message is an object", at="")]
+    return [_client_message(value, limits) for value in values]
 
 
-def decode_server(frame: str) -> list[ServerMessage]:
+def decode_server(frame: str | bytes, encoding: Encoding = JSON) -> Iterator[ServerMessage]:
     """The messages of one frame from a server, in order; messages of unknown type are left out.
 
-    Raises: Refused, when a message of a known type breaks the protocol.
+    Raises: Refused, in the place of a message of a known type that breaks the protocol.
     """
-    if frame == PONG:
-        return [Pong()]
-    decoded = (_server_message(line) for line in frame.split("\n") if line.strip())
-    return [message for message in decoded if message is not None]
+    for value in encoding.parse(frame):
+        fields = _fields(value)
+        read = _SERVER_READERS.get(fields.text("t"))
+        if read is not None:
+            yield read(fields)
 
 
 # --- what a server reads ----------------------------------------------------------------------------------
 
 
-def _client_message(line: str, limits: Limits) -> ClientMessage | Err:
+def _client_message(value: object, limits: Limits) -> ClientMessage | Err:
     request_id: int | None = None
     try:
-        fields = _parsed(line)
+        fields = _fields(value)
         kind = fields.text("t")
         if kind == "ping":
             return Ping()
@@ -91,6 +101,12 @@ def _client_message(line: str, limits: Limits) -> ClientMessage | Err:
                 return _hello(fields)
             case "sub":
                 return _sub(fields, fields.integer("id", 1, _ID_MAX))
+            case "mod":
+                return _mod(fields)
+            case "ack":
+                return _ack(fields, limits)
+            case "auth":
+                return Auth(id=fields.integer("id", 1, _ID_MAX), token=fields.text("token"))
             case "unsub":
                 return Unsub(id=fields.integer("id", 1, _ID_MAX), s=fields.text("s", pattern=_SUB_NAME))
             case "pub":
@@ -98,7 +114,10 @@ def _client_message(line: str, limits: Limits) -> ClientMessage | Err:
             case "hist":
                 return _hist(fields)
             case _:
-                raise Refused(f"unknown t {kind[:64]!r}; this server knows hello, sub, unsub, pub, hist, ping", at="/t")
+                raise Refused(
+                    f"unknown t {kind[:64]!r}; this server knows hello, sub, mod, ack, auth, unsub, pub, hist, ping",
+                    at="/t",
+                )
     except Refused as refused:
         return Err.of(refused.error, str(refused), id=request_id, at=refused.at)
 
@@ -129,19 +148,88 @@ def _client_info(fields: Fields) -> ClientInfo:
     return ClientInfo(name=word("name"), version=word("version"), sdk=word("sdk"))
 
 
+def decode_sub(values: dict[str, object]) -> Sub:
+    """A subscription without `id`, as those in `hello`. Raises: Refused."""
+    return _sub(Fields.of(values), None)
+
+
 def _sub(fields: Fields, request_id: int | None) -> Sub:
     s = fields.text("s", pattern=_SUB_NAME)
-    fields.choice("mode", ("all",), "all")
-    fields.choice("on_slow", ("close",), "close")
     on_gap = cast("OnGap", fields.choice("on_gap", ("fail", "skip"), "fail"))
-    return Sub(id=request_id, s=s, filter=_wanted(fields), since=_since(fields), on_gap=on_gap)
+    return Sub(
+        id=request_id,
+        s=s,
+        filter=_wanted(fields),
+        since=_since(fields),
+        on_gap=on_gap,
+        min_ms=_min_ms(fields) or 0,
+        on_slow=_on_slow(fields) or "close",
+    )
+
+
+def _on_slow(fields: Fields) -> OnSlow | None:
+    if not fields.has("on_slow"):
+        return None
+    return cast("OnSlow", fields.choice("on_slow", ("close", "latest", "skip"), "close"))
+
+
+def _min_ms(fields: Fields) -> int | None:
+    """0 for `mode` `all`, more for `latest`; None when neither is said."""
+    mode = fields.choice("mode", ("all", "latest"), "all") if fields.has("mode") else None
+    if mode == "latest":
+        return fields.integer("min_ms", LATEST_MS_MIN, LATEST_MS_MAX) if fields.has("min_ms") else LATEST_MS
+    if fields.has("min_ms"):
+        raise Refused("min_ms is of mode latest, which is to be said with it", at=fields.where("min_ms"))
+    return None if mode is None else 0
+
+
+def _mod(fields: Fields) -> Mod:
+    return Mod(
+        id=fields.integer("id", 1, _ID_MAX),
+        s=fields.text("s", pattern=_SUB_NAME),
+        change=Change(
+            filter=_wanted(fields) if fields.has("filter") else None,
+            min_ms=_min_ms(fields),
+            on_slow=_on_slow(fields),
+            backfill=_backfill(fields) if fields.has("backfill") else None,
+        ),
+    )
+
+
+def _ack(fields: Fields, limits: Limits) -> Ack:
+    offsets = fields.object("c")
+    if len(offsets.values) > limits.subs:
+        raise Refused(f"c has {len(offsets.values)} subscriptions; at most {limits.subs}", at=fields.where("c"))
+    return Ack({s: offsets.integer(s) for s in offsets.values})
+
+
+def _backfill(fields: Fields) -> Last | Ago:
+    match fields.values["backfill"]:
+        case {"last": count, **others} if "ago_ms" not in others and (n := _count(count, 1)) is not None:
+            return Last(n)
+        case {"ago_ms": ms, **others} if "last" not in others and (n := _count(ms, 0)) is not None:
+            return Ago(n)
+        case _:
+            message = 'backfill is {"last":n} with n ≥ 1 or {"ago_ms":m} with m ≥ 0'
+            raise Refused(message, at=fields.where("backfill"), error=BAD_FROM)
+
+
+def _count(value: object, least: int) -> int | None:
+    """The value itself when it is an integer (`1.0` is one) in the protocol's bounds."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and value is not True and least <= value <= ijson.INTEGER_MAX else None
 
 
 def _hist(fields: Fields) -> Hist:
     fields.required("from")
     reverse = fields.boolean("reverse") if fields.has("reverse") else False
     since = _since(fields)
-    if reverse and isinstance(since, Last):
+    if since == "snapshot":
+        raise Refused(
+            "a page of history has all signals; a snapshot is for sub", at=fields.where("from"), error=BAD_FROM
+        )
+    if reverse and isinstance(since, Last | Ago):
         message = 'reverse goes back from "now" or a cursor; the newest n are limit n from "now"'
         raise Refused(message, at=fields.where("from"), error=BAD_FROM)
     return Hist(
@@ -173,16 +261,21 @@ def _since(fields: Fields) -> Since:
             return "now"
         case "earliest":
             return "earliest"
-        case {"cursor": str(text), **others} if "last" not in others:
+        case "snapshot":
+            return "snapshot"
+        case {"cursor": str(text), **others} if not {"last", "ago_ms"} & others.keys():
             try:
                 return Cursor.parse(text)
             except InvalidCursor as error:
                 raise Refused(str(error), at=f"{at}/cursor", error=BAD_FROM) from None
-        case {"last": int(count), **others} if count is not True and count >= 1 and "cursor" not in others:
-            return Last(count)
+        case {"last": count, **others} if not {"cursor", "ago_ms"} & others.keys() and (n := _count(count, 1)):
+            return Last(n)
+        case {"ago_ms": ms, **others} if not {"cursor", "last"} & others.keys() and (n := _count(ms, 0)) is not None:
+            return Ago(n)
         case _:
             raise Refused(
-                'from is "now", "earliest", {"cursor":"<epoch>:<offset>"} or {"last":n} with n ≥ 1',
+                'from is "now", "earliest", "snapshot", {"cursor":"<epoch>:<offset>"}, {"last":n} with n ≥ 1 '
+                'or {"ago_ms":m} with m ≥ 0',
                 at=at,
                 error=BAD_FROM,
             )
@@ -201,12 +294,6 @@ def _pub(fields: Fields, limits: Limits) -> Pub:
 
 
 # --- what a client reads ----------------------------------------------------------------------------------
-
-
-def _server_message(line: str) -> ServerMessage | None:
-    fields = _parsed(line)
-    read = _SERVER_READERS.get(fields.text("t"))
-    return None if read is None else read(fields)
 
 
 def _welcome(fields: Fields) -> Welcome:
@@ -255,6 +342,23 @@ def _sig(fields: Fields) -> Sig:
         a=a,
         b=fields.integer("b", a),
         signals=_signals(fields),
+        k=fields.integer("k") if fields.has("k") else 0,
+    )
+
+
+def _snap(fields: Fields) -> Snap:
+    return Snap(s=fields.text("s"), b=fields.integer("b"), signals=_signals(fields), more=fields.boolean("more"))
+
+
+def _page(fields: Fields) -> Page:
+    a = fields.integer("a")
+    return Page(
+        id=fields.integer("id"),
+        a=a,
+        b=fields.integer("b", a),
+        signals=_signals(fields),
+        more=fields.boolean("more"),
+        epoch=_epoch(fields),
     )
 
 
@@ -295,6 +399,7 @@ def _ok(fields: Fields) -> Ok:
         o=fields.integer("o", 1) if fields.has("o") else None,
         epoch=_epoch(fields) if fields.has("epoch") else None,
         dup=fields.boolean("dup") if fields.has("dup") else None,
+        exp_ms=fields.integer("exp_ms") if fields.has("exp_ms") else None,
     )
 
 
@@ -319,6 +424,8 @@ _SERVER_READERS: dict[str, Callable[[Fields], ServerMessage]] = {
     "welcome": _welcome,
     "subok": _subok,
     "sig": _sig,
+    "snap": _snap,
+    "page": _page,
     "live": _live,
     "gap": _gap,
     "reset": _reset,
@@ -333,11 +440,10 @@ _SERVER_READERS: dict[str, Callable[[Fields], ServerMessage]] = {
 # --- both ---------------------------------------------------------------------------------------------------
 
 
-def _parsed(line: str) -> Fields:
-    try:
-        return Fields.of(ijson.parse(line))
-    except ijson.InvalidJson as error:
-        raise Refused(str(error), at="") from None
+def _fields(value: object) -> Fields:
+    if isinstance(value, Refused):
+        raise value
+    return Fields.of(value)
 
 
 def _signals(fields: Fields) -> tuple[Signal, ...]:

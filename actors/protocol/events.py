@@ -74,12 +74,50 @@ class SubState:
 
 @attrs.frozen(kw_only=True)
 class Signals:
-    """Deliver these, in order; afterwards the subscription's cursor is `c` of `epoch`. May be empty."""
+    """Deliver these, in order; afterwards the subscription's cursor is `c` of `epoch`. May be empty.
+
+    Attributes:
+        k: how many older ones of the same type and entity were left out (`mode` `latest`).
+    """
 
     s: str
     signals: tuple[Signal, ...]
     epoch: str
     c: int
+    k: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class Snap:
+    """Deliver these as a part of a snapshot or of a backfill: they may be older than what was delivered before.
+
+    Attributes:
+        c: the subscription's cursor now; None while a snapshot it begins with is not complete.
+    """
+
+    s: str
+    signals: tuple[Signal, ...]
+    epoch: str
+    c: int | None
+
+
+@attrs.frozen(kw_only=True)
+class Modified:
+    """A change of a subscription is in force for what comes after `c` of `epoch`, and its backfill was delivered."""
+
+    s: str
+    epoch: str
+    c: int
+
+
+@attrs.frozen(kw_only=True)
+class ModifyRefused:
+    """A change of a subscription was refused for good; the subscription is as it was."""
+
+    s: str
+    code: int
+    slug: str
+    msg: str
 
 
 @attrs.frozen(kw_only=True)
@@ -129,6 +167,34 @@ class PublishRefused:
 
 
 @attrs.frozen(kw_only=True)
+class PageRead:
+    """A page of what is stored: all and only the matching signals with `after < o ≤ upto`.
+
+    Attributes:
+        more: there is another page, after `upto` or in reverse before `after`.
+    """
+
+    key: int
+    signals: tuple[Signal, ...]
+    epoch: str
+    after: int
+    upto: int
+    more: bool
+
+
+@attrs.frozen(kw_only=True)
+class ReadRefused:
+    """There is no page; with `retry` it may be asked for again after `retry_after_ms`."""
+
+    key: int
+    code: int
+    slug: str
+    msg: str
+    retry: bool
+    retry_after_ms: float | None
+
+
+@attrs.frozen(kw_only=True)
 class Notice:
     """An `err` about the connection or about `hello`."""
 
@@ -137,4 +203,20 @@ class Notice:
     msg: str
 
 
-Event = Open | Close | ClientState | SubState | Signals | Gap | GapDetected | Published | PublishRefused | Notice
+Event = (
+    Open
+    | Close
+    | ClientState
+    | SubState
+    | Signals
+    | Snap
+    | Modified
+    | ModifyRefused
+    | Gap
+    | GapDetected
+    | Published
+    | PublishRefused
+    | PageRead
+    | ReadRefused
+    | Notice
+)

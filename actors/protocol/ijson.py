@@ -98,6 +98,18 @@ def check(value: object, depth: int = DEPTH_MAX) -> None:
             raise InvalidJson(f"{type(value).__name__} is no JSON type")
 
 
+def object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The object with these members, none of them twice. Raises: InvalidJson."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise InvalidJson(f"duplicate key {_shortened(key)!r}")
+            seen.add(key)
+    return value
+
+
 def _check_number(value: float) -> None:
     if isinstance(value, int) and not -INTEGER_MAX <= value <= INTEGER_MAX:
         raise InvalidJson("integer beyond ±(2^53−1); send it as a string")
@@ -143,17 +155,6 @@ def _check_depth(text: str) -> None:
             depth -= 1
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise InvalidJson(f"duplicate key {_shortened(key)!r}")
-            seen.add(key)
-    return value
-
-
 def _integer(text: str) -> int:
     # The length test first: Python itself refuses to read very long integers, with an error of its own.
     if len(text) > 17 or not -INTEGER_MAX <= (value := int(text)) <= INTEGER_MAX:
@@ -196,5 +197,7 @@ def _number(value: float) -> str:
     return f"-{text}" if sign else text
 
 
-_READER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant)
+_READER = json.JSONDecoder(
+    object_pairs_hook=object_of, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
 _WRITER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -6,6 +6,9 @@ import attrs
 
 HISTORY_LIMIT = 100  # signals of one page of history, when nothing else is asked for
 HISTORY_LIMIT_MAX = 500
+LATEST_MS = 1_000  # between two frames of `mode` `latest`, when `min_ms` is not said
+LATEST_MS_MIN = 20
+LATEST_MS_MAX = 60_000
 
 
 @attrs.frozen(kw_only=True)

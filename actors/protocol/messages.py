@@ -1,151 +1,18 @@
-"""The messages of `signals.v1` as values, each with its JSON text; `decoding.py` reads them back."""
+"""What a server says in `signals.v1` as values, each with its JSON text; `decoding.py` reads them back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Literal
 
 import attrs
 
-from actors.filters import Filter
+from actors.protocol import messagepack
 from actors.protocol.codes import ErrorCode
-from actors.protocol.cursor import Cursor, Last, Since
-from actors.signals import Draft, Signal
+from actors.protocol.cursor import Cursor
+from actors.signals import Signal, SignalTexts
 
-PING = '{"t":"ping"}'
 PONG = '{"t":"pong"}'
-
-OnGap = Literal["fail", "skip"]
-
-
-@attrs.frozen(kw_only=True)
-class ClientInfo:
-    """What a client says about itself; shown to operators, decides nothing."""
-
-    name: str = ""
-    version: str = ""
-    sdk: str = ""
-
-
-# --- client to server -------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True)
-class Sub:
-    """Subscribe under the client's own name `s`; `id` is None inside `hello`."""
-
-    id: int | None = None
-    s: str
-    filter: Filter
-    since: Since = "now"
-    on_gap: OnGap = "fail"
-
-    def to_json(self) -> dict[str, object]:
-        """The message as a JSON object."""
-        return _present(
-            t=None if self.id is None else "sub",
-            id=self.id,
-            s=self.s,
-            filter=json.loads(self.filter.source),
-            on_gap=None if self.on_gap == "fail" else self.on_gap,
-        ) | {"from": since_to_json(self.since)}
-
-    def encode(self) -> str:
-        """The message's text."""
-        return _dump(self.to_json())
-
-
-@attrs.frozen(kw_only=True)
-class Hello:
-    """The first message of a connection; a part of `subs` that cannot be accepted is the `Err` to answer with."""
-
-    id: int
-    token: str | None = None
-    resume: str | None = None
-    client: ClientInfo | None = None
-    features: tuple[str, ...] = ()
-    subs: tuple[Sub | Err, ...] = ()
-
-    def encode(self) -> str:
-        """The message's text."""
-        return _dump(
-            _present(
-                t="hello",
-                id=self.id,
-                token=self.token,
-                resume=self.resume,
-                client=None if self.client is None else attrs.asdict(self.client),
-                features=list(self.features) or None,
-                subs=[sub.to_json() for sub in self.subs] or None,
-            )
-        )
-
-
-@attrs.frozen(kw_only=True)
-class Unsub:
-    """End a subscription."""
-
-    id: int
-    s: str
-
-    def encode(self) -> str:
-        """The message's text."""
-        return _dump({"t": "unsub", "id": self.id, "s": self.s})
-
-
-@attrs.frozen(kw_only=True)
-class Pub:
-    """Publish a signal."""
-
-    id: int
-    draft: Draft
-
-    def encode(self) -> str:
-        """The message's text."""
-        draft = self.draft
-        parts = [f'"type":"{draft.type}","entity":"{draft.entity}","data":{draft.data_json.decode()}']
-        if draft.id is not None:
-            parts.append(f'"id":{_dump(draft.id)}')
-        if draft.tags_json is not None:
-            parts.append(f'"tags":{draft.tags_json.decode()}')
-        return f'{{"t":"pub","id":{self.id},"signal":{{{",".join(parts)}}}}}'
-
-
-@attrs.frozen(kw_only=True)
-class Hist:
-    """Read a page of what is stored; in reverse from `since` backwards."""
-
-    id: int
-    filter: Filter
-    since: Since
-    limit: int
-    reverse: bool = False
-
-    def encode(self) -> str:
-        """The message's text."""
-        return _dump(
-            _present(
-                t="hist",
-                id=self.id,
-                filter=json.loads(self.filter.source),
-                limit=self.limit,
-                reverse=self.reverse or None,
-            )
-            | {"from": since_to_json(self.since)}
-        )
-
-
-@attrs.frozen
-class Ping:
-    """Asks for a `pong`; the text is exactly `PING`."""
-
-    def encode(self) -> str:
-        """The message's text."""
-        return PING
-
-
-# --- server to client -------------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -179,7 +46,7 @@ class SubOk:
 
     def encode(self) -> str:
         """The message's text; the filter is JSON already and stands in it as it is."""
-        fields = _present(t="subok", id=self.id) | {
+        fields = present(t="subok", id=self.id) | {
             "s": self.s,
             "g": self.g,
             "from": str(self.since),
@@ -187,7 +54,7 @@ class SubOk:
             "recovered": self.recovered,
             "lost": None if self.lost is None else {"a": self.lost.a, "b": self.lost.b},
         }
-        return f'{_dump(fields)[:-1]},"filter":{self.filter}}}'
+        return f'{dump(fields)[:-1]},"filter":{self.filter}}}'
 
 
 @attrs.frozen(kw_only=True)
@@ -234,7 +101,7 @@ class Err:
 
     def to_json(self) -> dict[str, object]:
         """The message as a JSON object."""
-        return _present(
+        return present(
             t="err",
             id=self.id,
             s=self.s,
@@ -248,7 +115,7 @@ class Err:
 
     def encode(self) -> str:
         """The message's text."""
-        return _dump(self.to_json())
+        return dump(self.to_json())
 
 
 @attrs.frozen(kw_only=True)
@@ -288,23 +155,65 @@ class Welcome:
             "features": self.features,
             "server": self.server,
         }
-        return f'{_dump(fields)[:-1]},"subs":[{",".join([sub.encode() for sub in self.subs])}]}}'
+        return f'{dump(fields)[:-1]},"subs":[{",".join([sub.encode() for sub in self.subs])}]}}'
 
 
 @attrs.frozen(kw_only=True)
 class Sig:
-    """All and only the matching signals with `a < o ≤ b`; for a group (`g`) or for one subscription (`s`)."""
+    """All and only the matching signals with `a < o ≤ b`; for a group (`g`) or for one subscription (`s`).
+
+    Attributes:
+        k: how many were left out because a newer one of the same type and entity is there (`mode` `latest`).
+    """
 
     g: int | None = None
     s: str | None = None
     a: int
     b: int
     signals: tuple[Signal, ...] = ()
+    k: int = 0
 
     def encode(self) -> str:
         """The message's text."""
         texts = (signal.json for signal in self.signals)
-        return encode_sig(a=self.a, b=self.b, signals=texts, g=self.g, s=self.s)
+        return encode_sig(a=self.a, b=self.b, signals=texts, g=self.g, s=self.s, left_out=self.k)
+
+
+@attrs.frozen(kw_only=True)
+class Snap:
+    """Older signals of `s`, ascending: a part of a snapshot or of a backfill, both as of `b`; `more`: not the last."""
+
+    s: str
+    b: int
+    signals: tuple[Signal, ...] = ()
+    more: bool = False
+
+    def encode(self) -> str:
+        """The message's text."""
+        return encode_snap(
+            s=self.s, b=self.b, signals=b",".join(signal.json for signal in self.signals), more=self.more
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """The answer to `hist`: all and only the matching signals with `a < o ≤ b`; `more`: there is another page."""
+
+    id: int
+    a: int
+    b: int
+    signals: tuple[Signal, ...]
+    more: bool
+    epoch: str
+
+    def encode(self) -> str:
+        """The message's text."""
+        signals = b",".join(signal.json for signal in self.signals).decode()
+        more = "true" if self.more else "false"
+        return (
+            f'{{"t":"page","id":{self.id},"a":{self.a},"b":{self.b},"d":[{signals}],"more":{more},'
+            f'"epoch":"{self.epoch}"}}'
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -331,7 +240,7 @@ class Gap:
 
     def encode(self) -> str:
         """The message's text."""
-        return _dump({"t": "gap", "s": self.s, "a": self.a, "b": self.b, "reason": self.reason})
+        return dump({"t": "gap", "s": self.s, "a": self.a, "b": self.b, "reason": self.reason})
 
 
 @attrs.frozen(kw_only=True)
@@ -344,7 +253,7 @@ class Reset:
 
     def encode(self) -> str:
         """The message's text."""
-        return _dump({"t": "reset", "epoch": self.epoch, "head": self.head, "reason": self.reason})
+        return dump({"t": "reset", "epoch": self.epoch, "head": self.head, "reason": self.reason})
 
 
 @attrs.frozen(kw_only=True)
@@ -357,7 +266,7 @@ class Unsubbed:
 
     def encode(self) -> str:
         """The message's text."""
-        return _dump({"t": "unsubbed", "s": self.s, "code": self.code, "reason": self.reason})
+        return dump({"t": "unsubbed", "s": self.s, "code": self.code, "reason": self.reason})
 
 
 @attrs.frozen(kw_only=True)
@@ -371,8 +280,8 @@ class Goaway:
 
     def encode(self) -> str:
         """The message's text."""
-        return _dump(
-            _present(
+        return dump(
+            present(
                 t="goaway",
                 reason=self.reason,
                 after_ms=list(self.after_ms),
@@ -393,45 +302,52 @@ class Pong:
 
 @attrs.frozen(kw_only=True)
 class Ok:
-    """A request was carried out; `o`, `epoch` and `dup` answer `pub`."""
+    """A request was carried out; `o`, `epoch` and `dup` answer `pub`, `exp_ms` (of the token) answers `auth`."""
 
     id: int
     o: int | None = None
     epoch: str | None = None
     dup: bool | None = None
+    exp_ms: int | None = None
 
     def encode(self) -> str:
         """The message's text."""
-        return _dump(_present(t="ok", id=self.id, o=self.o, epoch=self.epoch, dup=self.dup))
+        return dump(present(t="ok", id=self.id, o=self.o, epoch=self.epoch, dup=self.dup, exp_ms=self.exp_ms))
 
 
-ClientMessage = Hello | Sub | Unsub | Pub | Hist | Ping
-ServerMessage = Welcome | SubOk | Sig | Live | Gap | Reset | Unsubbed | Goaway | Pong | Ok | Err
+ServerMessage = Welcome | SubOk | Sig | Snap | Page | Live | Gap | Reset | Unsubbed | Goaway | Pong | Ok | Err
 
 
-def encode_sig(*, a: int, b: int, signals: Iterable[bytes], g: int | None = None, s: str | None = None) -> str:
+def encode_sig(
+    *, a: int, b: int, signals: Iterable[bytes], g: int | None = None, s: str | None = None, left_out: int = 0
+) -> str:
     """A `sig` frame's text from the JSON texts of its signals, which are joined as they are.
 
     Live frames carry the group and nothing of a connection, so that one text serves every member.
     """
     address = f'"g":{g}' if s is None else f'"s":"{s}"'
     joined = b",".join(signals).decode()
-    return f'{{"t":"sig",{address},"a":{a},"b":{b},"d":[{joined}]}}'
+    rest = f',"k":{left_out}' if left_out else ""
+    return f'{{"t":"sig",{address},"a":{a},"b":{b},"d":[{joined}]{rest}}}'
 
 
-def since_to_json(since: Since) -> object:
-    """The `from` of a subscription as JSON."""
-    match since:
-        case Cursor():
-            return {"cursor": str(since)}
-        case Last(count):
-            return {"last": count}
-        case _:
-            return since
+def pack_sig(*, g: int, a: int, b: int, signals: Iterable[SignalTexts], left_out: int = 0) -> bytes:
+    """A group's `sig` frame as MessagePack, from what its signals were packed to."""
+    packed = [texts.packed for texts in signals]
+    fields: dict[str, object] = {"t": "sig", "g": g, "a": a, "b": b}
+    if left_out:
+        fields["k"] = left_out
+    return messagepack.join(fields, "d", sum(count for count, _ in packed), [items for _, items in packed])
 
 
-def _present(**fields: object) -> dict[str, object]:
+def encode_snap(*, s: str, b: int, signals: bytes, more: bool) -> str:
+    """A `snap` message's text from the JSON texts of its signals, joined by commas."""
+    return f'{{"t":"snap","s":"{s}","b":{b},"d":[{signals.decode()}],"more":{"true" if more else "false"}}}'
+
+
+def present(**fields: object) -> dict[str, object]:
+    """The fields that are there."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

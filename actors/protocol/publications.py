@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from actors.protocol.codes import TOO_LARGE
+from actors.protocol.encoding import JSON, Encoding
 from actors.protocol.events import Published, PublishRefused
 from actors.protocol.fields import Refused
-from actors.protocol.messages import Err, Ok, Pub
+from actors.protocol.messages import Err, Ok
+from actors.protocol.requests import Pub
 from actors.signals import Draft
 
 MESSAGES = 1_000
@@ -66,7 +68,9 @@ class Publications:
         for publication in self._waiting.values():
             publication.request = None
 
-    def flush(self, next_id: Callable[[], int], size_max: int) -> Iterator[str | PublishRefused]:
+    def flush(
+        self, next_id: Callable[[], int], size_max: int, encoding: Encoding = JSON
+    ) -> Iterator[str | PublishRefused]:
         """The texts to send now; one that no socket message can carry is refused instead."""
         if self.paused_until_ms is not None:
             return
@@ -76,7 +80,8 @@ class Publications:
                 return
             request = next_id()
             text = Pub(id=request, draft=publication.draft).encode()
-            if (size := len(text.encode())) > size_max:
+            frame = encoding.encode(text)
+            if (size := len(frame if isinstance(frame, bytes) else frame.encode())) > size_max:
                 self.forget(publication.key)
                 yield PublishRefused(
                     key=publication.key,

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 
+from actors.principal import Capability, NotAccepted, Principal
+from actors.protocol.allowed import allowed, narrowed
 from actors.protocol.codes import (
-    BAD_MESSAGE,
     DUPLICATE_SUB,
+    FORBIDDEN,
     OVERLOADED,
     RATE_LIMITED,
+    TOKEN_EXPIRING,
     TOO_LARGE,
     UNAUTHENTICATED,
     UNKNOWN_SUB,
@@ -23,48 +26,66 @@ from actors.protocol.codes import (
 )
 from actors.protocol.cursor import Cursor
 from actors.protocol.decoding import decode_client
+from actors.protocol.encoding import ENCODINGS, EncodingName
+from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
-from actors.protocol.messages import (
-    PONG,
-    ClientMessage,
-    Err,
-    Gap,
-    Hello,
-    Hist,
-    Live,
-    Lost,
-    Ok,
-    OnGap,
-    Ping,
-    Pub,
-    Sub,
-    SubOk,
-    Unsub,
-    Welcome,
-    encode_sig,
-)
+from actors.protocol.messages import PONG, Err, Gap, Live, Lost, Ok, Reset, SubOk, Welcome, encode_sig, encode_snap
 from actors.protocol.rate import TokenBucket
+from actors.protocol.requests import Ack, Auth, ClientMessage, Hello, Hist, Mod, OnGap, OnSlow, Ping, Pub, Sub, Unsub
 
 BAD_MESSAGES = 10  # ours: then the peer is no client of this protocol, and is closed with 4001
 RATE_VIOLATIONS = 3
-FEATURES = ("goaway",)  # of those that a client may list, what this server has
+DEFLATE = "deflate"  # where the socket compresses
+FEATURES = (
+    "goaway",
+    "mod",
+    "snap",
+    "latest",
+    "ack",
+    "msgpack",
+    DEFLATE,
+)  # of those that a client may list, what this server has
 RATE_VIOLATIONS_S = 60.0
+NOTICE_S = 60.0  # before its token expires a client is told so
+
+
+@attrs.frozen
+class Snapping:
+    """Parts of a snapshot, or of a backfill, are to be sent.
+
+    Attributes:
+        after: the next part begins behind this offset. without: the group whose signals are left out; 0 for a
+            snapshot, which has the newest signal of each type and entity.
+    """
+
+    after: int = 0
+    without: int = 0
 
 
 @attrs.frozen
 class Subscription:
-    """One subscription of a connection.
+    """One subscription of a connection. Its filter is unknown here; the broadcaster has it under the group's number.
 
     Attributes:
         group: whose live frames it gets. cursor: where the next page begins; once live, where it joined.
-        live: it is a member of its group. on_gap: what it asked for.
-        filter: unknown here; the broadcaster has it under the group's number.
+        live: it is a member of its group. on_gap: what it asked for. snap: what is to be sent before pages.
+        min_ms: of `mode` `latest`; 0 for `all`. on_slow: what happens when its client reads too slowly.
+        slow: that has happened, and it is not live until its client has caught up with reading.
     """
 
     group: int
     cursor: int
     live: bool = False
     on_gap: OnGap = "fail"
+    snap: Snapping | None = None
+    min_ms: int = 0
+    on_slow: OnSlow = "close"
+    slow: bool = False
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The groups that the broadcaster must know for it."""
+        return (self.group, self.snap.without) if self.snap is not None and self.snap.without else (self.group,)
 
 
 @attrs.frozen(kw_only=True)
@@ -72,28 +93,56 @@ class Remembered:
     """What a connection is, besides its socket.
 
     Attributes:
-        user: whose token it showed, "" for nobody. peer: its address.
+        principal: who its client is, once that is known. peer: its address.
         counted: the limits of rates and counts apply to it. session: "" until it was welcomed.
-        moves: it knows what to do about `goaway`.
+        moves: it knows what to do about `goaway`. notice_at: when to say that its token expires, until that was said.
+        was_reset: its subscriptions were forgotten once; what it asked for before it heard of that may still come.
+        encoding: what its frames are.
     """
 
-    user: str = ""
+    principal: Principal | None = None
     peer: str = ""
     counted: bool = False
     session: str = ""
     moves: bool = False
     subs: Mapping[str, Subscription] = attrs.field(factory=dict)
+    was_reset: bool = False
+    notice_at: float | None = None
+    encoding: EncodingName = "json"
 
     def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
         """The same with other subscriptions; `attrs.evolve`, which is slow, would be a part of every subscription."""
         return Remembered(
-            user=self.user,
+            principal=self.principal,
             peer=self.peer,
             counted=self.counted,
             session=self.session,
             moves=self.moves,
             subs=subs,
+            was_reset=self.was_reset,
+            notice_at=self.notice_at,
+            encoding=self.encoding,
         )
+
+    @property
+    def user(self) -> str:
+        """The name of its user; "" for nobody."""
+        return "" if self.principal is None else self.principal.user
+
+    @property
+    def expires(self) -> float | None:
+        """Until when its client is let in."""
+        return None if self.principal is None else self.principal.expires
+
+    @property
+    def capability(self) -> Capability:
+        """What its client may do; nothing before it is known who that is."""
+        return Capability() if self.principal is None else self.principal.capability
+
+    @property
+    def is_careful(self) -> bool:
+        """It is not to be closed for reading slowly: every subscription says what else to do."""
+        return bool(self.subs) and all(sub.on_slow != "close" for sub in self.subs.values())
 
 
 @attrs.frozen
@@ -112,7 +161,10 @@ class Reply:
     text: str
 
 
-Request = Hello | Sub | Unsub | Pub | Hist
+_EXPIRED = Close(CloseCode.TOKEN_EXPIRED, "the token has expired; come back with a new one")
+_EXPIRING = Reply(Err.of(TOKEN_EXPIRING, "the token expires soon; send auth with a new one", retry_after_ms=0).encode())
+
+Request = Hello | Sub | Mod | Ack | Auth | Unsub | Pub | Hist
 Step = Request | Reply | Close
 
 
@@ -142,15 +194,18 @@ class ServerMachine:
         """The hello has come."""
         return self._hello_seen
 
+    @property
+    def is_welcomed(self) -> bool:
+        """The hello was answered."""
+        return bool(self.state.session)
+
     def receive(self, frame: str | bytes) -> Sequence[ClientMessage | Err]:
         """The messages of a frame, to be handed to `step` one by one when the one before is done."""
-        if isinstance(frame, bytes):
-            return (Err.of(BAD_MESSAGE, "a binary frame; signals.v1.json sends text frames", at=""),)
-        return decode_client(frame, self.limits)
+        return decode_client(frame, self.limits, ENCODINGS[self.state.encoding])
 
     def step(self, message: ClientMessage | Err, now: float) -> Step:
         """What to do about the next message: carry out a request, send a text, or close."""
-        if (limited := self._rate(message, now)) is not None:
+        if (limited := self._limited(message, now)) is not None:
             return limited
         match message:
             case Err():
@@ -170,37 +225,52 @@ class ServerMachine:
             case _ if not self._hello_seen:
                 return Close(CloseCode.NOT_HELLO, "the first message is hello")
             case Sub():
-                refused = self._refused(message, self.state.subs)
-                return message if refused is None else Reply(refused.encode())
-            case Unsub(id=id_, s=s) if s not in self.state.subs:
+                taken = [s for s in self.state.subs if not (self.state.was_reset and s == message.s)]
+                refused = self._refused(message, taken)
+                return self._allowed(message) if refused is None else Reply(refused.encode())
+            case Unsub(id=id_, s=s) | Mod(id=id_, s=s) if s not in self.state.subs:
                 return Reply(Err.of(UNKNOWN_SUB, f"no subscription {s!r}", id=id_, at="/s").encode())
+            case Mod() | Pub() | Hist():
+                return self._allowed(message)
             case _:
                 return message
 
-    def patience(self, open_s: float, silent_s: float, heartbeat_s: float) -> tuple[float, Close]:
-        """In how many seconds to close this connection if nothing more arrives, and how.
+    def _allowed(self, message: Sub | Mod | Pub | Hist) -> Step:
+        try:
+            return allowed(message, self.state.capability)
+        except Refused as refused:
+            return Reply(Err.of(refused.error, str(refused), id=message.id, at=refused.at).encode())
+
+    def patience(self, open_s: float, silent_s: float, heartbeat_s: float, now: float) -> tuple[float, Close | Reply]:
+        """In how many seconds to close this connection if nothing more arrives, or to say something, and what.
 
         Args:
             open_s: how long it has been open. silent_s: for how long nothing has arrived.
-            heartbeat_s: how long that may be.
+            heartbeat_s: how long that may be. now: seconds since the Unix epoch.
         """
         if not self._hello_seen:
             hello_s = self.limits.hello_ms / 1000
             return hello_s - open_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
-        return heartbeat_s - silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {heartbeat_s:g} s")
+        if self.state.notice_at is not None:
+            return self.state.notice_at - now, _EXPIRING
+        silence = heartbeat_s - silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {heartbeat_s:g} s")
+        expires = self.state.expires
+        return silence if expires is None or silence[0] < expires - now else (expires - now, _EXPIRED)
 
     def _count(self) -> None:
         if self.state.counted and self._bucket is None:
             per_s = self.limits.rate_messages * 1000 / self.limits.rate_window_ms
             self._bucket = TokenBucket(per_s, self.limits.rate_burst)
 
-    def _rate(self, message: ClientMessage | Err, now: float) -> Reply | Close | None:
+    def _limited(self, message: ClientMessage | Err, now: float) -> Reply | Close | None:
+        if self.state.expires is not None and now >= self.state.expires:
+            return _EXPIRED
         if self._bucket is None or self._bucket.take(now):
             return None
         self._violations = [at for at in self._violations if at > now - RATE_VIOLATIONS_S] + [now]
         wait_ms = round(self._bucket.wait_s * 1000) + 1
         seen = f"more than {self.limits.rate_messages} messages in {self.limits.rate_window_ms / 1000:g} s"
-        request_id = None if isinstance(message, Ping) else message.id
+        request_id = None if isinstance(message, Ping | Ack) else message.id
         text = Err.of(RATE_LIMITED, seen, id=request_id, retry_after_ms=wait_ms).encode()
         if len(self._violations) >= RATE_VIOLATIONS:
             return Close(CloseCode.RATE_LIMITED, seen, text)
@@ -218,27 +288,59 @@ class ServerMachine:
 
     # What is answered.
 
-    def unauthenticated(self, hello: Hello) -> Close:
+    def unauthenticated(self, hello: Hello, told: str) -> Close:
         """The token of a hello lets nobody in."""
-        message = "hello.token is missing" if hello.token is None else "hello.token is not accepted"
-        return Close(CloseCode.AUTH_FAILED, message, Err.of(UNAUTHENTICATED, message, id=hello.id).encode())
+        return Close(CloseCode.AUTH_FAILED, told, Err.of(UNAUTHENTICATED, told, id=hello.id, at="/token").encode())
+
+    def authenticated(self, principal: Principal, now: float) -> None:
+        """It is known who the client is, and until when."""
+        expires = principal.expires
+        # Who has a token for a moment only is not told at once, again and again.
+        notice_at = None if expires is None else expires - min(NOTICE_S, (expires - now) / 2)
+        self.state = attrs.evolve(self.state, principal=principal, notice_at=notice_at)
+
+    def noticed(self) -> None:
+        """The client was told that its token expires."""
+        self.state = attrs.evolve(self.state, notice_at=None)
+
+    def renewed(self, auth: Auth, found: Principal | NotAccepted, now: float) -> Reply | Close:
+        """A newer token was shown: the connection goes on with it, if it is of the same user and allows the same."""
+        if isinstance(found, NotAccepted):
+            return Reply(Err.of(UNAUTHENTICATED, found.told, id=auth.id, at="/token").encode())
+        if found.user != self.state.user:
+            message = "the token is of another user"
+            error = Err.of(UNAUTHENTICATED, message, id=auth.id, at="/token").encode()
+            return Close(CloseCode.AUTH_FAILED, message, error)
+        if found.capability != self.state.capability:
+            message = "the token allows other things than the one before; connect again with it"
+            return Reply(Err.of(FORBIDDEN, message, id=auth.id, at="/token").encode())
+        self.authenticated(found, now)
+        exp_ms = None if found.expires is None else round(found.expires * 1000)
+        return Reply(Ok(id=auth.id, exp_ms=exp_ms).encode())
 
     def wanted(self, hello: Hello) -> list[Sub | Err]:
-        """The subscriptions of a hello, those that cannot be replaced by their error."""
+        """The subscriptions of a hello, as far as they are allowed; those that cannot be replaced by their error."""
         answers: list[Sub | Err] = []
         taken: list[str] = []
-        for sub in hello.subs:
+        for index, sub in enumerate(hello.subs):
             answer = sub if isinstance(sub, Err) else self._refused(sub, taken) or sub
             if isinstance(answer, Sub):
-                taken.append(answer.s)
+                try:
+                    filter_ = narrowed(answer.filter, self.state.capability, f"/subs/{index}")
+                    answer = attrs.evolve(answer, filter=filter_)
+                    taken.append(answer.s)
+                except Refused as refused:
+                    answer = Err.of(refused.error, str(refused), s=answer.s, at=refused.at)
             answers.append(answer)
         return answers
 
-    def welcomed(self, welcome: Welcome, user: str) -> str:
+    def welcomed(self, welcome: Welcome) -> str:
         """The session has begun; a user is somebody whose messages count."""
-        counted = self.state.counted or bool(user)
         self.state = attrs.evolve(
-            self.state, session=welcome.session, user=user, counted=counted, moves="goaway" in welcome.features
+            self.state,
+            session=welcome.session,
+            counted=self.state.counted or bool(self.state.user),
+            moves="goaway" in welcome.features,
         )
         self._count()
         return welcome.encode()
@@ -264,27 +366,71 @@ class ServerMachine:
             lost=None if lost is None else Lost(*lost),
             filter=sub.filter.canonical,
         )
-        self._put(sub.s, Subscription(group, since.offset, on_gap=sub.on_gap))
+        snap = Snapping() if sub.since == "snapshot" else None
+        self._put(
+            sub.s,
+            Subscription(group, since.offset, on_gap=sub.on_gap, snap=snap, min_ms=sub.min_ms, on_slow=sub.on_slow),
+        )
         follows: list[str] = []
         if lost is not None and sub.on_gap == "skip":
-            follows.append(self._gap(sub.s, *lost))
+            follows.append(self._gap(sub.s, lost[1]))
         return answer, follows
 
-    def page(self, s: str, after: int, upto: int, signals: bytes) -> list[str]:
+    def modified(self, mod: Mod, *, group: int, since: Cursor, head: int, filter_: str, backfill: int | None) -> SubOk:
+        """A subscription was changed: it goes on from `since`, and first gets what is between `backfill` and there."""
+        sub = self.state.subs[mod.s]
+        snap = sub.snap
+        if backfill is not None:
+            snap = Snapping(backfill, sub.group)
+        elif snap is not None and group != sub.group:
+            # A snapshot begins again for the new filter; a backfill that was not finished ends.
+            snap = None if snap.without else Snapping()
+        min_ms = sub.min_ms if mod.change.min_ms is None else mod.change.min_ms
+        place = Subscription(
+            group,
+            since.offset,
+            on_gap=sub.on_gap,
+            snap=snap,
+            min_ms=min_ms,
+            on_slow=mod.change.on_slow or sub.on_slow,
+        )
+        self._put(mod.s, place)
+        return SubOk(id=mod.id, s=mod.s, g=group, since=since, head=head, filter=filter_)
+
+    def snapped(self, s: str, upto: int, signals: bytes, *, more: bool) -> list[str]:
+        """A part of a snapshot or of a backfill, whose next one begins after `upto`."""
+        sub = self.state.subs[s]
+        assert sub.snap is not None
+        self._put(s, attrs.evolve(sub, snap=attrs.evolve(sub.snap, after=upto) if more else None))
+        return [encode_snap(s=s, b=sub.cursor, signals=signals, more=more)] if signals or not more else []
+
+    def page(self, s: str, after: int, upto: int, signals: bytes, left_out: int = 0) -> list[str]:
         """A piece of the log for a subscription that catches up; what lies before `after` is gone."""
         texts: list[str] = []
         if after > self.state.subs[s].cursor:
-            texts.append(self._gap(s, self.state.subs[s].cursor, after))
+            texts.append(self._gap(s, after))
         if upto > after:
-            texts.append(encode_sig(s=s, a=after, b=upto, signals=(signals,)))
+            texts.append(encode_sig(s=s, a=after, b=upto, signals=(signals,), left_out=left_out))
             self._put(s, attrs.evolve(self.state.subs[s], cursor=upto))
         return texts
 
     def joined(self, s: str) -> str:
         """A subscription has reached its group's cursor and is a member from now on."""
         sub = self.state.subs[s]
-        self._put(s, Subscription(sub.group, sub.cursor, live=True, on_gap=sub.on_gap))
+        self._put(s, attrs.evolve(sub, live=True))
         return Live(s=s, g=sub.group, b=sub.cursor).encode()
+
+    def held(self, s: str, cursor: int) -> None:
+        """A client reads too slowly: from this offset on a subscription gets nothing for now."""
+        self._put(s, attrs.evolve(self.state.subs[s], live=False, slow=True, cursor=cursor))
+
+    def skipped(self, s: str, upto: int) -> list[str]:
+        """What it did not get it will not get."""
+        return [self._gap(s, upto, "slow")] if upto > self.state.subs[s].cursor else []
+
+    def rejoined(self, s: str) -> None:
+        """Its client reads again, and it is a member of its group as before."""
+        self._put(s, attrs.evolve(self.state.subs[s], live=True, slow=False))
 
     def missed(self, group: int, after: int, upto: int) -> list[str]:
         """What a group's members will not get, because it is not stored any more."""
@@ -293,6 +439,14 @@ class ServerMachine:
             for s, sub in self.state.subs.items()
             if sub.live and sub.group == group
         ]
+
+    def reset(self, epoch: str, head: int) -> str:
+        """The stream is of another epoch: every subscription is forgotten, and the client asks for each again.
+
+        What it asked for before it heard of that may arrive now; the same name asked for again takes its place.
+        """
+        self.state = attrs.evolve(self.state, subs={}, was_reset=True)
+        return Reset(epoch=epoch, head=head, reason="the stream was restored").encode()
 
     def unsubscribed(self, unsub: Unsub) -> str:
         """A subscription has ended."""
@@ -307,14 +461,15 @@ class ServerMachine:
         """There is no such page."""
         return Err.of(error, message, id=hist.id, at="/from").encode()
 
-    def unavailable(self, request: Request | Sub, message: str) -> Err:
+    def unavailable(self, request: Hello | Sub | Mod | Auth | Pub | Hist, message: str) -> Err:
         """A request that could not be carried out now."""
         s = request.s if isinstance(request, Sub) and request.id is None else None
         return Err.of(OVERLOADED, message, id=request.id, s=s, retry_after_ms=1_000)
 
-    def _gap(self, s: str, after: int, upto: int) -> str:
-        self._put(s, attrs.evolve(self.state.subs[s], cursor=upto))
-        return Gap(s=s, a=after, b=upto, reason="retention").encode()
+    def _gap(self, s: str, upto: int, reason: str = "retention") -> str:
+        sub = self.state.subs[s]
+        self._put(s, attrs.evolve(sub, cursor=upto))
+        return Gap(s=s, a=sub.cursor, b=upto, reason=reason).encode()
 
     def _put(self, s: str, sub: Subscription) -> None:
         self.state = self.state.with_subs({**self.state.subs, s: sub})

@@ -6,7 +6,8 @@ export interface Signal<Data = Json> {
   kind: "signal";
   epoch: string;
   offset: number;
-  cursor: string;
+  /** `null` inside a snapshot that is not complete. */
+  cursor: string | null;
   id: string;
   type: string;
   entity: string;
@@ -14,6 +15,8 @@ export interface Signal<Data = Json> {
   ts: number;
   data: Data;
   tags?: Record<string, string | number | boolean>;
+  /** It is of a snapshot or a backfill, and may be older than signals that came before. */
+  snapshot?: true;
 }
 
 /** Signals with `after < offset <= upto` will not come; `null`: unknown, because the stream was replaced. */
@@ -37,21 +40,28 @@ export type Where =
     };
 
 export interface SubscribeOptions {
-  /** Unique among the open subscriptions of the client; made up if absent. */
+  /** Unique among the open subscriptions of the client; made up if absent, and then no cursor is stored. */
   name?: string;
   /** Patterns: `price.>`, `price.*`, `!price.test.>`. Absent means any. */
   types?: string | string[];
   /** Patterns: `btc-*`, `!cpu0`. Absent means any. */
   entities?: string | string[];
   where?: Where;
-  /** Where to begin; default `"now"`. */
-  since?: "now" | "earliest" | { last: number } | { cursor: string };
+  /** Where to begin, unless a stored cursor knows better; default `"now"`. */
+  since?: "now" | "earliest" | "snapshot" | { last: number } | { ago_ms: number } | { cursor: string };
+  /** Only the newest signal of each type and entity, every so many ms (20 to 60,000); default: every signal at once. */
+  latestMs?: number;
   /** After a cursor that the log no longer reaches: go on with what it has (`"skip"`, default) or at its end (`"fail"`). */
   onGap?: "skip" | "fail";
-  /** How many items may wait for a loop; default 1,000. */
+  /** How many items may wait for a loop or a handler; default 1,000. */
   buffer?: number;
-  /** At that many: rest and go on from the cursor, losing nothing (`"pause"`, default), or give up the oldest (`"drop"`). */
-  overflow?: "pause" | "drop";
+  /**
+   * At that many: rest and go on from the cursor, losing nothing (`"block"`, default), give up the oldest in favour of one
+   * gap (`"drop_oldest"`), or fail (`"error"`). `"latest"` keeps the newest of each type and entity all the time.
+   */
+  overflow?: "block" | "drop_oldest" | "latest" | "error";
+  /** When the cursor moves: once the application is done with a signal (`"taken"`, default), or as it arrives. */
+  ack?: "taken" | "receive";
 }
 
 export type SubscriptionState = "pending" | "catchup" | "live" | "paused" | "failed" | "closed";
@@ -61,17 +71,29 @@ export class Subscription<Data = Json> implements AsyncIterable<Signal<Data> | G
   private constructor();
   readonly name: string;
   readonly state: SubscriptionState;
-  /** Where the application stands, for `since: { cursor }` another day; `null` until something has arrived. */
+  /** Where the application stands, for `since: { cursor }` another day; `null` until something was taken. */
   readonly cursor: string | null;
+  /** A handler that returns a promise gets the next signal when that is settled. */
   on(event: "signal", handler: (signal: Signal<Data>) => unknown): () => void;
   on(event: "gap", handler: (gap: Gap) => unknown): () => void;
   on(event: "state", handler: (change: { state: SubscriptionState; error?: SignalError }) => unknown): () => void;
   [Symbol.asyncIterator](): AsyncGenerator<Signal<Data> | Gap, void, void>;
+  /**
+   * Change the filter as a whole, or `latestMs`, in place. `backfill` brings older signals that only the new filter lets
+   * through. Resolves once the change is in force; rejects with a `SignalError` if it is refused.
+   */
+  update(change: SubscriptionChange): Promise<void>;
   close(): void;
 }
 
+export interface SubscriptionChange extends Pick<SubscribeOptions, "types" | "entities" | "where"> {
+  /** 0: every signal at once. */
+  latestMs?: number;
+  backfill?: { last: number } | { ago_ms: number };
+}
+
 export interface ClientState {
-  state: "connecting" | "resuming" | "connected" | "draining" | "reconnecting" | "closed";
+  state: "connecting" | "resuming" | "connected" | "draining" | "reconnecting" | "offline" | "closed";
   /** Of `reconnecting`: which retry comes next, from 1, and after how many ms. */
   attempt?: number;
   delayMs?: number;
@@ -85,13 +107,29 @@ export interface ClientState {
   resumed?: boolean;
 }
 
+/** Web Storage, React Native's AsyncStorage, or two functions over a file. */
+export interface CursorStore {
+  getItem(key: string): string | null | undefined | Promise<string | null | undefined>;
+  setItem(key: string, cursor: string): unknown;
+}
+
+/**
+ * `online`: there is a network, or another one. `offline`: there is none. `visible`: the application is looked at again.
+ * `hidden`: it may be ended without another word.
+ */
+export type WatchedEvent = "online" | "offline" | "visible" | "hidden";
+
 export interface ClientOptions {
   /** An http(s) or ws(s) address; default the page's own host. Without a path it is `/v1/stream`. */
   url?: string | URL;
   /** Sent with each hello; a function is asked before each connection and has 5 s together with it. */
   token?: string | (() => string | Promise<string>);
-  /** Where the platform has none (Node 20): the class of the package `ws`. */
+  /** Where the platform has none (Node 20): the class of the package `ws` or `undici`. */
   WebSocket?: new (url: string, protocols: string[]) => unknown;
+  /** Where named subscriptions keep their cursors from one run to the next; default nowhere. */
+  cursorStore?: "session" | "local" | CursorStore;
+  /** Tells the client what happens around it, and returns how to stop; default the events of a page, where there is one. */
+  watch?: (tell: (event: WatchedEvent) => void) => void | (() => void);
   /** What the server's console calls this client. */
   name?: string;
   random?: () => number;
@@ -141,26 +179,49 @@ export class SignalClient {
 /** What the machine returns: `{ e, … }`, as the vectors in `actors/protocol/vectors/README.md` list them. */
 export type MachineEvent = { e: string; [field: string]: unknown };
 
-/** The protocol without I/O. Times are ms of a clock that does not run backwards. */
+export interface Condition {
+  eq(v: Json): Where;
+  ne(v: Json): Where;
+  in(v: Json[]): Where;
+  nin(v: Json[]): Where;
+  gt(v: number): Where;
+  gte(v: number): Where;
+  lt(v: number): Where;
+  lte(v: number): Where;
+  prefix(v: string): Where;
+  suffix(v: string): Where;
+  contains(v: Json): Where;
+  exists(): Where;
+}
+
+/** The value at a JSON Pointer of the signal, for `where`: `f("/data/pct").gte(2.5)`. */
+export function f(pointer: string): Condition;
+export function all(...conditions: Where[]): Where;
+export function any(...conditions: Where[]): Where;
+export function not(condition: Where): Where;
+
+/** The protocol without I/O. Times are ms of a clock that does not run backwards; sockets have the numbers of `open`. */
 export class Connection {
-  constructor(options?: { random?: () => number; now?: number; client?: object });
-  outgoing: string[];
+  constructor(options?: { random?: () => number; now?: number; client?: object; features?: string[] });
   clock: number;
   readonly deadline: number;
   start(): MachineEvent[];
   stop(): MachineEvent[];
-  subscribe(options: { s: string; filter?: object; from?: unknown; on_gap?: "skip" | "fail" }): MachineEvent[];
+  subscribe(options: { s: string; filter?: object; from?: unknown; on_gap?: "skip" | "fail"; min_ms?: number }): MachineEvent[];
+  modify(change: { s: string; filter?: object; min_ms?: number; backfill?: object }): MachineEvent[];
   unsubscribe(s: string): MachineEvent[];
   pause(s: string): MachineEvent[];
   unpause(s: string): MachineEvent[];
   publish(signal: object): MachineEvent[];
-  cursor(s: string): string | null;
-  opened(options?: { token?: string }): MachineEvent[];
-  closed(code: number | null, reason?: string): MachineEvent[];
-  receive(text: string, now?: number): MachineEvent[];
+  opened(options?: { token?: string }, socket?: number): MachineEvent[];
+  closed(code: number | null, reason?: string, socket?: number): MachineEvent[];
+  receive(text: string, socket?: number): MachineEvent[];
+  /** The frames to send on a socket, in order; each is handed out once. */
+  takeOutgoing(socket?: number): string[];
   tick(now: number): MachineEvent[];
-  probe(now?: number): MachineEvent[];
+  probe(): MachineEvent[];
+  network(online: boolean): MachineEvent[];
 }
 
 export function afterClose(code: number | null): "stop" | "backoff" | "window";
-export function backoffMs(attempt: number, draw: number): number;
+export function backoffMs(failures: number, draw: number): number;

@@ -1,0 +1,134 @@
+"""How the subscriptions of a connection catch up: by snapshots, by pages of the log, and then with their group."""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.protocol.codes import CloseCode
+from actors.protocol.server import Subscription
+from actors.reach import StreamReach
+from actors.session import Connection
+from actors.shard_groups import ShardGroups
+from runtime import ActorError, Context
+
+DRAIN_S = 0.02
+DRAIN_S_MAX = 0.5
+
+
+@attrs.define(eq=False)
+class CatchingUp:
+    """Sends a connection what was stored before it joined its groups, never more than its socket takes.
+
+    Args:
+        ctx: the shard's. stream: the way to the broadcaster. groups: those of the shard.
+    """
+
+    ctx: Context
+    stream: StreamReach
+    groups: ShardGroups
+
+    def __attrs_post_init__(self) -> None:
+        self.groups.when_held = self.soon
+
+    def soon(self, connection: Connection) -> None:
+        """Begin, if there is a subscription that is not live."""
+        if connection.behind and not connection.catching_up:
+            connection.catching_up = True
+            self.ctx.start_soon(self._catch_up, connection)
+
+    async def _catch_up(self, connection: Connection) -> None:
+        wait_s = DRAIN_S
+        try:
+            while not connection.closed and (behind := connection.behind):
+                ready = [s for s in behind if connection.has_room(s, self.groups.limits)]
+                if not ready:
+                    await self.ctx.sleep(wait_s)
+                    wait_s = min(2 * wait_s, DRAIN_S_MAX)
+                    continue
+                wait_s = DRAIN_S
+                for s in ready:
+                    sub = connection.machine.state.subs.get(s)
+                    if sub is not None and not sub.live:
+                        await self._send_piece(connection, s, sub)
+        finally:
+            connection.catching_up = False
+
+    async def _send_piece(self, connection: Connection, s: str, sub: Subscription) -> None:
+        try:
+            if sub.slow and sub.on_slow == "skip":
+                texts = await self._skip(connection, s, sub)
+            elif sub.snap is None:
+                texts = await self._page(connection, s, sub)
+            else:
+                texts = await self._snap_part(connection, s, sub)
+        except ActorError:
+            connection.close(CloseCode.OVERLOADED, "the stream does not answer")
+            return
+        if texts:
+            connection.send("\n".join(texts))
+            connection.remember()
+
+    async def _page(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
+        if sub.slow:
+            page = await self.stream.ask(lambda stream: stream.conflated(sub.group, sub.cursor))
+        else:
+            page = await self.stream.page(sub.group, sub.cursor)
+        if not _is_wanted(connection, s, sub):
+            return []
+        if page is None:
+            connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
+            return []
+        texts = connection.machine.page(s, page.after, page.upto, page.signals, page.left_out) + self.join(connection)
+        if not texts and page.complete:
+            # At the broadcaster's cursor, but this shard's group is not: frames were missed.
+            self.groups.heal_soon(self.groups[sub.group])
+            await self.ctx.sleep(DRAIN_S)
+        return texts
+
+    async def _skip(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
+        group = self.groups[sub.group]
+        if group.healing:
+            await self.ctx.sleep(DRAIN_S)
+            return []
+        return connection.machine.skipped(s, group.flushed) + self.join(connection)
+
+    async def _snap_part(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
+        snap = sub.snap
+        assert snap is not None
+        part = await self.stream.ask(lambda stream: stream.snap(sub.group, sub.cursor, snap.after, snap.without))
+        if not _is_wanted(connection, s, sub):
+            return []
+        if part is None:
+            connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
+            return []
+        texts = connection.machine.snapped(s, part.upto, part.signals, more=part.more)
+        if not part.more and snap.without:
+            self.groups.release([snap.without])
+        connection.remember()  # even without a text it is further now
+        return texts + self.join(connection)
+
+    def join(self, connection: Connection) -> list[str]:
+        """Make members of the subscriptions that have reached their group's cursor; what to tell their client."""
+        texts: list[str] = []
+        for s in connection.behind:
+            sub = connection.machine.state.subs[s]
+            group = self.groups[sub.group]
+            if sub.snap is not None or group.healing:
+                continue
+            if sub.slow:
+                # Its client has never heard that it was not live. What is pending comes to it as to every member.
+                if group.flushed <= sub.cursor <= group.cursor and connection.has_room(s, self.groups.limits):
+                    connection.machine.rejoined(s)
+                    connection.queued_at = None
+                    self.groups.join(connection, sub.group)
+                    connection.remember()
+            elif sub.cursor == group.cursor:
+                texts.append(connection.machine.joined(s))
+                self.groups.join(connection, sub.group)
+        return texts
+
+
+def _is_wanted(connection: Connection, s: str, sub: Subscription) -> bool:
+    """Nothing has happened to a subscription while a piece for it was on its way."""
+    state = connection.machine.state
+    return not connection.closed and state.subs.get(s) is sub and connection.changing != s

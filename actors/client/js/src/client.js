@@ -1,0 +1,270 @@
+/** The machine with sockets and a clock, and what an application calls. */
+import { Connection } from "./connection.js";
+import { Cursors } from "./cursors.js";
+import { Emitter, SignalError } from "./emitter.js";
+import { OVERFLOW, Subscription, gapItem, signalItem } from "./subscription.js";
+import { Clock, newId, realWorld, streamUrl, watchBrowser } from "./world.js";
+
+const BUFFER_ITEMS = 1_000;
+const OUTBOX_ITEMS = 1_000;
+const OUTBOX_CHARACTERS = 1 << 20;
+const JUMP_MS = 25_000; // a timer this late means that the machine slept
+
+/** Where an event leaves its subscription; `null` is nowhere yet. */
+const cursorOf = ({ epoch, c }) => (epoch === null || c === null ? null : `${epoch}:${c}`);
+
+function filterOf({ types, entities, where }) {
+  const filter = {};
+  if (types !== undefined) filter.types = [types].flat();
+  if (entities !== undefined) filter.entities = [entities].flat();
+  if (where !== undefined) filter.where = where;
+  return filter;
+}
+
+/**
+ * A connection to a Heliograph server that heals itself: it reconnects with full jitter, resumes every subscription at its
+ * cursor and repeats unanswered publications under their ids. It ends with `close()`, or when the server says so for good.
+ */
+export class SignalClient extends Emitter {
+  #url;
+  #token;
+  #WebSocket;
+  #world;
+  #clock;
+  #machine;
+  #cursors = null;
+  #sockets = new Map(); // number → the socket, or a placeholder while its token is fetched
+  #timer = null;
+  #timerAt = Infinity;
+  #subs = new Map();
+  #names = 0;
+  #outbox = new Map(); // signal id → { answer, size, resolve, reject }
+  #outboxSize = 0;
+  #unwatch = () => {};
+
+  constructor({ url, token, WebSocket = globalThis.WebSocket, name = "js", cursorStore, watch = watchBrowser, ...world } = {}) {
+    super();
+    if (typeof WebSocket !== "function") {
+      throw new TypeError('no WebSocket here: install the package "ws" and pass it: new SignalClient({ url, WebSocket })');
+    }
+    this.#url = streamUrl(url);
+    this.#token = token;
+    this.#WebSocket = WebSocket;
+    this.#world = realWorld(world);
+    this.#clock = new Clock(this.#world.now);
+    if (cursorStore !== undefined) this.#cursors = new Cursors(cursorStore, this.#url, this.#world);
+    const client = { name, sdk: "js/0.1" };
+    this.#machine = new Connection({ random: this.#world.random, now: this.#clock.read(), client });
+    /** The last state event. */
+    this.state = { state: "connecting" };
+    this.#unwatch = watch((event) => this.#happened(event)) ?? this.#unwatch;
+    this._do("start");
+  }
+
+  subscribe({ name, since = "now", onGap = "skip", latestMs, ...options } = {}) {
+    const { buffer = BUFFER_ITEMS, overflow = "block", ack = "taken" } = options;
+    this.#assertOpen();
+    if (!OVERFLOW.includes(overflow)) {
+      throw new TypeError(`overflow is ${JSON.stringify(overflow)}; it can be ${OVERFLOW.join(", ")}`);
+    }
+    const filter = filterOf(options);
+    const s = name ?? `sub-${(this.#names += 1)}`;
+    if (this.#subs.has(s)) throw new TypeError(`"${s}" is subscribed already: choose another name`);
+    const sub = new Subscription(this, s, { buffer, overflow, ack });
+    const declare = (cursor) => {
+      if (this.#subs.get(s) !== sub) return; // taken back while its cursor was read
+      this._do("subscribe", { s, filter, from: cursor === null ? since : { cursor }, on_gap: onGap, min_ms: latestMs });
+    };
+    this.#subs.set(s, sub);
+    const stored = name === undefined ? null : (this.#cursors?.load(s, filter) ?? null);
+    if (typeof stored?.then === "function") stored.then(declare);
+    else declare(stored);
+    return sub;
+  }
+
+  /** Publish one signal; resolves to `{ id, epoch, offset, dup }` once it is durable, and stored once. */
+  async publish({ type, entity, data = null, id = newId(this.#world.random), tags }) {
+    this.#assertOpen();
+    const known = this.#outbox.get(id);
+    if (known !== undefined) return known.answer; // the same id is the same signal
+    const signal = { type, entity, data, id, tags };
+    const size = JSON.stringify(signal).length;
+    if (this.#outbox.size >= OUTBOX_ITEMS || this.#outboxSize + size > OUTBOX_CHARACTERS) {
+      const seen = `${this.#outbox.size} publications of ${this.#outboxSize} characters wait for an answer`;
+      throw new SignalError(`${seen}; at most ${OUTBOX_ITEMS} of ${OUTBOX_CHARACTERS}`, { slug: "overloaded" });
+    }
+    const publication = { size };
+    publication.answer = new Promise((resolve, reject) => Object.assign(publication, { resolve, reject }));
+    this.#outbox.set(id, publication);
+    this.#outboxSize += size;
+    this._do("publish", signal);
+    return publication.answer;
+  }
+
+  /** End the connection and every subscription. */
+  close() {
+    this._do("stop");
+  }
+
+  // For its subscriptions.
+
+  /** An input of the machine, and what follows from it. */
+  _do(input, ...values) {
+    this.#machine.clock = this.#clock.read();
+    this.#apply(this.#machine[input](...values));
+  }
+
+  _close(name) {
+    this.#subs.delete(name);
+    this.#cursors?.forget(name);
+    this._do("unsubscribe", name);
+  }
+
+  _modify(name, { backfill, latestMs, ...options }) {
+    const filter = filterOf(options);
+    const change = Object.keys(filter).length > 0 ? { filter } : {};
+    if (backfill !== undefined) change.backfill = backfill;
+    if (latestMs !== undefined) change.min_ms = latestMs;
+    this._do("modify", { s: name, ...change });
+    if (change.filter !== undefined) this.#cursors?.load(name, filter); // what is stored from now on belongs to it
+  }
+
+  _moved(name, cursor) {
+    this.#cursors?.moved(name, cursor);
+  }
+
+  #assertOpen() {
+    if (this.state.state === "closed") throw new SignalError("the client is closed: make another one");
+  }
+
+  /** Who comes back to the page or to the network does not wait for the next beat. */
+  #happened(event) {
+    if (event === "online" || event === "offline") this._do("network", event === "online");
+    else if (event === "hidden") this.#cursors?.save();
+    else this._do("probe");
+  }
+
+  // What the machine says.
+
+  #apply(events) {
+    for (const event of events) {
+      const { e, s, epoch, c } = event;
+      const sub = this.#subs.get(s);
+      if (e === "signals") sub?._take(event.signals.map((signal) => signalItem(epoch, signal)), `${epoch}:${c}`);
+      else if (e === "gap") sub?._take([gapItem(epoch, event.a, event.b, event.reason)], cursorOf(event));
+      else if (e === "sub") this.#subscribed(sub, event);
+      else if (e === "snap") this.#snapshot(sub, event);
+      else if (e === "modified") sub?._changed();
+      else if (e === "modify-refused") sub?._changed(new SignalError(event.msg, event));
+      else if (e === "gap-detected") this._emit("loss", { name: s, cursor: c, after: event.a });
+      else if (e === "open") this.#dial(event);
+      else if (e === "close") this.#hangUp(event.socket, event.code);
+      else if (e === "state") this.#enter(event);
+      else if (e === "published") this.#settle(event.id)?.resolve({ id: event.id, epoch, offset: event.o, dup: event.dup });
+      else if (e === "refused") this.#settle(event.id)?.reject(new SignalError(event.msg, event));
+      else if (e === "notice") this._emit("notice", new SignalError(event.msg, event));
+    }
+    for (const [number, socket] of this.#sockets) {
+      for (const frame of this.#machine.takeOutgoing(number)) socket.send(frame);
+    }
+    this.#schedule();
+  }
+
+  /** They are older than the cursor, which stays where it is: an application that stops here gets them again. */
+  #snapshot(sub, event) {
+    const cursor = cursorOf(event);
+    sub?._take(event.signals.map((signal) => ({ ...signalItem(event.epoch, signal), cursor, snapshot: true })), cursor);
+  }
+
+  #subscribed(sub, { s, state, code, slug, msg }) {
+    if (state !== "failed") return sub?._enter(state);
+    this.#subs.delete(s);
+    sub?._end("failed", new SignalError(msg, { code, slug }));
+  }
+
+  #settle(id) {
+    const publication = this.#outbox.get(id);
+    this.#outbox.delete(id);
+    this.#outboxSize -= publication?.size ?? 0;
+    return publication;
+  }
+
+  #enter({ e, delay_ms: delayMs, ...about }) {
+    const { state, terminal, code, reason } = (this.state = { ...about, delayMs });
+    if (state === "reconnecting") {
+      this.#forgetSockets();
+      for (const sub of this.#subs.values()) if (sub.state !== "paused") sub._enter("pending");
+    } else if (state === "closed") {
+      this.#forgetSockets();
+      this.#unwatch();
+      this.#cursors?.save();
+      const end = terminal ? new SignalError(`the server ended the connection: ${code} ${reason}`, { code }) : null;
+      const unanswered = end ?? new SignalError("closed before the server answered");
+      for (const id of this.#outbox.keys()) this.#settle(id).reject(unanswered);
+      for (const sub of this.#subs.values()) sub._end(terminal ? "failed" : "closed", end);
+      this.#subs.clear();
+    }
+    this._emit("state", this.state);
+  }
+
+  // The sockets.
+
+  async #dial({ socket: number, url }) {
+    const dial = {};
+    this.#sockets.set(number, dial); // a placeholder: whatever replaces it makes this attempt stale
+    try {
+      const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+      if (this.#sockets.get(number) !== dial) return;
+      const address = url === null ? this.#url : streamUrl(url, this.#url.replace(/^ws/, "http"));
+      this.#connect(number, new this.#WebSocket(address, ["signals.v1.json"]), token);
+    } catch (error) {
+      if (this.#sockets.get(number) === dial) this.#ended(number, null, String(error?.message ?? error));
+    }
+  }
+
+  #connect(number, socket, token) {
+    this.#sockets.set(number, socket);
+    socket.onopen = () => this._do("opened", { token }, number);
+    socket.onmessage = ({ data }) => this._do("receive", data, number);
+    socket.onclose = ({ code, reason }) => this.#ended(number, code, reason);
+    socket.onerror = () => {}; // close follows, and says more
+  }
+
+  #ended(number, code, reason) {
+    this.#forgetSocket(number);
+    this._do("closed", code, reason, number);
+  }
+
+  #hangUp(number, code) {
+    const socket = this.#forgetSocket(number);
+    if (socket?.readyState < 2) socket.close(code);
+  }
+
+  #forgetSockets() {
+    for (const number of [...this.#sockets.keys()]) this.#forgetSocket(number);
+  }
+
+  #forgetSocket(number) {
+    const socket = this.#sockets.get(number);
+    this.#sockets.delete(number);
+    if (socket !== undefined) socket.onopen = socket.onmessage = socket.onclose = null;
+    return socket;
+  }
+
+  #schedule() {
+    const due = this.#machine.deadline;
+    if (this.#timer !== null) {
+      if (this.#timerAt <= due && due < Infinity) return; // early does no harm
+      this.#world.clearTimeout(this.#timer);
+      this.#timer = null;
+    }
+    if (due === Infinity) return;
+    this.#timerAt = due;
+    this.#timer = this.#world.setTimeout(() => {
+      this.#timer = null;
+      const now = this.#clock.read();
+      if (now - due > JUMP_MS) this._do("probe");
+      this._do("tick", now);
+    }, Math.max(0, due - this.#clock.read()));
+  }
+}

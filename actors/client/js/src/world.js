@@ -1,0 +1,60 @@
+/** What a client needs of the place where it runs; every part can be given instead. */
+
+/** Time, timers and chance. */
+export function realWorld(given) {
+  return {
+    random: Math.random,
+    now: Date.now,
+    setTimeout: (work, ms) => setTimeout(work, ms),
+    clearTimeout: (timer) => clearTimeout(timer),
+    ...given,
+  };
+}
+
+/** Tell what happens to the page and to the network, where there are such things; returns how to stop. */
+export function watchBrowser(tell) {
+  const { document } = globalThis;
+  const watched = [
+    [globalThis, "online", () => tell("online")],
+    [globalThis, "offline", () => tell("offline")],
+    [globalThis, "pagehide", () => tell("hidden")],
+    [globalThis, "pageshow", () => tell("visible")],
+    [document, "visibilitychange", () => tell(document.visibilityState)],
+  ].filter(([target]) => typeof target?.addEventListener === "function");
+  for (const [target, event, listener] of watched) target.addEventListener(event, listener);
+  return () => {
+    for (const [target, event, listener] of watched) target.removeEventListener(event, listener);
+  };
+}
+
+/** A clock that never runs backwards, although the wall clock does when somebody sets it. */
+export class Clock {
+  #now;
+  #last = 0;
+  #skew = 0;
+
+  constructor(now) {
+    this.#now = now;
+  }
+
+  read() {
+    const now = this.#now();
+    this.#skew = Math.max(this.#skew, this.#last - now);
+    this.#last = now + this.#skew;
+    return this.#last;
+  }
+}
+
+/** The stream's address: http(s) or ws(s), by default the page's own host; `/v1/stream` unless it has a path. */
+export function streamUrl(url = "/", base = globalThis.location?.href) {
+  const address = new URL(url, base);
+  address.protocol = address.protocol.replace(/^http/, "ws");
+  if (address.pathname === "/") address.pathname = "/v1/stream";
+  return address.href;
+}
+
+/** An id that nobody else makes; without Web Crypto (old React Native) it is only very likely to be. */
+export function newId(random) {
+  const parts = globalThis.crypto?.getRandomValues(new Uint32Array(4)) ?? [0, 0, 0, 0].map(() => random() * 2 ** 32);
+  return [...parts].map((part) => Math.floor(part).toString(36)).join("-");
+}

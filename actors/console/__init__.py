@@ -1,0 +1,1 @@
+"""The console: what an operator sees of actors, sources and signals, and may do to them."""

@@ -1,0 +1,58 @@
+"""What is due on the connections of a shard at some time; all of it goes through the shard's one alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from actors.protocol.server import Close, Reply
+from actors.session import Connection
+from actors.settings import ConnectionSettings
+from runtime import Context
+
+
+@attrs.frozen(eq=False)
+class Deadlines:
+    """Closes who is silent for too long or whose token has expired, and tells before that one expires.
+
+    Args:
+        ctx: the shard's. heartbeat: how long somebody may be silent.
+    """
+
+    ctx: Context
+    heartbeat: ConnectionSettings
+
+    def check(self, connections: Iterable[Connection]) -> None:
+        """Do what is due, and have the alarm go off for what comes next, at least a second later."""
+        now = self.ctx.now()
+        following: float | None = None
+        for connection in connections:
+            if connection.closed:
+                continue
+            # An event source never says anything.
+            silent_s = 0.0 if connection.socket is None else now - connection.socket.last_received
+            rest_s, step = connection.machine.patience(connection.open_s, silent_s, self.heartbeat.silent_s, now)
+            # A busy one waits for us, perhaps for the answer to its hello.
+            due = now + (1 if connection.busy else rest_s)
+            if due <= now and isinstance(step, Close):
+                connection.close(step.code, step.reason)
+                continue
+            if due <= now and isinstance(step, Reply):
+                connection.send(step.text)
+                connection.machine.noticed()
+                connection.remember()
+            following = due if following is None else min(following, due)
+        if following is not None:
+            self.wake_by(max(following, now + 1))
+
+    def wake_by(self, due: float) -> None:
+        """Have the alarm go off at this time, or before."""
+        pending = self.ctx.storage.get_alarm()
+        if pending is None or pending > due:
+            self.ctx.storage.set_alarm(due)
+
+    def wake_for(self, connection: Connection) -> None:
+        """Its token will expire."""
+        if (notice_at := connection.machine.state.notice_at) is not None:
+            self.wake_by(notice_at)

@@ -1,0 +1,172 @@
+"""How a shard takes clients that read server-sent events."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from actors.admission import Admission
+from actors.authentication import bearer
+from actors.deadlines import Deadlines
+from actors.error_response import error_response
+from actors.event_source import COMMENT_S, HEADERS, RETRY_MS, EventSource, S, wanted
+from actors.principal import NotAccepted, Principal
+from actors.protocol.allowed import narrowed
+from actors.protocol.codes import DRAINING, OVERLOADED, RATE_LIMITED, UNAUTHENTICATED, ErrorCode
+from actors.protocol.fields import Refused
+from actors.protocol.limits import Limits
+from actors.protocol.messages import Err, Gap, Reset, SubOk
+from actors.protocol.requests import Sub
+from actors.protocol.server import Remembered, ServerMachine
+from actors.protocol.server_sent_events import encode_event, encode_id, encode_retry
+from actors.reach import StreamReach
+from actors.session import Connection
+from actors.shard_connections import ShardConnections
+from actors.stream import Wanted
+from actors.tickets import TICKETS
+from runtime import ActorError, Context, Request, Response
+
+if TYPE_CHECKING:
+    from actors.env import Env
+
+_LATER_S = 1
+_BUSY_S = 5  # when somebody with too many connections may try again
+
+
+@attrs.define(eq=False)
+class EventSources:
+    """The event sources among a shard's connections.
+
+    Args:
+        ctx: the shard's. env: the service's. admission: who may connect. stream: the way to the broadcaster.
+        deadlines: when tokens end. connections: those of the shard.
+    """
+
+    ctx: Context
+    env: Env
+    admission: Admission
+    stream: StreamReach
+    deadlines: Deadlines
+    connections: ShardConnections
+    _ticking: bool = attrs.field(default=False, init=False)
+
+    @property
+    def _limits(self) -> Limits:
+        return self.connections.limits
+
+    async def open(self, request: Request) -> Response:
+        """Subscribe, and answer with a response that goes on for as long as its client likes and its token is valid."""
+        if self.connections.departure is not None:
+            return _leaving()
+        try:
+            # Before a ticket is used up.
+            sub = wanted(request)
+        except Refused as error:
+            return error_response(error.error, str(error), at=error.at)
+        try:
+            principal = await self._principal(request)
+        except ActorError as error:
+            return _later(OVERLOADED, f"tokens cannot be checked now: {error}", _LATER_S)
+        if isinstance(principal, NotAccepted):
+            message = f"{principal.told}; send a token as `Authorization: Bearer …`, or a `ticket` of /v1/tickets"
+            return error_response(UNAUTHENTICATED, message, headers={"www-authenticate": "Bearer"})
+        try:
+            sub = attrs.evolve(sub, filter=narrowed(sub.filter, principal.capability))
+        except Refused as error:
+            return error_response(error.error, str(error), at=error.at)
+        counted = self.admission.counts(principal, request.peer)
+        if counted and (wait_s := self.admission.too_many_handshakes(request.peer, self.ctx.now())):
+            return _later(RATE_LIMITED, "too many connections from this address", wait_s)
+        state = Remembered(peer=request.peer, counted=counted, session=f"e_{self.ctx.token(9).hex()}")
+        machine = ServerMachine(self._limits, state)
+        machine.authenticated(principal, self.ctx.now())
+        if self.connections.too_many(state, principal):
+            return self._crowded()
+        source = self._source(sub)
+        refused = await self._subscribe(Connection(source, machine), source, sub, principal)
+        if refused is not None:
+            return refused
+        self._tick_soon()
+        return Response(200, headers=HEADERS, stream=source.stream)
+
+    async def _principal(self, request: Request) -> Principal | NotAccepted:
+        ticket = request.query_values().get("ticket")
+        if ticket is None:
+            return await self.env.authenticator.principal(bearer(request))
+        return await self.env.tickets.get_by_name(TICKETS).redeem(ticket)
+
+    async def _subscribe(
+        self, connection: Connection, source: EventSource, sub: Sub, principal: Principal
+    ) -> Response | None:
+        """Subscribe and begin; or why not now."""
+        connections, wishes = self.connections, (Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms),)
+        self.stream.asking += 1
+        try:
+            joined = await self.stream.ask(lambda stream: stream.subscribe(self.stream.shard, wishes))
+            connections.enter(joined.bounds)
+            (answer,) = connections.granted(connection, [sub], joined)
+        except ActorError as error:
+            return _later(OVERLOADED, str(error), _LATER_S)
+        finally:
+            self.stream.asking -= 1
+        if isinstance(answer, Err):
+            return _later(OVERLOADED, answer.msg, _LATER_S)
+        # Others came, or all were sent away, in the meantime.
+        crowded = connections.too_many(connection.machine.state, principal)
+        if crowded or connections.departure is not None:
+            connections.drop_all(connection)
+            return self._crowded() if crowded else _leaving()
+        subok, texts = answer
+        connections.add(connection)
+        self.deadlines.wake_for(connection)
+        source.epoch = joined.bounds.epoch
+        source.begin(encode_retry(round(self.ctx.random.uniform(*RETRY_MS))) + _first(sub, subok))
+        connections.answer(connection, texts)
+        return None
+
+    def _crowded(self) -> Response:
+        return _later(RATE_LIMITED, f"more than {self._limits.connections_per_user} connections", _BUSY_S)
+
+    def _source(self, sub: Sub) -> EventSource:
+        async def ended() -> None:
+            self.connections.forget(source)
+
+        limits = self._limits
+        stream = self.ctx.response_stream(ended, backlog_bytes=limits.backlog_bytes, stall_s=limits.backlog_ms / 1000)
+        source = EventSource(stream, skips=sub.on_gap == "skip")
+        return source
+
+    def _tick_soon(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self.ctx.set_timeout(COMMENT_S, self._tick)
+
+    async def _tick(self) -> None:
+        """Send everybody a comment, as long as anybody is there."""
+        self._ticking = False
+        sources = [one.ws for one in self.connections if isinstance(one.ws, EventSource)]
+        for source in sources:
+            source.comment()
+        if sources:
+            self._tick_soon()
+
+
+def _first(sub: Sub, subok: SubOk) -> bytes:
+    """Where it begins, and what is missing there that the server will not say by itself."""
+    if subok.recovered is False and subok.lost is None:
+        reset = Reset(epoch=subok.since.epoch, head=subok.head, reason="the cursor is of another epoch")
+        return encode_event("reset", reset.encode(), subok.since)
+    if subok.lost is not None and sub.on_gap == "fail":
+        gap = Gap(s=S, a=subok.lost.a, b=subok.since.offset, reason="retention")
+        return encode_event("gap", gap.encode(), subok.since)
+    # A snapshot that was cut off begins again: no cursor before all of it is there.
+    return b"" if sub.since == "snapshot" else encode_id(subok.since)
+
+
+def _leaving() -> Response:
+    return _later(DRAINING, "clients are being sent elsewhere", _LATER_S)
+
+
+def _later(error: ErrorCode, message: str, wait_s: int) -> Response:
+    return error_response(error, message, headers={"retry-after": str(wait_s)})

@@ -1,0 +1,81 @@
+"""What a shard counts while it serves: totals that only grow, and how long signals take to leave."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+
+import attrs
+
+LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+CODES_KEPT = 64
+
+
+@attrs.define(eq=False)
+class Latencies:
+    """A histogram: how many took up to each of `LATENCY_BOUNDS_S`, and in the last place how many took longer."""
+
+    counts: list[int] = attrs.field(factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1), init=False)
+    total_s: float = attrs.field(default=0.0, init=False)
+
+    def note(self, seconds: float, times: int = 1) -> None:
+        """So many took so long."""
+        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += times
+        self.total_s += seconds * times
+
+
+def quantile(counts: Sequence[int], share: float) -> float | None:
+    """The time that this share of a histogram took at most, in seconds, between two bounds by proportion; None of none.
+
+    What took longer than the last bound counts as that.
+    """
+    total = sum(counts)
+    if not total:
+        return None
+    rank, seen = share * total, 0
+    for n, count in enumerate(counts[:-1]):
+        if count and seen + count >= rank:
+            low = LATENCY_BOUNDS_S[n - 1] if n else 0.0
+            return low + (LATENCY_BOUNDS_S[n] - low) * (rank - seen) / count
+        seen += count
+    return LATENCY_BOUNDS_S[-1]
+
+
+@attrs.define(eq=False)
+class ShardMeasures:
+    """Totals of one shard's instance; they begin at 0 with each.
+
+    Attributes:
+        deliveries: signals handed to connections live. delivered_bytes: of the frames that had them.
+        fanout: from when the stream numbered a signal until it was handed to the sockets of a shard.
+        resumed, gaps, failed: subscriptions that continued from a cursor, without a loss, with one they were told of,
+            or not at all, because the epoch was another one.
+        slow: how often a client was closed or held back for reading too slowly.
+        closes: connections that have ended, by the code of the end that was first to close.
+        opened: connections that were taken.
+    """
+
+    deliveries: int = attrs.field(default=0, init=False)
+    delivered_bytes: int = attrs.field(default=0, init=False)
+    fanout: Latencies = attrs.field(factory=Latencies, init=False)
+    resumed: int = attrs.field(default=0, init=False)
+    gaps: int = attrs.field(default=0, init=False)
+    failed: int = attrs.field(default=0, init=False)
+    slow: int = attrs.field(default=0, init=False)
+    opened: int = attrs.field(default=0, init=False)
+    closes: Counter[int] = attrs.field(factory=Counter, init=False)
+
+    def recovered(self, *, whole: bool | None, lost: bool) -> None:
+        """A subscription that has a cursor begins."""
+        if whole:
+            self.resumed += 1
+        elif lost:
+            self.gaps += 1
+        elif whole is not None:
+            self.failed += 1
+
+    def closed(self, code: int) -> None:
+        """A connection has ended; codes beyond the first 64 different ones count as 0."""
+        known = code in self.closes or len(self.closes) < CODES_KEPT
+        self.closes[code if known else 0] += 1

@@ -1,0 +1,81 @@
+"""What an operator sees of a shard."""
+
+from __future__ import annotations
+
+import attrs
+
+from actors.protocol.limits import Limits
+from actors.session import Connection
+from actors.shard_connections import ShardConnections
+from runtime import Context
+
+AT_ONCE = 256  # connections that are looked at before others get a moment
+SLOW_SHARE = 4  # what part of its backlog's limit is on its way to a client that is called slow
+
+
+@attrs.frozen(kw_only=True)
+class ShardView:
+    """One shard: its connections now, and its totals since its instance began.
+
+    Attributes:
+        hello: connections that have not said hello yet. leaving: the shard sends all of its clients elsewhere.
+        slow: clients that read too slowly now: their subscriptions wait, or a quarter of their backlog's limit is used.
+        slowest: the session of the one with the most on its way.
+        closes: by code. fanout: see `Latencies`.
+    """
+
+    shard: str
+    connections: int
+    hello: int
+    leaving: bool
+    slow: int
+    slowest: str | None
+    deliveries: int
+    delivered_bytes: int
+    resumed: int
+    gaps: int
+    failed: int
+    slowed: int
+    opened: int
+    closes: tuple[tuple[int, int], ...]
+    fanout: tuple[int, ...]
+
+
+async def observed(ctx: Context, shard: str, connections: ShardConnections) -> ShardView:
+    """Look at every connection, with the turn, and let the rest of the server run in between."""
+    hello = slow = most = 0
+    slowest: str | None = None
+    for n, connection in enumerate(list(connections), 1):
+        if n % AT_ONCE == 0:
+            await ctx.checkpoint()
+        hello += not connection.machine.is_welcomed
+        waiting = connection.ws.backlog_bytes
+        if is_slow(connection, connections.limits):
+            slow += 1
+            if waiting >= most:
+                most, slowest = waiting, connection.machine.state.session
+    measures = connections.groups.measures
+    return ShardView(
+        shard=shard,
+        connections=len(connections),
+        hello=hello,
+        leaving=connections.departure is not None,
+        slow=slow,
+        slowest=slowest,
+        deliveries=measures.deliveries,
+        delivered_bytes=measures.delivered_bytes,
+        resumed=measures.resumed,
+        gaps=measures.gaps,
+        failed=measures.failed,
+        slowed=measures.slow,
+        opened=measures.opened,
+        closes=tuple(measures.closes.items()),
+        fanout=tuple(measures.fanout.counts),
+    )
+
+
+def is_slow(connection: Connection, limits: Limits) -> bool:
+    """It reads too slowly now."""
+    if connection.ws.backlog_bytes >= limits.backlog_bytes // SLOW_SHARE:
+        return True
+    return connection.careful and any(sub.slow for sub in connection.machine.state.subs.values())
