@@ -5,8 +5,11 @@
 #   make check                       format, lint, types, layers
 #   make format                      rewrite files in the house format
 #   make bench [ARGS="list"]         measure against the physical limit
-#   make sim-nightly                 10,000 seeds of the service's scenarios (ARGS="--seeds 1..500 --jobs 2" for fewer)
+#   make sim-nightly                 10,000 seeds of the service's scenarios, of restores and of upgrades (ARGS="--seeds 1..500 --jobs 2" for fewer)
 #   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
+#   make autobahn                    the Autobahn suite against the server (ARGS="-i 9.*" for some of its cases)
+#   make js                          the tools of the JavaScript client into node_modules
+#   make foreign                     the WebSocket libraries of Node that some tests connect with, into build/
 #   make screenshots                 take the pictures of docs/images anew, of a server that runs (ARGS="URL FILE")
 #   make wheel                       build dist/*.whl
 #   make clean                       remove what the others made, but no data
@@ -16,7 +19,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test check format bench sim-nightly conformance-live screenshots wheel clean
+.PHONY: serve test check format bench sim-nightly conformance-live autobahn foreign js screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
@@ -39,10 +42,20 @@ bench: .venv/installed-test
 	@$(BIN)/python -m bench $(or $(ARGS),run)
 
 sim-nightly: .venv/installed-run
-	@$(BIN)/heliograph sim run $(or $(ARGS),--seeds 1..10000 --jobs 2)
+	@$(BIN)/heliograph sim run --coverage $(or $(ARGS),--seeds 1..10000 --jobs 2)
+	@for file in tests/sim/notebooks.py tests/sim/tables.py tests/sim/upgrades.py; do \
+	    $(BIN)/heliograph sim run $$file $(or $(ARGS),--seeds 1..10000 --jobs 2) || exit 1; \
+	done
 
 conformance-live: .venv/installed-test
 	@$(BIN)/python -W ignore::RuntimeWarning -m tests.conformance.live $(ARGS)
+
+autobahn: .venv/installed-test
+	@$(BIN)/python -m tests.autobahn $(ARGS)
+
+foreign: build/foreign/installed
+
+js: node_modules/installed
 
 screenshots: .venv/installed-test
 	@$(BIN)/python -m tests.browser.screenshot $(or $(ARGS),http://127.0.0.1:8787 docs/images/live.png)
@@ -52,7 +65,7 @@ wheel: .venv/made
 	@ls dist/*.whl
 
 clean:
-	@rm -rf .venv build dist bench/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	@rm -rf .venv node_modules build dist bench/build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	@find actors bench runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp for each set of packages: a second run starts at once, a changed pyproject.toml installs again.
@@ -71,6 +84,16 @@ clean:
 	@echo "installing heliograph and its development tools into .venv"
 	@$(PIP) install --editable . --group dev
 	@touch $@ .venv/installed-run .venv/installed-test
+
+node_modules/installed: package.json actors/client/js/package.json
+	@npm install --loglevel=error > /dev/null
+	@touch $@
+
+build/foreign/installed: tests/foreign/package.json
+	@mkdir -p build/foreign
+	@cp tests/foreign/package.json build/foreign/
+	@npm install --prefix build/foreign --no-audit --no-fund --loglevel=error > /dev/null
+	@touch $@
 
 # The first Python that is new enough; PYTHON=… chooses another.
 .venv/made:

@@ -24,6 +24,7 @@ from bench import (
     scale,
     semantics,
     service,
+    sim,
     soak,
     storage,
     storm,
@@ -56,6 +57,7 @@ _MODULES = (
     peers,
     semantics,
     recovery,
+    sim,
 )
 MEASURES = {module.MEASURE.name: module.MEASURE for module in _MODULES}
 

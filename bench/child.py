@@ -16,13 +16,14 @@ from bench.servers import ROOT
 LONGEST_S = 300.0
 
 
-def run_child(module: str, subject: str, setting: Setting) -> Cases:
+def run_child(module: str, subject: str, setting: Setting, *, longest_s: float = LONGEST_S) -> Cases:
     """Runs `python -m MODULE SUBJECT SECONDS FOLDER`, which prints its cases as JSON.
 
     Args:
         module: under `bench`.
         subject: what it is to measure.
         setting: quick ones get 0.5 s per case, others 3 s.
+        longest_s: for all of it.
 
     Raises:
         BenchError: it failed or did not end.
@@ -34,13 +35,13 @@ def run_child(module: str, subject: str, setting: Setting) -> Cases:
                 [sys.executable, "-m", module, subject, "0.5" if setting.quick else "3", folder],
                 capture_output=True,
                 text=True,
-                timeout=LONGEST_S,
+                timeout=longest_s,
                 check=False,
                 cwd=ROOT,
                 preexec_fn=lambda: os.sched_setaffinity(0, {setting.server_core}),
             )
         except subprocess.TimeoutExpired:
-            raise BenchError(f"{subject} did not end within {LONGEST_S:g} s") from None
+            raise BenchError(f"{subject} did not end within {longest_s:g} s") from None
     if done.returncode != 0:
         raise BenchError(f"{subject} failed with status {done.returncode}:\n{done.stderr[-2000:]}")
     return cattrs.structure(json.loads(done.stdout), dict[str, dict[str, float]])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -23,22 +25,23 @@ from runtime.storage.object_restore import bring_back
 from runtime.storage.store import WriteBatch
 
 VALUE_BYTES = 1_000
-BATCH = 1_000
+BATCH_BYTES = 1_000_000
 QUICK_MB, FULL_MB = 16, 1_024
 _KEEP = Retention(total_bytes=1 << 40)
 
 Figures = dict[str, float]
 
 
-def _batches(megabytes: int, seed: int) -> Iterator[list[tuple[int, bytes]]]:
+def _batches(megabytes: int, seed: int, value_bytes: int = VALUE_BYTES) -> Iterator[list[tuple[int, bytes]]]:
     """Values of words, so that they can be compressed as texts can."""
     rng = random.Random(seed)
     words = [rng.randbytes(rng.randrange(1, 5)).hex().encode() for _ in range(5_000)]
     chunks = [b" ".join(rng.choices(words, k=60)) for _ in range(2_000)]
-    for first in range(0, megabytes * 1_000_000 // VALUE_BYTES, BATCH):
+    several, batch = value_bytes // 250 + 1, BATCH_BYTES // value_bytes
+    for first in range(0, megabytes * 1_000_000 // value_bytes, batch):
         yield [
-            (key, b"".join(rng.choices(chunks, k=4))[:VALUE_BYTES].ljust(VALUE_BYTES))
-            for key in range(first, first + BATCH)
+            (key, b"".join(rng.choices(chunks, k=several))[:value_bytes].ljust(value_bytes))
+            for key in range(first, first + batch)
         ]
 
 
@@ -86,7 +89,7 @@ def _checkpoint(file: ObjectFile) -> None:
         look.close()
 
 
-def measure_shared(megabytes: int, folder: Path, *, keeps: bool) -> Figures:
+def measure_shared(megabytes: int, folder: Path, *, keeps: bool, value_bytes: int = VALUE_BYTES) -> Figures:
     """An actor in the shared database."""
     actor = id_from_name("rooms", "a")
     file = open_database(folder, os.urandom)
@@ -94,7 +97,7 @@ def measure_shared(megabytes: int, folder: Path, *, keeps: bool) -> Figures:
         writer = GroupWriter(file.writer, _KEEP, time.time())
 
         def write(seed: int) -> None:
-            for rows in _batches(megabytes, seed):
+            for rows in _batches(megabytes, seed, value_bytes):
                 writes: dict[bytes, bytes | None] = {b"%012d" % key: value for key, value in rows}
                 failed = writer.write([WriteBatch(actor=actor, sequence=0, writes=writes, history=keeps)], time.time())
                 assert not any(failed.values()), failed
@@ -116,7 +119,11 @@ def measure_shared(megabytes: int, folder: Path, *, keeps: bool) -> Figures:
         file.close()
 
 
-CANDIDATES: dict[str, Callable[..., Figures]] = {"sql": measure_sql, "shared": measure_shared}
+CANDIDATES: dict[str, Callable[..., Figures]] = {
+    "sql": measure_sql,
+    "shared": measure_shared,
+    **{f"shared_{size}": partial(measure_shared, value_bytes=size) for size in (100, 900, 10_000)},
+}
 
 
 def main(subject: str, seconds: float, folder: Path) -> None:
@@ -126,6 +133,7 @@ def main(subject: str, seconds: float, folder: Path) -> None:
     for name in ("with", "without"):
         (folder / name).mkdir()
     figures = measure(megabytes, folder / "with", keeps=True)
+    figures["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 / 1e6
     without = measure(min(megabytes, 64), folder / "without", keeps=False)
     scale = megabytes / min(megabytes, 64)
     figures["written_ratio"] = figures.pop("written") / (without["written"] * scale)

@@ -44,6 +44,7 @@ RUNTIME_SIDE = {
         "take_batch",
         "write_snapshot",
     },
+    "ResponseStream": {"lend", "release"},
     "WebSocket": {"feed_close", "feed_error", "feed_message"},
 }
 

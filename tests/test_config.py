@@ -109,8 +109,11 @@ def test_all_mistakes_are_reported_together_each_with_its_full_key(tmp_path):
     ("text", "expected"),
     [
         ("[server]\nhots = 'x'", "server.hots: unknown key; did you mean 'host'? allowed: allowed_hosts, "),
-        ("[servre]\nhost = 'x'", "servre: unknown key; did you mean 'server'? allowed: ingest, server, shards"),
-        ("zzz = 1", "zzz: unknown key; allowed: ingest, server, shards"),
+        (
+            "[servre]\nhost = 'x'",
+            "servre: unknown key; did you mean 'server'? allowed: ingest, proxy, server, shards, tls",
+        ),
+        ("zzz = 1", "zzz: unknown key; allowed: ingest, proxy, server, shards, tls"),
         ("[[ingest.sources]]\nkind = 'host'\nname = 'a'\nevry_s = 1", "ingest.sources[0].evry_s: unknown key; did you"),
     ],
 )
@@ -205,3 +208,15 @@ def test_any_other_address_is_refused_without_authentication(host, settings, why
 
 def test_any_address_is_allowed_with_authentication():
     check_exposure(ServerConfig(host="0.0.0.0"), Guarded(tokens=("secret",)))
+
+
+def test_the_certificate_and_its_key_come_together(tmp_path):
+    assert mistakes(tmp_path, "[tls]\ncertificate = 'chain.pem'") == [
+        "tls: certificate and key come together; set both, or neither"
+    ]
+
+
+@pytest.mark.parametrize("text", ["unix", "10.0.0.1/8"])
+def test_a_trusted_proxy_is_an_address_or_a_network(tmp_path, text):
+    (mistake,) = mistakes(tmp_path, f"[proxy]\ntrusted = ['{text}']")
+    assert mistake.startswith(f"proxy.trusted: saw {text!r}; must be an address or a network such as 10.0.0.0/8")

@@ -25,7 +25,7 @@ import runtime
 from actors.settings import Settings, SourceSettings
 from runtime import Actor, AlarmInfo, App, Request, Response, Secret, limits
 from runtime.cli import main
-from runtime.config import ServerConfig, load_config
+from runtime.config import ProxyConfig, ServerConfig, ServerTable, TlsConfig, load_config
 from runtime.testing import start_server
 
 ROOT = Path(__file__).parent.parent
@@ -118,7 +118,7 @@ def options(command: click.Command) -> set[str]:
     return found | {"--help"}
 
 
-@pytest.mark.parametrize("name", ["serve", "tail", "publish", "inspect", "restore", "backup"])
+@pytest.mark.parametrize("name", ["serve", "tail", "publish", "token", "inspect", "restore", "backup"])
 def test_the_reference_names_every_option(name):
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## heliograph {name}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
@@ -220,7 +220,13 @@ def keys(cls: type, prefix: str = "") -> dict[str, object]:
     return found
 
 
-ALL_KEYS = keys(ServerConfig, "server.") | keys(Settings) | keys(SourceSettings, "sources.")
+ALL_KEYS = (
+    keys(ServerTable, "server.")
+    | keys(TlsConfig, "tls.")
+    | keys(ProxyConfig, "proxy.")
+    | keys(Settings)
+    | keys(SourceSettings, "sources.")
+)
 del ALL_KEYS["sources"]  # the array itself
 
 

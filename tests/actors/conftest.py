@@ -14,7 +14,20 @@ import trio
 import trio_websocket
 
 from actors.protocol.client import ClientMachine
-from actors.protocol.events import ClientState, Close, Event, Gap, GapDetected, Open, Published, Signals, SubState
+from actors.protocol.events import (
+    ClientState,
+    Close,
+    Event,
+    Gap,
+    GapDetected,
+    Modified,
+    Open,
+    Published,
+    Signals,
+    Snap,
+    SubState,
+)
+from actors.protocol.requests import Change
 from actors.signals import Draft
 
 if TYPE_CHECKING:
@@ -77,6 +90,9 @@ class Follower:
         self.offsets: dict[str, list[int]] = defaultdict(list)
         self.states: dict[str, str] = {}
         self.client_states: list[str] = []
+        self.snaps: dict[str, list[int]] = defaultdict(list)
+        self.frames: dict[str, list[Signals]] = defaultdict(list)
+        self.modified: dict[str, list[int]] = defaultdict(list)
         self.gaps: list[Gap] = []
         self.detected: list[GapDetected] = []
         self.published: list[Published] = []
@@ -90,12 +106,17 @@ class Follower:
         self._cut: dict[int, trio.CancelScope] = {}
         self._opening: list[int] = []
 
-    def subscribe(self, name: str, filter_: Any, since: Any = "now", on_gap: Any = "fail") -> None:
-        self.machine.subscribe(name, filter_, since, on_gap)
+    def subscribe(self, name: str, filter_: Any, since: Any = "now", on_gap: Any = "fail", **how: Any) -> None:
+        self.machine.subscribe(name, filter_, since, on_gap, **how)
         self._wake()
 
     def unsubscribe(self, name: str) -> None:
         self.machine.unsubscribe(name)
+        self._wake()
+
+    def modify(self, name: str, **change: Any) -> None:
+        """Change a subscription; `modified` has where that was in force."""
+        self.machine.modify(name, Change(**change))
         self._wake()
 
     def publish(self, draft: Draft) -> None:
@@ -172,9 +193,14 @@ class Follower:
                     if number in self._cut:
                         self._cut[number].cancel()
                 case Signals():
+                    self.frames[event.s].append(event)
                     self.offsets[event.s] += [signal.o for signal in event.signals]
                     self.gave.set()
                     self.gave = trio.Event()
+                case Snap():
+                    self.snaps[event.s] += [signal.o for signal in event.signals]
+                case Modified():
+                    self.modified[event.s].append(event.c)
                 case Gap():
                     self.gaps.append(event)
                 case GapDetected():

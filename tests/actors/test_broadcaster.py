@@ -53,7 +53,22 @@ async def test_a_repeat_is_known_after_every_end_and_forgotten_after_its_time(au
         await server.start()
         assert await offsets(server, "a") == [(1, True)]
         await trio.sleep(121)
-        assert await offsets(server, "a") == [(2, False)]
+        for batch in range(10):
+            assert await offsets(server, "a") == [(1, True)]  # among the last 1,000
+            await offsets(server, *(f"{batch}-{number}" for number in range(100)))
+        assert await offsets(server, "a") == [(1_002, False)]
+
+
+async def test_a_repeat_is_known_when_the_clock_was_set_in_between(autojump_clock: Any) -> None:
+    async with start_server(app, settings=QUIET) as server:
+        assert await offsets(server, "a") == [(1, False)]
+        platform = server.platform
+        now = platform.now
+        object.__setattr__(platform, "now", lambda: now() + 3_600)
+        assert await offsets(server, "a") == [(1, True)]
+        await server.crash()
+        await server.start()
+        assert await offsets(server, "a") == [(1, True)]
 
 
 async def test_the_epoch_stays_in_restarts_and_changes_with_the_lineage(autojump_clock: Any) -> None:

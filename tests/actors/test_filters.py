@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import actors.protocol
 from actors.filters import Filter, InvalidFilter
+from actors.filters.conjunction import conjunction
 from actors.filters.index import FilterIndex
 
 VECTORS = json.loads((Path(actors.protocol.__file__).parent / "vectors" / "filters.json").read_text())
@@ -326,3 +327,59 @@ def test_of_many_distinct_filters_few_are_candidates(one):
         "tags": {"u": "u7"},
     }
     assert len(candidates(index, signal)) <= 32
+
+
+@pytest.mark.parametrize(
+    ("wanted", "allowed", "both"),
+    [
+        (["price.>"], ["*.spike"], ["price.spike"]),
+        (["price.*"], ["price.b*"], ["price.b*"]),
+        (["a", "b.*", "c.>"], ["b.>", "c.x"], ["b.*", "c.x"]),
+        (["price.btc", "price.>"], ["price.*"], ["price.*"]),
+        (["price.>"], ["!alert.>"], ["price.>"]),
+        (["!price.test"], ["price.>"], ["!price.test", "price.>"]),
+        (["!a"], ["!b"], ["!a", "!b"]),
+        (["a", ">"], ["b", ">"], []),
+        (["price.>", "!price.test.>"], ["price.test.>", "x"], None),
+        (["price.*"], ["price.*.*"], None),
+        (["price.>"], ["price"], None),
+        (["y" * 60 + ".*.*"], ["*." + "z" * 60 + ".xxxxxxxx"], None),
+    ],
+)
+def test_patterns_at_once_are_patterns_again(wanted, allowed, both):
+    for one, other in ((wanted, allowed), (allowed, wanted)):
+        found = conjunction(Filter.parse({"types": one}).canonical, Filter.parse({"types": other}).canonical)
+        assert (found and json.loads(found.canonical).get("types", [])) == both
+
+
+@given(st.data())
+def test_two_filters_at_once_let_pass_what_both_do(data):
+    token = st.sampled_from(["a", "b", "ab", "ab*", "a*", "*"])
+    pattern = st.builds(
+        lambda no, tokens, rest: no + ".".join(tokens + rest),
+        st.sampled_from(["", "", "!"]),
+        st.lists(token, min_size=1, max_size=3),
+        st.sampled_from([[], [], [">"]]),
+    ) | st.just(">")
+    leaf = st.fixed_dictionaries({"f": st.just("/data"), "op": st.sampled_from(["gt", "lt"]), "v": st.integers(0, 3)})
+    where = leaf | st.fixed_dictionaries({"all": st.lists(leaf, min_size=1, max_size=3)})
+    filters = st.fixed_dictionaries(
+        {},
+        optional={
+            "types": st.lists(pattern, min_size=1, max_size=4),
+            "entities": st.lists(pattern, min_size=1, max_size=4),
+            "where": where,
+        },
+    ).map(Filter.parse)
+    one, other = data.draw(filters), data.draw(filters)
+    both = conjunction(one.canonical, other.canonical)
+    name = st.lists(st.sampled_from(["a", "b", "ab", "abc"]), min_size=1, max_size=4).map(".".join)
+    for _ in range(8):
+        signal = {"type": data.draw(name), "entity": data.draw(name), "data": data.draw(st.integers(0, 4))}
+        expected = one.matches(signal) and other.matches(signal)
+        assert (both is not None and both.matches(signal)) == expected, signal
+    if both is not None:
+        assert Filter.parse(json.loads(both.canonical)).canonical == both.canonical
+        # The capability of a filter that was narrowed once changes nothing more, so groups are shared.
+        again = conjunction(both.canonical, other.canonical)
+        assert again == both

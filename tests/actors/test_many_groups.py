@@ -18,7 +18,7 @@ from actors.protocol.server import Remembered, ServerMachine, Subscription
 from actors.session import Connection
 from actors.settings import Settings
 from actors.shard_groups import ShardGroups
-from actors.signals import Draft
+from actors.signals import Draft, SignalTexts
 from actors.stream import STREAM
 from runtime.testing import start_server
 
@@ -72,7 +72,7 @@ class Writes:
 def shard(*memberships: tuple[int, ...]) -> tuple[Writes, ShardGroups, list[Connection]]:
     """A shard whose sockets 0, 1, … have live subscriptions of these groups."""
     writes = Writes()
-    groups = ShardGroups(writes, writes)  # type: ignore[arg-type]
+    groups = ShardGroups(writes, writes, QUIET.limits)  # type: ignore[arg-type]
     connections = [subscriber(groups, number, members) for number, members in enumerate(memberships)]
     return writes, groups, connections
 
@@ -94,7 +94,7 @@ def delivered(written: list[bytes]) -> list[int]:
 
 
 def delivery(*groups: int, upto: int = 1) -> Delivery:
-    return Delivery(groups, (upto - 1,) * len(groups), upto, (b'{"o":%d}' % upto,))
+    return Delivery(groups, (upto - 1,) * len(groups), upto, (SignalTexts(b'{"o":%d}' % upto),))
 
 
 async def test_a_connection_in_several_groups_is_written_to_once_a_flush() -> None:
@@ -142,7 +142,7 @@ async def test_the_places_of_many_groups_take_few_rows() -> None:
     groups.take([delivery(*numbers)])
     await writes.run()
     assert len(writes.rows) == 4
-    again = ShardGroups(writes, writes)  # type: ignore[arg-type]
+    again = ShardGroups(writes, writes, QUIET.limits)  # type: ignore[arg-type]
     again.restore([one.machine.state])
     assert {again[number].cursor for number in numbers} == {1}
     groups.drop(one, one.machine.state.subs.values())

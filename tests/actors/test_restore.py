@@ -19,6 +19,7 @@ from runtime.cli import main
 from runtime.storage.shared import SharedStore
 from runtime.testing import RunningServer, start_server
 from runtime.testing.platform import virtual_platform
+from tests.actors.events import listening
 
 QUIET = Settings(sources_enabled=False)
 
@@ -88,7 +89,7 @@ async def test_connected_clients_are_told_the_gap_and_follow_the_restored_stream
         assert (restored.head, restored.epoch != first.epoch) == (4, True)
         for number, one in enumerate(followers):
             assert [gap.reason for gap in one.gaps] == ["epoch"]
-            assert one.detected == []
+            assert (one.detected, one.codes) == ([], [])  # told over the socket that is there
             # `skip` begins again with what is kept, `fail` with what comes.
             assert one.offsets["all"][16:] == ([] if number % 2 else [1, 2, 3, 4])
         assert await publish(server, "newer") == [5]
@@ -140,7 +141,7 @@ async def test_after_heliograph_restore_clients_that_come_back_are_told_the_gap(
         assert await publish(server, "other") == [4]
         await trio.sleep(1)
         for one in followers:
-            assert one.codes[0] == 4200  # the server went down, and they came back
+            assert one.codes == [4200]  # the server went down; they came back and stayed
             assert [gap.reason for gap in one.gaps] == ["epoch"]
             assert one.detected == []
         # `skip` begins again with what is kept, `fail` with what comes.
@@ -174,6 +175,7 @@ async def test_every_shard_hears_of_a_restore_though_the_stream_ends_in_between(
         await publish(server, "3")
         await trio.sleep(30)
         assert [[gap.reason for gap in one.gaps] for one in followers] == [["epoch"]] * 2
+        assert [one.codes for one in followers] == [[], []]
         await publish(server, "4")
         await trio.sleep(1)
         assert [one.offsets["all"] for one in followers] == [[3]] * 2
@@ -195,3 +197,24 @@ async def test_other_actors_keep_their_state(autojump_clock: Any) -> None:
         await bring_back(server, bookmark)
         assert await publish(server, "1") == [1]
         assert await inside(server, shard, get) == 1
+
+
+async def test_event_sources_are_told_and_their_browsers_come_back_into_the_new_epoch(autojump_clock: Any) -> None:
+    async with start_server(app, settings=QUIET) as server:
+        await publish(server, "a", "b")
+        bookmark = await now(server)
+        async with listening(server, "?from=earliest") as events:
+            assert await events.signals(2) == [1, 1]
+            await publish(server, "c")
+            assert await events.signals(1) == [1]
+            await bring_back(server, bookmark)
+            restored = await stream(server).bounds()
+            ((name, reset),) = await events.ends()
+            assert (name, reset["epoch"], reset["head"]) == ("reset", restored.epoch, 2)
+        await publish(server, "d")
+        headers = {"last-event-id": events.last_id}
+        async with listening(server, headers=headers) as again:
+            found = [await again.next()]
+            while found[-1][1]["d"][-1]["id"] != "d":
+                found.append(await again.next())
+            assert [one["id"] for _, data in found for one in data["d"]] == ["a", "b", "d"]

@@ -1,4 +1,4 @@
-"""A browser for the whole run, and a server and a page for each test."""
+"""A server and a page for each test."""
 
 from __future__ import annotations
 
@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.browser.chromium import NAMES, chromium, find_chromium
 from tests.browser.serving import Server
 
 PATIENCE_MS = 20_000
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    path = find_chromium()
-    if path is None:
-        pytest.skip(f"no Chromium: CHROMIUM is not set and there is none of {', '.join(NAMES)}")
-    with chromium(path) as found:
-        yield found
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -14,12 +15,18 @@ READY_S = 20
 
 
 class Server:
-    """`heliograph serve` without sources, over one data folder and one port."""
+    """`heliograph serve` without sources, over one data folder and one port.
 
-    def __init__(self, data: Path) -> None:
+    Args:
+        options: more of its options.
+        scheme: "https" when they configure a certificate.
+    """
+
+    def __init__(self, data: Path, *options: str, scheme: str = "http") -> None:
         self.data = data
+        self._options = options
         self.port = _free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -27,7 +34,7 @@ class Server:
         command = [sys.executable, "-m", "runtime", "serve", "--no-sources"]
         with (self.data.parent / "server.log").open("a") as log:
             self._process = subprocess.Popen(
-                [*command, "--port", str(self.port), "--data", str(self.data)],
+                [*command, "--port", str(self.port), "--data", str(self.data), *self._options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -36,7 +43,7 @@ class Server:
         for line in self._process.stdout:
             if f"listening on {self.url}" in line:
                 return
-        raise AssertionError(f"the server ended before it listened: {self._log()}")
+        raise AssertionError(f"the server ended before it listened: {self.log()}")
 
     def kill(self) -> None:
         """The process is gone at once, as with `kill -9`."""
@@ -47,6 +54,21 @@ class Server:
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._process = None
+
+    def stop(self) -> None:
+        """Ask it to go down, as a service manager does, and wait until it has."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        self._process.wait(READY_S)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process = None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     def post(self, *signals: dict[str, Any]) -> list[int]:
         """Publish, and return the offsets once the signals are durable."""
@@ -59,7 +81,8 @@ class Server:
             offsets: list[int] = json.load(response)["offsets"]
             return offsets
 
-    def _log(self) -> str:
+    def log(self) -> str:
+        """The end of what it has logged."""
         return (self.data.parent / "server.log").read_text()[-2_000:]
 
 

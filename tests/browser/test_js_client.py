@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Page
 
@@ -49,3 +51,95 @@ def test_publications_resolve_in_order_and_repeat_as_duplicates(page: Page, serv
     )
     assert (told["first"], told["again"]) == (list(range(1, 41)), [1, True])
     assert "t..a" in told["wrong"]
+
+
+def test_cursors_outlive_a_reload_of_the_page(page: Page, server: Server) -> None:
+    read = """async () => {
+        const { SignalClient } = await import("/client.js");
+        const client = new SignalClient({ cursorStore: "session" });
+        const sub = client.subscribe({ name: "px", types: "t.>", since: "earliest" });
+        const offsets = [];
+        await new Promise((done) => sub.on("signal", ({ offset }) => offsets.push(offset) === 10 && done()));
+        client.close();
+        return offsets;
+    }"""
+    server.post(*({"type": "t.a", "entity": "e", "data": n} for n in range(10)))
+    page.goto(server.url)
+    first = page.evaluate(read)
+    server.post(*({"type": "t.a", "entity": "e", "data": n} for n in range(10)))
+    page.reload()
+    assert (first, page.evaluate(read)) == (list(range(1, 11)), list(range(11, 21)))
+
+
+def test_a_server_that_is_killed_and_started_again_costs_no_signal_and_repeats_none(page: Page, server: Server) -> None:
+    page.goto(server.url)
+    page.evaluate(
+        """async () => {
+            const { SignalClient } = await import("/client.js");
+            Object.assign(globalThis, { offsets: [], states: [], client: new SignalClient() });
+            client.on("state", ({ state }) => states.push(state));
+            const sub = client.subscribe({ types: "t.>", since: "earliest" });
+            let arrived;
+            globalThis.next = new Promise((resolve) => (arrived = resolve));
+            sub.on("signal", ({ offset }) => {
+                offsets.push(offset);
+                arrived();
+                globalThis.next = new Promise((resolve) => (arrived = resolve));
+            });
+        }"""
+    )
+    server.post({"type": "t.a", "entity": "e", "data": None})
+    page.evaluate("offsets.length > 0 || next")
+    for seen in (1, 2):
+        server.kill()
+        server.start()
+        server.post({"type": "t.a", "entity": "e", "data": None})
+        page.evaluate(f"offsets.length > {seen} || next")
+    assert page.evaluate("offsets") == [1, 2, 3]
+    assert "resuming" in page.evaluate("states")
+
+
+def test_without_a_network_the_page_waits_and_with_one_it_is_back_at_once(page: Page, server: Server) -> None:
+    page.goto(server.url)
+    page.evaluate(
+        """async () => {
+            const { SignalClient } = await import("/client.js");
+            globalThis.client = new SignalClient();
+            const become = (wanted) => new Promise((done) => {
+                client.on("state", ({ state }) => state === wanted && done());
+            });
+            globalThis.offline = become("offline");
+            await become("connected");
+        }"""
+    )
+    page.evaluate("dispatchEvent(new Event('offline'))")
+    server.kill()
+    page.evaluate("offline")
+    server.start()
+    took_ms = page.evaluate(
+        """async () => {
+            const connected = new Promise((done) => client.on("state", ({ state }) => state === "connected" && done()));
+            const began = performance.now();
+            dispatchEvent(new Event("online"));
+            await connected;
+            return performance.now() - began;
+        }"""
+    )
+    assert took_ms < 1_000
+
+
+def test_the_script_build_is_the_same_client_in_one_global(page: Page, server: Server) -> None:
+    server.post({"type": "t.a", "entity": "e", "data": 1})
+    page.goto(server.url)
+    script = Path(__file__).parents[2] / "actors" / "client" / "js" / "dist" / "heliograph.script.js"
+    page.evaluate(f"(() => {{ {script.read_text()} }})()")  # what a <script> does, but past the page's strict policy
+    offset = page.evaluate(
+        """async () => {
+            const client = new Heliograph.SignalClient();
+            for await (const { offset } of client.subscribe({ since: "earliest" })) {
+                client.close();
+                return offset;
+            }
+        }"""
+    )
+    assert offset == 1

@@ -133,6 +133,30 @@ def test_inspect_shows_facets_behind_their_actor(data: Path) -> None:
     assert "not hexadecimal" in refusal("inspect", "rooms", "--id", f"{A}xy", "--data", data)
 
 
+def test_restore_brings_the_facets_of_an_actor_back_with_it(data: Path) -> None:
+    async def write(sequence: int, value: int) -> None:
+        store = SharedStore(data, platform=virtual_platform())
+        async with trio.open_nursery() as nursery:
+            await nursery.start(store.run)
+            done = trio.Event()
+            store.submit(WriteBatch(actor=facet, sequence=sequence, writes=encoded(x=value)), lambda _: None)
+            store.submit(WriteBatch(actor=A, sequence=0, writes={}, mark=True), lambda _: done.set())
+            await done.wait()
+            bookmarks_of_a.append(store.open(A).bookmark())
+            nursery.cancel_scope.cancel()
+
+    bookmarks_of_a: list[str] = []
+    facet = facet_address(A, b"1" * 16, "f1")
+    trio.run(write, 1, 1)
+    trio.run(write, 2, 2)
+    told = said("restore", "rooms", "a", "--to", bookmarks_of_a[0], "--data", data)
+    assert "  1 of its facets are as they were then\n" in told
+    assert "  x  1\n" in said("inspect", "rooms", "--id", facet, "--data", data)
+    undo = told.splitlines()[-1].removeprefix("undo: heliograph ").replace('"', "").split()
+    said(*undo, "--data", data)
+    assert "  x  2\n" in said("inspect", "rooms", "--id", facet, "--data", data)
+
+
 def test_restore_goes_to_bookmarks_and_times_and_can_be_undone(data: Path) -> None:
     _, first, second = bookmarks(data)
     told = said("restore", "rooms", "a", "--to", first, "--data", data)
@@ -224,7 +248,24 @@ def test_a_backup_is_put_in_place_under_another_lineage(data: Path) -> None:
     assert storage(data / "replaced") != before
     trio.run(fill, data, 1, clock=trio.testing.MockClock(autojump_threshold=0))
     assert (data / "lineage").read_text() != lineage
-    assert "is of other data" in refusal("restore", "rooms", "a", "--to", first, "--data", data)
+
+
+def test_bookmarks_from_before_a_backup_are_good_after_it_is_in_place_and_later_ones_are_not(data: Path) -> None:
+    copy = data.parent / "copy"
+    first = bookmarks(data)[1]
+    said("backup", copy, "--data", data)
+    trio.run(fill, data, 3, clock=trio.testing.MockClock(autojump_threshold=0))
+    late = bookmarks(data)[-1]
+    said("restore", "--from", copy, "--data", data)
+    trio.run(fill, data, 5, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert max(bookmarks(data))[:17] >= late[:17]  # the same numbers were given out again
+    assert "from after the backup was made" in refusal("restore", "rooms", "a", "--to", late, "--data", data)
+    said("restore", "rooms", "a", "--to", first, "--data", data)
+    assert storage(data)[0] == {"title": "one", "count": 1}
+    again = data.parent / "again"
+    said("backup", again, "--data", data)
+    said("restore", "--from", again, "--data", data)
+    said("restore", "rooms", "a", "--to", first, "--data", data)  # of a copy of a copy
 
 
 def test_a_copy_that_is_damaged_or_none_is_refused(data: Path) -> None:
@@ -327,6 +368,12 @@ class Album(Actor["SqlEnv"]):
         count = self.ctx.storage.sql.exec("SELECT count(*) AS n FROM pictures").one()["n"]
         return self.ctx.storage.get("newest"), count, self.ctx.storage.get_alarm()
 
+    async def now(self) -> str:
+        return await self.ctx.storage.get_current_bookmark()
+
+    async def back_to(self, bookmark: str) -> None:
+        await self.ctx.storage.on_next_session_restore_bookmark(bookmark)
+
     async def alarm(self, info: object) -> None:
         raise AssertionError
 
@@ -381,3 +428,55 @@ def test_an_object_with_a_database_of_its_own_is_shown_and_brought_back(tmp_path
     said("restore", "albums", "a", "--to", undo, "--data", tmp_path)
     assert json.loads(said("inspect", "albums", "a", "--json", "--data", tmp_path))["storage"] == {}
     assert "is unknown" in refusal("restore", "albums", "a", "--to", f"{'f' * 8}{undo[8:]}", "--data", tmp_path)
+
+
+def test_a_backup_beside_a_server_has_the_history_of_sql_objects(tmp_path: Path) -> None:
+    data, copy, far = tmp_path / "data", tmp_path / "copy", EPOCH_S + 10_000_000
+    known: dict[str, Any] = {}
+
+    async def run() -> None:
+        platform = virtual_platform(7)
+        async with open_node(
+            SQL_APP,
+            settings=SQL_APP.settings(),
+            store=SharedStore(data, platform=platform),
+            platform=platform,
+            log=structlog.get_logger(),
+            objects=data / "objects",
+        ) as node:
+            stub, gone = node.env.albums.get_by_name("a"), node.env.albums.get_by_name("gone")
+            for number in range(4):
+                await trio.sleep(70 if number == 1 else 0.1)  # some of it is in the database, some in the log
+                await stub.add(str(number), far + number)
+                known[await stub.now()] = await stub.pictures()
+            await gone.add("one", far)
+            known["gone"] = await gone.now()
+            await gone.clear()
+            said("backup", copy, "--data", data)
+            await stub.add("late", far)
+            known["late"] = await stub.now()
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+    late, gone = known.pop("late"), known.pop("gone")
+    said("restore", "--from", copy, "--data", data)
+    assert album(data, ("pictures",))[0] == ("3", 4, far + 3)
+    for bookmark, held in known.items():
+        said("restore", "albums", "a", "--to", bookmark, "--data", data)
+        assert album(data, ("pictures",))[0] == held
+        album(data, ("back_to", max(known)))
+        assert album(data, ("pictures",))[0] == ("3", 4, far + 3)
+    assert "from after the backup was made" in refusal("restore", "albums", "a", "--to", late, "--data", data)
+    said("restore", "albums", "gone", "--to", gone, "--data", data)
+    facts = json.loads(said("inspect", "albums", "gone", "--json", "--data", data))
+    assert (facts["storage"], facts["tables"]) == ({"newest": "one"}, {"pictures": 1})
+
+
+def test_a_backup_of_a_damaged_object_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    album(data, ("add", "one", EPOCH_S + 10_000_000))
+    (database,) = data.glob("objects/*/*/*.sqlite")
+    content = bytearray(database.read_bytes())
+    content[-20] ^= 1
+    database.write_bytes(content)
+    assert "cannot copy" in refusal("backup", tmp_path / "copy", "--data", data)
+    assert not (tmp_path / "copy").exists()

@@ -2,93 +2,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { SignalClient, SignalError } from "../../actors/client/js/client.js";
-
-/** A server at the end of a fake WebSocket, and the clock of both. */
-class World {
-  sockets = [];
-  time = 0;
-  timers = new Map();
-  ids = 0;
-
-  constructor(options = {}) {
-    const world = this;
-    class FakeSocket {
-      readyState = 0;
-      sent = [];
-      constructor(url, protocols) {
-        Object.assign(this, { url, protocols });
-        world.sockets.push(this);
-      }
-      send(text) {
-        assert.equal(this.readyState, 1, "sent on a socket that is not open");
-        this.sent.push(JSON.parse(text));
-      }
-      close(code) {
-        this.readyState = 3;
-        this.closedWith = code;
-      }
-      open() {
-        this.readyState = 1;
-        this.onopen?.({});
-      }
-      say(...messages) {
-        this.onmessage?.({ data: messages.map((message) => JSON.stringify(message)).join("\n") });
-      }
-      end(code, reason = "") {
-        this.readyState = 3;
-        this.onclose?.({ code, reason });
-      }
-    }
-    this.client = new SignalClient({
-      url: "http://example.test",
-      WebSocket: FakeSocket,
-      random: () => 0.5,
-      now: () => this.time,
-      setTimeout: (work, ms) => {
-        this.timers.set((this.ids += 1), { at: this.time + ms, work });
-        return this.ids;
-      },
-      clearTimeout: (id) => this.timers.delete(id),
-      ...options,
-    });
-  }
-
-  get socket() {
-    return this.sockets[this.sockets.length - 1];
-  }
-
-  pass(ms) {
-    const end = this.time + ms;
-    for (;;) {
-      const [id, timer] = [...this.timers].sort((one, other) => one[1].at - other[1].at)[0] ?? [];
-      if (timer === undefined || timer.at > end) break;
-      this.timers.delete(id);
-      this.time = Math.max(this.time, timer.at);
-      timer.work();
-    }
-    this.time = end;
-  }
-
-  /** Open the newest socket and answer its hello. */
-  greet({ from = "E:0", ...extra } = {}) {
-    this.socket.open();
-    const hello = this.socket.sent[0];
-    const subs = (hello.subs ?? []).map(({ s, from: asked }) => {
-      return { t: "subok", s, g: 7, from: asked?.cursor ?? from, recovered: asked?.cursor ? true : null, lost: null };
-    });
-    this.socket.say({ t: "welcome", id: 1, session: "s", resume: "r", resumed: false, epoch: "E", ping_ms: 25e3, dead_ms: 10e3, subs, ...extra });
-    for (const { s, from: at } of subs) this.socket.say({ t: "live", s, g: 7, b: Number(at.split(":")[1]) });
-    return hello;
-  }
-
-  signals(a, ...offsets) {
-    const d = offsets.map((o) => ({ o, id: `x${o}`, type: "t", entity: "e", ts: 1, data: { n: o } }));
-    this.socket.say({ t: "sig", g: 7, a, b: Math.max(a, ...offsets), d });
-  }
-}
-
-const settled = () => new Promise((resolve) => setImmediate(resolve));
+import { SignalClient, SignalError, all, any, f, not } from "../../actors/client/js/src/index.js";
+import { World, settled, signal, subok } from "./world.mjs";
 
 describe("addresses and the socket", () => {
   it("an http address becomes the stream's, and the subprotocol is offered", () => {
@@ -213,15 +128,15 @@ describe("subscriptions", () => {
     assert.equal((await loop.next()).value.offset, 2);
     const { t, id, from } = world.socket.sent.at(-1);
     assert.deepEqual([t, from], ["sub", { cursor: "E:4" }]);
-    world.socket.say({ t: "subok", id, s: "px", g: 7, from: "E:4", recovered: true, lost: null });
+    world.socket.say(subok("px", "E:4", { id, recovered: true }));
     world.socket.say({ t: "sig", s: "px", a: 4, b: 5, d: [{ o: 5, id: "x5", type: "t", entity: "e", ts: 1, data: null }] });
     const rest = [await loop.next(), await loop.next(), await loop.next()].map(({ value }) => value.offset);
     assert.deepEqual(rest, [3, 4, 5]);
   });
 
-  it("with overflow drop the oldest give way to one gap", async () => {
+  it("with overflow drop_oldest the oldest give way to one gap", async () => {
     const world = new World();
-    const sub = world.client.subscribe({ buffer: 2, overflow: "drop" });
+    const sub = world.client.subscribe({ buffer: 2, overflow: "drop_oldest" });
     world.greet();
     world.signals(0, 1, 2, 3);
     world.signals(3, 4);
@@ -229,6 +144,98 @@ describe("subscriptions", () => {
     const gap = (await loop.next()).value;
     assert.deepEqual([gap.kind, gap.after, gap.upto, gap.reason], ["gap", 0, 2, "slow"]);
     assert.equal((await loop.next()).value.offset, 3);
+  });
+
+  it("with overflow latest the newest of each type and entity waits, in order", async () => {
+    const world = new World();
+    const sub = world.client.subscribe({ buffer: 2, overflow: "latest" });
+    world.greet();
+    for (let o = 1; o <= 9; o += 1) world.socket.say({ t: "sig", g: 7, a: o - 1, b: o, d: [signal(o, `e${o % 2}`)] });
+    const loop = sub[Symbol.asyncIterator]();
+    assert.deepEqual([(await loop.next()).value.offset, (await loop.next()).value.offset], [8, 9]);
+    world.socket.say({ t: "sig", g: 7, a: 9, b: 12, d: [signal(10, "a"), signal(11, "b"), signal(12, "c")] });
+    const gap = (await loop.next()).value; // more keys than fit
+    assert.deepEqual([gap.after, gap.upto, (await loop.next()).value.offset], [9, 10, 11]);
+  });
+
+  it("with overflow error a loop that is too slow fails, and is told so after what it had", async () => {
+    const world = new World();
+    const sub = world.client.subscribe({ name: "px", buffer: 2, overflow: "error" });
+    world.greet();
+    world.signals(0, 1, 2, 3);
+    const loop = sub[Symbol.asyncIterator]();
+    for (const offset of [1, 2, 3]) assert.equal((await loop.next()).value.offset, offset);
+    await assert.rejects(loop.next(), ({ slug }) => slug === "overflow");
+    assert.equal(world.socket.sent.at(-1).t, "unsub");
+    assert.equal(world.client.state.state, "connected");
+  });
+
+  it("an unknown overflow policy is refused with those that there are", () => {
+    assert.throws(() => new World().client.subscribe({ overflow: "pause" }), /block, drop_oldest, latest, error/);
+  });
+
+  it("with ack receive the cursor moves as signals arrive", () => {
+    const world = new World();
+    const sub = world.client.subscribe({ ack: "receive" });
+    world.greet();
+    world.signals(0, 1, 2);
+    assert.equal(sub.cursor, "E:2");
+  });
+
+  it("after a reset there is one gap of reason epoch, and what follows is of the new epoch", () => {
+    const world = new World();
+    const seen = [];
+    const sub = world.client.subscribe({ name: "px" });
+    sub.on("gap", ({ reason, after }) => seen.push([reason, after]));
+    sub.on("signal", ({ cursor }) => seen.push(cursor));
+    world.greet();
+    world.signals(0, 1);
+    world.socket.say({ t: "reset", epoch: "F", head: 0, reason: "restored" });
+    const { id, from } = world.socket.sent.at(-1);
+    assert.equal(from, "earliest");
+    world.socket.say(subok("px", "F:0", { id }), { t: "live", s: "px", g: 7, b: 0 });
+    world.signals(0, 1);
+    assert.deepEqual(seen, ["E:1", ["epoch", null], "F:1"]);
+  });
+
+  it("an update changes the filter in place, and its backfill is marked and moves no cursor back", async () => {
+    const world = new World();
+    const seen = [];
+    const sub = world.client.subscribe({ name: "px", types: "a" });
+    sub.on("signal", ({ offset, snapshot = false }) => seen.push([offset, snapshot]));
+    world.greet({ features: ["mod", "snap"] });
+    world.signals(0, 5);
+    const done = sub.update({ types: "b", backfill: { last: 2 } });
+    const { t, id, ...change } = world.socket.sent.at(-1);
+    assert.deepEqual([t, change], ["mod", { s: "px", filter: { types: ["b"] }, backfill: { last: 2 } }]);
+    world.socket.say(subok("px", "E:5", { id, g: 8 }), { t: "snap", s: "px", b: 5, d: [signal(2), signal(4)], more: false });
+    await done;
+    assert.equal(sub.cursor, "E:5");
+    world.socket.say({ t: "live", s: "px", g: 8, b: 5 }, { t: "sig", g: 8, a: 5, b: 6, d: [signal(6)] });
+    assert.deepEqual(seen, [[5, false], [2, true], [4, true], [6, false]]);
+  });
+
+  it("an update that is refused rejects and leaves the subscription as it was", async () => {
+    const world = new World();
+    const sub = world.client.subscribe({ name: "px", types: "a", latestMs: 500 });
+    assert.deepEqual(world.greet({ features: ["mod"] }).subs[0], {
+      s: "px", filter: { types: ["a"] }, from: "now", on_gap: "skip", mode: "latest", min_ms: 500,
+    });
+    const done = sub.update({ types: "x..y" });
+    const { id } = world.socket.sent.at(-1);
+    world.socket.say({ t: "err", id, code: 422, slug: "bad_filter", msg: "empty token", retry: false });
+    await assert.rejects(done, ({ slug }) => slug === "bad_filter");
+    assert.equal(sub.state, "live");
+  });
+
+  it("conditions are built as the protocol writes them", () => {
+    const made = all(f("/data/pct").gte(2.5), any(f("/tags/v").in(["X"]), not(f("/tags/v").exists())));
+    assert.deepEqual(made, {
+      all: [
+        { f: "/data/pct", op: "gte", v: 2.5 },
+        { any: [{ f: "/tags/v", op: "in", v: ["X"] }, { not: { f: "/tags/v", op: "exists" } }] },
+      ],
+    });
   });
 
   it("a refused subscription fails alone, with the server's words", async () => {
@@ -264,10 +271,10 @@ describe("the link", () => {
   it("after a jump of the clock the link is asked at once and has dead_ms to answer", () => {
     const world = new World();
     world.greet();
-    world.pass(12_500); // the first beat; the next deadline is at 35 s
+    world.pass(12_500); // the first beat; the next is at 37.5 s
+    world.socket.say({ t: "pong" });
     const before = world.socket.sent.length;
-    world.time = 600_000;
-    world.pass(0);
+    world.sleep(55_000);
     assert.equal(world.socket.sent.length, before + 1);
     world.socket.say({ t: "pong" });
     world.pass(20_000);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 
-import { Connection, afterClose, backoffMs } from "../../actors/client/js/client.js";
+import { Connection, afterClose, backoffMs } from "../../actors/client/js/src/index.js";
 
 const folder = new URL("../../actors/protocol/vectors/", import.meta.url);
 const load = (name) => JSON.parse(readFileSync(new URL(name, folder), "utf8"));
@@ -26,34 +26,44 @@ function draws(list = [0.5]) {
 }
 
 function feed(machine, step) {
+  const { socket } = step;
   if (step.app === "start") return machine.start();
   if (step.app === "stop") return machine.stop();
   if (step.app?.subscribe) return machine.subscribe(step.app.subscribe);
+  if (step.app?.modify) return machine.modify(step.app.modify);
   if (step.app?.unsubscribe) return machine.unsubscribe(step.app.unsubscribe);
   if (step.app?.publish) return machine.publish(step.app.publish);
-  if (step.opened) return machine.opened({});
-  if (step.receive !== undefined) return machine.receive(step.receive);
-  if (step.closed !== undefined) return machine.closed(step.closed);
+  if (step.opened) return machine.opened({}, socket);
+  if (step.receive !== undefined) return machine.receive(step.receive, socket);
+  if (step.closed !== undefined) return machine.closed(step.closed, "", socket);
   if (step.now !== undefined) return machine.tick(step.now);
   throw new Error(`an input this runner does not know: ${JSON.stringify(step)}`);
 }
 
 function shown(event) {
-  return event.e === "signals" ? { ...event, o: event.signals.map(({ o }) => o) } : event;
+  return event.signals !== undefined ? { ...event, o: event.signals.map(({ o }) => o) } : event;
 }
 
-for (const file of readdirSync(folder).filter((name) => /^client-.*\.json$/.test(name))) {
+for (const file of readdirSync(folder).filter((name) => /^(client-.*|hand-over|modify)\.json$/.test(name))) {
   describe(file, () => {
-    for (const { name, random, steps } of load(file)) {
+    for (const { name, random, features, steps } of load(file)) {
       it(name, () => {
-        const machine = new Connection({ random: draws(random) });
+        const machine = new Connection({ random: draws(random), features: features ?? ["goaway"] });
+        let sockets = 1;
         steps.forEach((step, index) => {
           const at = `step ${index} ${JSON.stringify(step).slice(0, 160)}`;
           const events = feed(machine, step).map(shown);
-          const sent = machine.outgoing.splice(0);
-          for (const text of sent) if (JSON.parse(text).t === "ping") assert.equal(text, '{"t":"ping"}');
+          for (const { e, socket } of events) if (e === "open") sockets = socket;
+          const sent = [];
+          for (let socket = 1; socket <= sockets; socket += 1) {
+            for (const text of machine.takeOutgoing(socket)) {
+              const message = JSON.parse(text);
+              if (message.t === "ping") assert.equal(text, '{"t":"ping"}');
+              sent.push({ ...message, socket });
+            }
+          }
           assertMatches(events, step.expect?.events ?? [], `${at} events`);
-          assertMatches(sent.map((text) => JSON.parse(text)), step.expect?.send ?? [], `${at} send`);
+          assertMatches(sent, step.expect?.send ?? [], `${at} send`);
         });
       });
     }

@@ -4,10 +4,30 @@ import json
 from collections import deque
 from contextlib import asynccontextmanager
 
+import anyio
+import anyio.lowlevel
 import pytest
-import trio
 
 from actors.client.transport import TransportClosed
+
+
+class Mailbox:
+    """What was sent and not received yet."""
+
+    def __init__(self):
+        self.items = deque()
+        self.news = anyio.Event()
+
+    def send(self, item):
+        self.items.append(item)
+        self.news.set()
+
+    async def receive(self):
+        await anyio.lowlevel.checkpoint()
+        while not self.items:
+            self.news = anyio.Event()
+            await self.news.wait()
+        return self.items.popleft()
 
 
 class Link:
@@ -15,26 +35,25 @@ class Link:
 
     def __init__(self, token):
         self.token = token
-        self.to_client, self.from_server = trio.open_memory_channel(10_000)
-        self.to_server, self.from_client = trio.open_memory_channel(10_000)
+        self.to_client, self.to_server = Mailbox(), Mailbox()
         self.mute = False  # half-open: nothing arrives any more, and nobody says so
         self.closed_by_client = None
-        self.client_closed = trio.Event()
+        self.client_closed = anyio.Event()
 
     async def receive(self):
         """The next message of the client; pings are answered."""
         while True:
-            text = await self.from_client.receive()
+            text = await self.to_server.receive()
             if text != '{"t":"ping"}':
                 return json.loads(text)
             self.send({"t": "pong"})
 
     def send(self, *messages):
         if not self.mute:
-            self.to_client.send_nowait("\n".join(json.dumps(message) for message in messages))
+            self.to_client.send("\n".join(json.dumps(message) for message in messages))
 
     def close(self, code=None, reason=""):
-        self.to_client.send_nowait(TransportClosed(code, reason))
+        self.to_client.send(TransportClosed(code, reason))
 
     async def welcome(self, *subs, epoch="k3F9", head=0, session="s_1", limits=None):
         """Answer hello with these answers, or with one `subok` per subscription from where it asked."""
@@ -87,22 +106,22 @@ class ClientEnd:
         self.ended = None
 
     async def send(self, text):
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         if self.ended is not None:
             raise self.ended
-        self.link.to_server.send_nowait(text)
+        self.link.to_server.send(text)
 
     async def receive(self):
         if self.ended is not None:
             raise self.ended
-        item = await self.link.from_server.receive()
+        item = await self.link.to_client.receive()
         if isinstance(item, TransportClosed):
             self.ended = item
             raise item
         return item
 
     async def aclose(self, code, reason):
-        await trio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint()
         self.link.closed_by_client = code
         self.link.client_closed.set()
 
@@ -111,7 +130,7 @@ class ScriptedServer:
     """Hands out the sockets that the client opens; `refuse` makes the next attempts fail."""
 
     def __init__(self):
-        self.opened, self.links = trio.open_memory_channel(100)
+        self.links = Mailbox()
         self.refusals = deque()
         self.attempts = []
 
@@ -122,16 +141,16 @@ class ScriptedServer:
         return await self.links.receive()
 
     @asynccontextmanager
-    async def connect(self, address, token):
-        self.attempts.append(trio.current_time())
-        await trio.lowlevel.checkpoint()
+    async def connect(self, address, token, subprotocol):
+        self.attempts.append(anyio.current_time())
+        await anyio.lowlevel.checkpoint()
         if self.refusals:
             outcome = self.refusals.popleft()
             if outcome == "hang":
-                await trio.sleep_forever()
+                await anyio.sleep_forever()
             raise outcome
         link = Link(token)
-        self.opened.send_nowait(link)
+        self.links.send(link)
         yield ClientEnd(link)
 
 

@@ -93,6 +93,57 @@ async def test_tail_prints_one_json_signal_per_line(run, server, sig, live, caps
     assert (sub["from"], sub["on_gap"], seen["token"]) == ({"last": 3}, "skip", "secret")
 
 
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("now", "now"),
+        ("earliest", "earliest"),
+        ("snapshot", "snapshot"),
+        ("last:100", {"last": 100}),
+        ("ago:5m", {"ago_ms": 300_000}),
+        ("ago:250ms", {"ago_ms": 250}),
+        ("ago:2h", {"ago_ms": 7_200_000}),
+        ("k3F9:12", {"cursor": "k3F9:12"}),
+    ],
+)
+async def test_tail_begins_where_it_is_told(text, sent, run, server):
+    async def play():
+        link = await server.accept()
+        hello = await link.receive()
+        assert hello["subs"][0]["from"] == sent
+        link.close(4004)
+
+    with pytest.raises(Exception, match="4004"):
+        await run(play, "tail", "host:1", "--from", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "subprotocol"),
+    [
+        ([], "signals.v1.json"),
+        (["--encoding", "json"], "signals.v1.json"),
+        (["--encoding", "msgpack"], "signals.v1.msgpack"),
+    ],
+)
+async def test_tail_offers_the_subprotocol_of_its_encoding(arguments, subprotocol, run, server, monkeypatch):
+    offered = []
+    connect = server.connect
+
+    def watched(address, token, protocol):
+        offered.append(protocol)
+        return connect(address, token, protocol)
+
+    monkeypatch.setattr(server, "connect", watched)
+
+    async def play():
+        link = await server.accept()
+        link.close(4004)
+
+    with pytest.raises(Exception, match="4004"):
+        await run(play, "tail", "host:1", *arguments)
+    assert offered == [subprotocol]
+
+
 async def test_tail_keeps_trying_and_says_so(run, server, sig, live, capsys):
     async def play():
         link = await server.accept()
@@ -163,10 +214,14 @@ def test_publish_prints_offset_and_epoch(monkeypatch):
     ("name", "arguments", "message"),
     [
         ("tail", ["--where", "{"], "a string needs its own quotes"),
-        ("tail", ["--from", "yesterday"], "or now, earliest, last:N"),
+        ("tail", ["--from", "yesterday"], "or now, earliest, snapshot, last:N or ago:5m"),
         ("tail", ["--from", "last:0"], "whole number from 1"),
+        ("tail", ["--from", "ago:5"], "such as ago:5m"),
+        ("tail", ["--from", "ago:m"], "such as ago:5m"),
+        ("tail", ["--from", "ago:5w"], "such as ago:5m"),
         ("tail", ["--types", "a b"], "token 'a b'"),
         ("tail", ["ftp://x"], "is no address"),
+        ("tail", ["--encoding", "xml"], "'xml' is not one of 'json', 'msgpack'"),
         ("publish", ["--type", "a", "--entity", "b", "--data", "text"], "a string needs its own quotes"),
         ("publish", ["--type", "a b", "--entity", "b", "--data", "1"], "type is 'a b'"),
         ("publish", ["--entity", "b", "--data", "1"], "Missing option '--type'"),

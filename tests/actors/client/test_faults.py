@@ -2,8 +2,8 @@
 
 import random
 
+import anyio
 import pytest
-import trio
 
 from actors.client import Cursor, SignalClient
 from actors.client.transport import TransportClosed
@@ -19,10 +19,10 @@ class Stream:
         self.random = random.Random(seed)
         self.log, self.link, self.joined, self.subs, self.ids = 0, None, set(), {}, {}
         self.lossy = False
-        self.faults_over = trio.Event()
+        self.faults_over = anyio.Event()
 
     async def serve(self):
-        async with trio.open_nursery() as nursery:
+        async with anyio.create_task_group() as nursery:
             while True:
                 self.link = await self.server.accept()
                 self.joined, self.subs = set(), {}
@@ -32,11 +32,11 @@ class Stream:
         """Until the client closes its end. A request is answered after a while, in order."""
         hello = None
         while True:
-            with trio.move_on_after(120) as scope:
+            with anyio.move_on_after(120) as scope:
                 message = await link.receive() if hello else (hello := await link.welcome(head=self.log))
             if scope.cancelled_caught:
                 return
-            await trio.sleep(self.random.uniform(0, 0.02))
+            await anyio.sleep(self.random.uniform(0, 0.02))
             if link is not self.link:
                 return
             match message["t"]:
@@ -103,7 +103,7 @@ class Stream:
 
     async def run(self, steps):
         for _ in range(steps):
-            await trio.sleep(self.random.uniform(0, 3))
+            await anyio.sleep(self.random.uniform(0, 3))
             if self.random.random() < 0.7:
                 self.publish(self.random.randint(1, 9))
             self.pump()
@@ -125,7 +125,7 @@ class Stream:
                         self.send({"t": "goaway", "reason": "r", "after_ms": [0, 500], "deadline_ms": 1_000})
         self.faults_over.set()
         while True:
-            await trio.sleep(1)
+            await anyio.sleep(1)
             self.publish(1)
             self.pump()
 
@@ -142,18 +142,18 @@ async def test_every_signal_once_and_in_order(seed, server, sig, live, autojump_
             async for signal in sub:
                 got[name].append(signal.o)
                 if pause and not stream.faults_over.is_set():
-                    await trio.sleep(chance.uniform(0, pause))
+                    await anyio.sleep(chance.uniform(0, pause))
 
     async def publish(client):
         for n in range(20):
             acks.append((await client.publish("a", "b", n)).offset)
-            await trio.sleep(chance.uniform(0, 2))
+            await anyio.sleep(chance.uniform(0, 2))
 
-    with trio.fail_after(3_600):
-        async with trio.open_nursery() as nursery:
+    with anyio.fail_after(3_600):
+        async with anyio.create_task_group() as nursery:
             nursery.start_soon(stream.serve)
             async with SignalClient("h:1", connect=server.connect, random=random.Random(seed)) as client:
-                async with trio.open_nursery() as work:
+                async with anyio.create_task_group() as work:
                     work.start_soon(follow, client, "fast", 1_000, 0)
                     work.start_soon(follow, client, "slow", 3, 0.3)
                     work.start_soon(publish, client)
@@ -161,7 +161,7 @@ async def test_every_signal_once_and_in_order(seed, server, sig, live, autojump_
                     await stream.faults_over.wait()
                     end = stream.log + 1
                     while len(acks) < 20 or min((items or [0])[-1] for items in got.values()) < end:  # noqa: ASYNC110
-                        await trio.sleep(1)
+                        await anyio.sleep(1)
                     work.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
     for items in got.values():

@@ -43,5 +43,14 @@ def test_only_a_healthy_connection_resets_the_count():
     assert backoff.delay_ms() == 500
 
 
+def test_a_planned_end_is_no_failure():
+    backoff = Backoff(lambda: 1.0)
+    assert [backoff.delay_ms() for _ in range(2)] == [500, 1000]
+    assert backoff.delay_ms((0, 1_000)) == 1000
+    assert backoff.delay_ms() == 2000
+    backoff.ended(5, planned=True)
+    assert [backoff.delay_ms((0, 1_000)), backoff.delay_ms()] == [1000, 500]
+
+
 def test_a_window_is_kept():
     assert Backoff(lambda: 0.25).delay_ms((2_000, 6_000)) == 3_000

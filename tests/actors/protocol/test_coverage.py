@@ -1,8 +1,9 @@
 """The client machine against a model of the server: every matching signal once and in order, no false gap.
 
 The server is the executable model of the delivery rules: paged catch-up with an atomic join, groups that may stay
-silent, a log that is trimmed. The schedule is random: partial reads, dropped sockets with frames in flight, lost
-and repeated frames, hand-overs between two sockets that are read at their own pace.
+silent, a log that is trimmed, changes in place with backfills, snapshots, what slow readers get. It is random what
+happens: partial reads, dropped sockets with frames in flight, lost and repeated frames, hand-overs between two sockets
+that are read at their own pace.
 """
 
 import json
@@ -16,7 +17,9 @@ from actors.protocol import events as happened
 from actors.protocol import messages as wire
 from actors.protocol.client import ClientMachine
 from actors.protocol.coverage import Coverage
-from actors.protocol.cursor import Cursor
+from actors.protocol.cursor import Cursor, Last
+from actors.protocol.encoding import JSON, MSGPACK
+from actors.protocol.requests import Change
 from actors.signals import Draft
 
 MATCHES = {
@@ -33,7 +36,25 @@ WHICH = st.integers(0, 1)  # of the sockets, during a hand-over
 
 def signals(kind, after, upto):
     matching = [o for o in range(after + 1, upto + 1) if MATCHES[kind](o)]
-    return tuple(Draft("t", "e", b"null").signal(o=o, ts=0, id=str(o)) for o in matching)
+    return tuple(signal(o) for o in matching)
+
+
+def signal(o):
+    return Draft("t", entity(o), b"null").signal(o=o, ts=0, id=str(o))
+
+
+def entity(o):
+    return f"e{o % 5}"
+
+
+def newest(kind, oldest, upto):
+    """The offsets of a snapshot."""
+    return sorted({entity(o): o for o in range(oldest, upto + 1) if MATCHES[kind](o)}.values())
+
+
+def added(before, after, oldest, upto):
+    """The offsets that a backfill may have."""
+    return [o for o in range(oldest, upto + 1) if MATCHES[after](o) and not MATCHES[before](o)]
 
 
 class Group:
@@ -43,8 +64,8 @@ class Group:
 
 
 class Server:
-    def __init__(self):
-        self.head, self.oldest, self.groups = 0, 1, {}
+    def __init__(self, features=("goaway", "mod", "snap", "ack")):
+        self.head, self.oldest, self.groups, self.features, self.mods = 0, 1, {}, features, 0
 
     def group(self, kind):
         return self.groups.setdefault(kind, Group(kind, len(self.groups) + 1, self.head))
@@ -72,6 +93,11 @@ class Socket:
             self.to_client.append(self.welcome(message["id"], answers).encode())
         elif message["t"] == "sub":
             self.to_client.append(self.subscribe(message).encode())
+        elif message["t"] == "mod":
+            self.to_client.append(self.modify(message).encode())
+        elif message["t"] == "ack":
+            assert "ack" in self.server.features
+            assert all(self.server.head >= offset for offset in message["c"].values())
         elif message["t"] == "unsub":
             self.leave(message["s"])
             self.to_client.append(wire.Ok(id=message["id"]).encode())
@@ -83,7 +109,9 @@ class Socket:
     def subscribe(self, sub):
         [kind], since, lost, recovered = sub["filter"]["types"], sub["from"], None, None
         cursor = (
-            {"now": self.server.head, "earliest": self.server.oldest - 1}.get(since) if isinstance(since, str) else None
+            {"now": self.server.head, "snapshot": self.server.head, "earliest": self.server.oldest - 1}.get(since)
+            if isinstance(since, str)
+            else None
         )
         if cursor is None:
             cursor = Cursor.parse(since["cursor"]).offset
@@ -92,7 +120,8 @@ class Socket:
                 lost = wire.Lost(cursor, self.server.oldest - 1)
                 if sub.get("on_gap", "fail") == "fail":
                     cursor = self.server.head
-        self.subs[sub["s"]] = {"kind": kind, "cursor": cursor, "live": False}
+        snap = newest(kind, self.server.oldest, cursor) if since == "snapshot" else None
+        self.subs[sub["s"]] = {"kind": kind, "cursor": cursor, "live": False, "snap": snap, "slow": None}
         return wire.SubOk(
             id=sub.get("id"),
             s=sub["s"],
@@ -101,6 +130,29 @@ class Socket:
             head=self.server.head,
             recovered=recovered,
             lost=lost,
+            filter="{}",
+        )
+
+    def modify(self, mod):
+        assert "mod" in self.server.features
+        sub = self.subs[mod["s"]]
+        [kind] = mod["filter"]["types"]
+        if sub["live"]:
+            group = self.server.group(sub["kind"])
+            self.server.flush(group, quiet=False)
+            group.members.discard((self, mod["s"]))
+            sub["cursor"] = group.cursor
+        if "backfill" in mod:
+            older = added(sub["kind"], kind, self.server.oldest, sub["cursor"])
+            sub["snap"] = older[-mod["backfill"]["last"] :]
+        self.server.mods += 1
+        sub |= {"kind": kind, "live": False, "slow": None}
+        return wire.SubOk(
+            id=mod["id"],
+            s=mod["s"],
+            g=self.server.group(kind).number,
+            since=Cursor(EPOCH, sub["cursor"]),
+            head=self.server.head,
             filter="{}",
         )
 
@@ -116,13 +168,13 @@ class Socket:
             now=0,
             ping_ms=10**9,
             dead_ms=10**9,
-            features=("goaway",),
+            features=self.server.features,
             subs=tuple(answers),
         )
 
     def gap_if_trimmed(self, name):
         sub, end = self.subs[name], self.server.oldest - 1
-        if not sub["live"] and sub["cursor"] < end:
+        if not sub["live"] and sub["snap"] is None and sub["cursor"] < end:
             self.to_client.append(wire.Gap(s=name, a=sub["cursor"], b=end, reason="retention").encode())
             sub["cursor"] = end
 
@@ -132,9 +184,18 @@ class Socket:
         if sub is None or sub["live"]:
             return
         group = self.server.group(sub["kind"])
+        if sub["snap"] is not None:
+            part, rest = sub["snap"][:page], sub["snap"][page:]
+            sub["snap"] = rest or None
+            found = tuple(signal(o) for o in part)
+            self.to_client.append(wire.Snap(s=name, b=sub["cursor"], signals=found, more=bool(rest)).encode())
+            return
         self.gap_if_trimmed(name)
         if sub["cursor"] > group.cursor:
             self.server.flush(group, quiet=False)
+        if sub["slow"] is not None:
+            self.catch_up_slowly(name, group)
+            return
         if sub["cursor"] < group.cursor:
             upto = min(group.cursor, sub["cursor"] + page)
             found = signals(sub["kind"], sub["cursor"], upto)
@@ -144,6 +205,27 @@ class Socket:
             sub["live"] = True
             group.members.add((self, name))
             self.to_client.append(wire.Live(s=name, g=group.number, b=sub["cursor"]).encode())
+
+    def hold(self, name, policy):
+        """The client reads too slowly: nothing more of the group, which it is not told."""
+        sub = self.subs.get(name)
+        if sub is not None and sub["live"]:
+            group = self.server.group(sub["kind"])
+            group.members.discard((self, name))
+            sub |= {"live": False, "slow": policy, "cursor": group.cursor}
+
+    def catch_up_slowly(self, name, group):
+        """It reads again: a gap, or one conflated frame, and then the group's frames as before."""
+        sub = self.subs[name]
+        after, upto = sub["cursor"], group.cursor
+        if after < upto and sub["slow"] == "skip":
+            self.to_client.append(wire.Gap(s=name, a=after, b=upto, reason="slow").encode())
+        elif after < upto:
+            found = tuple(signal(o) for o in newest(sub["kind"], after + 1, upto))
+            left_out = len(signals(sub["kind"], after, upto)) - len(found)
+            self.to_client.append(wire.Sig(s=name, a=after, b=upto, signals=found, k=left_out).encode())
+        sub |= {"live": True, "slow": None, "cursor": upto}
+        group.members.add((self, name))
 
     def leave(self, name):
         sub = self.subs.pop(name, None)
@@ -160,7 +242,7 @@ class Delivery(RuleBasedStateMachine):
         wanted=st.lists(
             st.tuples(
                 st.sampled_from(sorted(FILTERS)),
-                st.sampled_from(["now", "earliest"]),
+                st.sampled_from(["now", "earliest", "snapshot"]),
                 st.sampled_from(["fail", "skip"]),
             ),
             min_size=3,
@@ -168,21 +250,27 @@ class Delivery(RuleBasedStateMachine):
         ),
         head=st.integers(0, 20),
         moving=st.booleans(),
+        features=st.sampled_from([("goaway", "mod", "snap", "ack"), ("goaway",)]),
+        encoding=st.sampled_from([JSON, MSGPACK]),
     )
-    def begin(self, wanted, head, moving):
-        self.now, self.server, self.sockets, self.asked = 0, Server(), {}, []
+    def begin(self, wanted, head, moving, features, encoding):
+        self.now, self.server, self.sockets, self.asked = 0, Server(features), {}, []
         self.server.head = head
-        self.machine = ClientMachine(lambda: 0.5)
+        self.machine = ClientMachine(lambda: 0.5, encoding=encoding)
         self.delivered = {name: [] for name in NAMES}
         self.gaps = {name: [] for name in NAMES}
         self.start, self.end, self.detected, self.lossy = {}, {}, 0, False
-        self.kinds = {name: kind for name, (kind, _, _) in zip(NAMES, wanted, strict=True)}
+        self.kinds = {name: [(0, kind)] for name, (kind, _, _) in zip(NAMES, wanted, strict=True)}
+        self.snapped = {name: [] for name in NAMES}
+        self.left_out = {name: set() for name in NAMES}
+        self.changing = {}
         for name, (kind, since, on_gap) in zip(NAMES, wanted, strict=True):
             self.machine.subscribe(name, FILTERS[kind], since, on_gap)
         self.happen(self.machine.start(self.now))
         if moving:
             self.connect()
-            self.go_on()
+            for _ in range(5):
+                self.go_on()
             self.send_away(0, 0)
             self.read(0, 10**6, joined=False)
             self.wait(1_000)
@@ -200,19 +288,25 @@ class Delivery(RuleBasedStateMachine):
                     else:
                         self.sockets.pop(number).end()
                 case happened.Signals():
+                    self.conflated(event)
                     self.delivered[event.s] += [signal.o for signal in event.signals]
                     self.end[event.s] = event.c
                 case happened.Gap():
                     assert event.a is not None, "the epoch never changes here"
                     self.gaps[event.s].append((event.a, event.b))
                     self.end[event.s] = event.c
-                case happened.SubState(state="catchup"):
+                case happened.Snap():
+                    self.snap(event)
+                case happened.Modified():
+                    self.modified(event.s)
+                    assert event.c == self.end[event.s]
+                case happened.SubState(state="catchup") if event.since is not None:
                     self.start.setdefault(event.s, event.since.offset)
                     self.end.setdefault(event.s, event.since.offset)
                 case happened.GapDetected():
                     self.detected += 1
                     assert self.lossy, "a false gap"
-                case happened.SubState(state="failed"):
+                case happened.SubState(state="failed") | happened.ModifyRefused():
                     raise AssertionError(event)
         for number, socket in self.sockets.items():
             for text in self.machine.texts_to_send(number):
@@ -220,13 +314,48 @@ class Delivery(RuleBasedStateMachine):
         for name in self.start:
             self.check(name)
 
+    def snap(self, event):
+        """A snapshot or backfill: what it may have, ascending, each once, whatever sockets it came on."""
+        parts = self.snapped[event.s]
+        for one in event.signals:
+            assert not parts or one.o > parts[-1]
+            parts.append(one.o)
+        if event.s not in self.start and event.c is not None:
+            self.start[event.s] = self.end[event.s] = event.c
+            kind = self.kinds[event.s][-1][1]
+            kinds = {kind, self.changing.get(event.s, (kind,))[0]}  # a change may have come before
+            assert any({o for o in newest(k, 1, event.c) if o >= self.server.oldest} <= set(parts) for k in kinds)
+            parts.clear()
+
+    def modified(self, name):
+        """From here on the new filter counts, and its backfill is there."""
+        kind, backfill, mods = self.changing.pop(name)
+        before = self.kinds[name][-1][1]
+        older = added(before, kind, 1, self.end[name])
+        assert set(self.snapped[name]) <= set(older)
+        if backfill is not None and "mod" in self.server.features and self.server.mods == mods + 1:
+            whole = [o for o in older[-backfill:] if o >= self.server.oldest]
+            assert self.snapped[name][-len(whole) :] == whole or not whole
+        self.snapped[name].clear()
+        self.kinds[name].append((self.end[name], kind))
+
+    def conflated(self, event):
+        """What newer signals took the place of, when the frame says so."""
+        if event.k:
+            kind, after = self.kinds[event.s][-1][1], self.end[event.s]
+            offsets = [one.o for one in event.signals]
+            assert offsets == newest(kind, after + 1, event.c)
+            self.left_out[event.s] |= {one.o for one in signals(kind, after, event.c)} - set(offsets)
+
     def check(self, name):
         """Delivered, or inside an explicit gap: exactly once, in order, nothing else."""
         missing = [pair for pair in self.gaps[name] if pair[1] > pair[0]]
+        ends = [at for at, _ in self.kinds[name][1:]] + [self.end[name]]
         expected = [
             o
-            for o in range(self.start[name] + 1, self.end[name] + 1)
-            if MATCHES[self.kinds[name]](o) and not any(a < o <= b for a, b in missing)
+            for (at, kind), end in zip(self.kinds[name], ends, strict=True)
+            for o in range(max(at, self.start[name]) + 1, end + 1)
+            if MATCHES[kind](o) and o not in self.left_out[name] and not any(a < o <= b for a, b in missing)
         ]
         assert self.delivered[name] == expected
 
@@ -236,6 +365,14 @@ class Delivery(RuleBasedStateMachine):
     @rule(count=st.integers(1, 40))
     def publish(self, count):
         self.server.head += count
+
+    @rule(name=st.sampled_from(NAMES), kind=st.sampled_from(sorted(FILTERS)), last=st.sampled_from([None, 2, 1_000]))
+    def modify(self, name, kind, last):
+        if name not in self.changing:
+            self.changing[name] = (kind, last, self.server.mods)
+            backfill = None if last is None else Last(last)
+            self.machine.modify(name, Change(filter=FILTERS[kind], backfill=backfill))
+            self.happen([])
 
     @rule(quiet=st.booleans())
     def flush(self, quiet):
@@ -262,6 +399,11 @@ class Delivery(RuleBasedStateMachine):
             self.pick(which)[1].pump(name, page)
 
     @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, name=st.sampled_from(NAMES), policy=st.sampled_from(["latest", "skip"]))
+    def read_too_slowly(self, which, name, policy):
+        self.pick(which)[1].hold(name, policy)
+
+    @precondition(lambda self: self.sockets)
     @rule(which=WHICH, count=st.sampled_from([1, 2, 5, 100]), joined=st.booleans())
     def read(self, which, count, joined):
         number, socket = self.pick(which)
@@ -269,7 +411,7 @@ class Delivery(RuleBasedStateMachine):
         del socket.to_client[:count]
         for text in ["\n".join(texts)] if texts and joined else texts:
             if number in self.sockets:
-                self.happen(self.machine.receive(text, self.now, number))
+                self.happen(self.machine.receive(self.machine.encoding.encode(text), self.now, number))
 
     @precondition(lambda self: self.sockets)
     @rule(which=WHICH, code=st.sampled_from([None, 1006, 4103, 4200]))
@@ -336,7 +478,11 @@ class Delivery(RuleBasedStateMachine):
             while self.asked:
                 self.connect()
             self.go_on()
-            if len(self.sockets) == 1 and all(self.machine.state_of(name) == "live" for name in NAMES):
+            if (
+                len(self.sockets) == 1
+                and not self.changing
+                and all(self.machine.state_of(name) == "live" for name in NAMES)
+            ):
                 break
         assert len(self.sockets) == 1, "the hand-over has an end"
         for name in NAMES:
