@@ -24,7 +24,8 @@ from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_chec
 from runtime.storage.database_file import renew_log
 from runtime.storage.object_history import ObjectHistory
 from runtime.storage.object_log import PAGE_BYTES, LogReader, Mark, log_bytes, log_pages, read_salts
-from runtime.storage.object_points import Points
+from runtime.storage.object_points import LOGS_MOST, Points
+from runtime.storage.object_records import Record
 from runtime.storage.object_restore import finish_restore, last_restore, record_removal
 from runtime.storage.sql_guard import Guard
 
@@ -318,14 +319,17 @@ def open_object(
         flagged = connection.pragma("application_id") == _KEEPS_HISTORY
         records = (flagged or (fresh and history.folder.is_dir())) if keeps is None else keeps
         left = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0] if not fresh else 0
-        if left > 0 and records and not flagged:
-            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-            left = 0
         if not records or not (flagged or fresh):
             _forget(history, path)
-        history.recover(crashed=left > 0, generation=int(str(connection.pragma("user_version"))) & 0xFFFF_FFFF)
+        opened_with = int(str(connection.pragma("user_version"))) & 0xFFFF_FFFF
+        damaged = history.recover(crashed=left > 0, generation=opened_with)
+        opened_with += LOGS_MOST * damaged  # no bookmark from before may be taken for one from now on
+        if left > 0 and records and (damaged or not flagged):
+            # Some of it may be in the database already, so that nobody knows what that was before.
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            left = 0
         written_s = min(os.stat(f"{path}-wal").st_mtime, now()) if left > 0 else None
-        generation = _generation(connection, history, path, left, now())
+        generation = _generation(opened_with, last := history.last, path, left, now())
         # The first write of a log syncs its header and the directory; better here than on the loop.
         if left <= 0 or records is not flagged:
             with connection:
@@ -337,10 +341,8 @@ def open_object(
         _bound(connection, storage_limits)
         guard = Guard()
         connection.authorizer = guard
-        last = history.last
         points = Points(log, now, generation, frames, 0.0 if last is None else last.time_s)
         alarm, name, pending = _metadata(connection)
-        restored = last_restore(path)
         file = ObjectFile(
             path,
             connection,
@@ -350,7 +352,7 @@ def open_object(
             history,
             records,
             points,
-            restored,
+            restored := last_restore(path),
             None if pending is None or pending[1] <= (restored or 0) else pending[0],
             written_s,
             log,
@@ -394,10 +396,8 @@ def settle(path: Path, now: Callable[[], float]) -> Settled:
     return Settled(file.points.newest if last is None else last.end, file.alarm)
 
 
-def _generation(connection: apsw.Connection, history: ObjectHistory, path: Path, left: int, now: float) -> int:
+def _generation(opened_with: int, last: Record | None, path: Path, left: int, now: float) -> int:
     """Of the log: that which the bookmarks had that were given out while it was written."""
-    opened_with = int(str(connection.pragma("user_version"))) & 0xFFFF_FFFF
-    last = history.last
     if left <= 0:
         return max(opened_with + 1, int(now), 0 if last is None else (last.end >> 32) + 1) & 0xFFFF_FFFF
     if last is None or last.end >> 32 < opened_with:

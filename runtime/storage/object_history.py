@@ -50,8 +50,8 @@ class ObjectHistory:
         self.added = 0
         """Bytes; for whoever sweeps, who sets it back."""
 
-    def recover(self, *, crashed: bool, generation: int = 0) -> None:
-        """Find the newest record, and cut off what was not finished after it.
+    def recover(self, *, crashed: bool, generation: int = 0) -> bool:
+        """Find the newest record, and cut off what was not finished after it; whether it is damaged, and all gone.
 
         Args:
             crashed: look at every byte of the newest segment, not only at its end.
@@ -70,13 +70,14 @@ class ObjectHistory:
                 if is_damaged_after(path, whole_to, generation=generation if crashed else None):
                     # What changed after the damaged place cannot be undone, so nothing before it can be restored.
                     self.forget()
-                    return
+                    return True
             if last is not None:
                 if path.stat().st_size > last.next_at:
                     os.truncate(path, last.next_at)
                 self.last = last
-                return
+                return False
             path.unlink()
+        return False
 
     def add(self, changes: Iterable[Change]) -> None:
         """Add changes and make them last, or add none. Raises: OSError, or as `Change.read`."""

@@ -16,6 +16,7 @@ from runtime.errors import InvalidBookmark
 from runtime.storage.object_log import Mark, read_salts
 
 INTERVAL_S = 1.0  # between points that nobody asked for
+LOGS_MOST = 1 << 20  # more than one opening of a database begins
 
 
 @attrs.define(eq=False)

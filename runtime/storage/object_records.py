@@ -25,6 +25,7 @@ _MAGIC = b"HGo1"
 _HEAD = struct.Struct("<4sIQQQ8s8sdIIIHB")
 _CHECKED_FROM = 8
 _LENGTH = struct.Struct("<I")
+_SECTOR_BYTES = 512  # what a disk writes at a time, at least
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +111,9 @@ def read_records(path: Path, *, verified: bool) -> Iterator[Record]:
 def is_damaged_after(path: Path, at: int, *, generation: int | None) -> bool:
     """Whether a segment has, behind its whole records, more than a record that was never finished. Raises: OSError.
 
+    One that a process did not finish ends early; one that a power cut took a part of has sectors of zeros. What is
+    there to its end and not whole was finished, and what it replaces may be in the database.
+
     Args:
         at: where the whole records end.
         generation: of the log that there is: what was recorded of earlier ones was finished. None: there is none.
@@ -125,6 +129,8 @@ def is_damaged_after(path: Path, at: int, *, generation: int | None) -> bool:
             return True
     elif first is not None and first.start >> 32 < generation:
         return True
+    if _is_there_to_its_end(first, rest) and not _lacks_a_sector(at, rest):
+        return True
     place = rest.find(_MAGIC, 1)
     while place >= 0:
         later = _read(path, at + place, rest[place:])
@@ -132,6 +138,20 @@ def is_damaged_after(path: Path, at: int, *, generation: int | None) -> bool:
             return True
         place = rest.find(_MAGIC, place + 1)
     return False
+
+
+def _is_there_to_its_end(first: Record | None, rest: bytes) -> bool:
+    # Either the length in its head is right, or the one at its end.
+    by_its_end = int.from_bytes(rest[-_LENGTH.size :], "little")
+    return len(rest) in {by_its_end, None if first is None else first.length}
+
+
+def _lacks_a_sector(at: int, rest: bytes) -> bool:
+    """Whether a sector is empty, which no record of commits has: what the pages held is deflated."""
+    begins = [0, *range(-at % _SECTOR_BYTES or _SECTOR_BYTES, len(rest), _SECTOR_BYTES)]
+    parts = (rest[begin:end] for begin, end in zip(begins, [*begins[1:], len(rest)], strict=True))
+    # A length ends with zeros, too.
+    return any(len(part) > _LENGTH.size and not any(part) for part in parts)
 
 
 def read_last(path: Path) -> Record | None:

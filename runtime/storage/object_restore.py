@@ -101,7 +101,11 @@ def finish_restore(database: Path, now: float) -> None:
     point, undo = noted
     history = ObjectHistory(database)
     history.recover(crashed=True)
-    assert history.last is not None
+    if history.last is None:
+        raise OSError(
+            f"the history in {history.folder} is damaged, and the restore from it was cut short: the database may be "
+            "of two moments; put a backup of both in their place"
+        )
     if history.last.start != undo:
         pages, size, _ = _extent(database, records_after(history.records(), point))
         _record(history, database, undo, now, size, pages)

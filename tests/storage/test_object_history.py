@@ -488,3 +488,43 @@ def test_a_database_that_became_shorter_grows_again(life: Life) -> None:
     for point in (long, short, long):
         life.back_to(point)
         assert life.dump() == life.known[point]
+
+
+@pytest.mark.parametrize("log", ["goes on", "began anew"])
+def test_a_bit_that_flips_in_the_newest_record_before_a_kill_leads_to_no_mix(
+    life: Life, tmp_path: Path, log: str
+) -> None:
+    chance = random.Random(log)
+    write_a_while(life, chance)
+    life.checkpoint()
+    life.close()
+    write_a_while(life, chance)
+    life.bookmark()
+    # Its record is the newest; what it replaced is in the database.
+    life.checkpoint(*["INSERT OR REPLACE INTO t VALUES (50, 1)"] * (log == "goes on"))
+    newest = ObjectHistory(life.path).records()[-1]
+    write_a_while(life, chance)
+    points, now = sorted(life.known), life.dump()
+    life.kill()
+    refused = 0
+    for number in range(60):
+        folder = copied(life.path.parent, tmp_path / "flipped")
+        segment = folder / newest.path.relative_to(life.path.parent)
+        content = bytearray(segment.read_bytes())
+        # Every part of it in turn: the head, what the pages held, the length at the end.
+        at = (chance.randrange(newest.length), chance.randrange(80), newest.length - 1 - chance.randrange(4))[
+            number % 3
+        ]
+        content[newest.at + at] ^= 1 << chance.randrange(8)
+        segment.write_bytes(content)
+        copy = Life(folder / life.path.name, now=life.now + 10)
+        assert copy.dump() == now, "what is there now is in the database and its log"
+        point = chance.choice(points)
+        try:
+            copy.back_to(point)
+        except (InvalidBookmark, OSError):
+            refused += 1
+        else:
+            assert copy.dump() == life.known[point], f"{number}: {point:x}"
+        copy.close()
+    assert refused
