@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PATIENCE_MS, Told
 from tests.browser.serving import Server
@@ -14,7 +16,7 @@ from tests.browser.serving import Server
 pytestmark = pytest.mark.real
 
 AXE = Path(__file__).parent.parent.parent / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("overview", "ingest", "audit")
+PAGES = ("overview", "actors", "ingest", "audit")
 PASSWORD = "a-password-of-many-characters"
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -62,6 +64,67 @@ def test_a_source_is_paused_and_resumed_and_the_log_says_who_did_it(page: Page, 
     page.get_by_role("link", name="Audit").click()
     expect(page.locator("tbody tr")).to_have_count(3)
     expect(page.locator("tbody tr").last).to_contain_text("pause source")
+
+
+def test_an_actor_is_found_opened_and_looked_into_by_keyboard(page: Page, server: Server) -> None:
+    server.post({"type": "t.a", "entity": "e", "data": 1})
+    open_console(page, server, "actors")
+    page.keyboard.press("/")
+    page.keyboard.type("broadcasters")
+    expect(page.locator(".row").first).to_contain_text("SignalBroadcaster")
+    expect(page.locator(".row", has_text="Tickets")).to_have_count(0)
+    page.get_by_role("listbox").focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    expect(page.locator("h2").first).to_be_focused()
+    expect(page.locator(".facts")).to_contain_text("SignalBroadcaster")
+    page.get_by_role("button", name="Look").click()
+    expect(page.get_by_role("region", name="Stored values").locator("tbody tr").first).to_be_visible()
+    page.get_by_role("button", name="Run alarm").click()
+    expect(page.get_by_role("status")).not_to_be_empty()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("listbox")).to_be_visible()
+
+
+def test_an_actor_is_aborted_once_somebody_has_confirmed_it(page: Page, server: Server) -> None:
+    open_console(page, server, "actors")
+    page.get_by_role("searchbox").fill("tickets")
+    page.locator(".row", has_text="Tickets").click()
+    page.once("dialog", lambda dialog: dialog.dismiss())
+    page.get_by_role("button", name="Abort").click()
+    assert page.get_by_role("status").inner_text() == ""
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Abort").click()
+    expect(page.get_by_role("status")).to_have_text("abort: done")
+    page.get_by_role("link", name="Audit").click()
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text("abort")
+
+
+def test_of_ten_thousand_actors_only_those_in_view_are_drawn(page: Page, server: Server) -> None:
+    page.route("**/console/api/actors?*", many)
+    open_console(page, server, "actors")
+    expect(page.locator(".row").first).to_contain_text("actor-0")
+    page.get_by_role("listbox").focus()
+    page.keyboard.press("End")
+    expect(page.locator(".row[aria-selected=true]")).to_contain_text("actor-9999")
+    assert page.locator(".row").count() < 60
+
+
+def many(route: Route) -> None:
+    """What the API says of 10,000 actors."""
+    query = parse_qs(urlsplit(route.request.url).query)
+    offset, limit = (int(query[name][0]) for name in ("offset", "limit"))
+    rows = [one(n) for n in range(offset, min(offset + limit, 10_000))]
+    route.fulfill(json={"total": 10_000, "matched": 10_000, "classes": ["Room"], "actors": rows})
+
+
+def one(n: int) -> dict[str, Any]:
+    numbers = dict.fromkeys(("mailbox", "in_flight", "restarts", "sockets"), 0)
+    nothing = dict.fromkeys(("last_event", "last_event_at", "alarm_at", "last_error"))
+    about = {"id": f"{n:064x}", "class": "Room", "namespace": "rooms", "name": f"actor-{n}", "state": "idle"}
+    return {**about, **numbers, **nothing, "storage": "kv", "why_awake": []}
 
 
 def test_with_a_password_one_signs_in_and_out(page: Page, locked: Server) -> None:
@@ -117,7 +180,7 @@ def test_axe_finds_nothing_on_any_page(page: Page, sourced: Server, scheme: str)
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     for name in PAGES:
         open_console(page, sourced, name)
-        expect(page.locator(".light, tbody tr, .empty").first).to_be_visible()
+        expect(page.locator(".light, .row, tbody tr, .empty").first).to_be_visible()
         page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate(
             "axe.run().then(({ violations }) => violations.map(({ id, nodes }) => [id, nodes[0].html]))"

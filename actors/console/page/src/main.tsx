@@ -15,6 +15,14 @@ addEventListener("hashchange", () => {
   document.getElementById("main")?.focus();
 });
 
+addEventListener("keydown", (event) => {
+  const typing = (event.target as Element).matches("input, textarea, select");
+  const filter = document.querySelector<HTMLElement>("[data-filter]");
+  if (event.key !== "/" || typing || filter === null) return;
+  event.preventDefault();
+  filter.focus();
+});
+
 function SignIn() {
   const [said, say] = useState("");
   const submit = async (event: SubmitEvent) => {

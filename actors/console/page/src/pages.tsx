@@ -1,7 +1,8 @@
-/** The pages: overview, ingest, audit. */
+/** The pages by their names; and those of the overview, the sources and the audit log. */
 import { useEffect, useState } from "preact/hooks";
 
 import { Refusal, get, post } from "./api";
+import { ActorsPage } from "./actors";
 import { Chart } from "./chart";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
 import { link, overview, put, series, session, sources, type Light, type Source } from "./model";
@@ -150,6 +151,7 @@ function AuditPage() {
 
 export const pages: Record<string, { title: string; View: () => preact.JSX.Element }> = {
   overview: { title: "Overview", View: OverviewPage },
+  actors: { title: "Actors", View: ActorsPage },
   ingest: { title: "Ingest", View: IngestPage },
   audit: { title: "Audit", View: AuditPage },
 };
