@@ -16,7 +16,7 @@ from tests.browser.serving import Server
 pytestmark = pytest.mark.real
 
 AXE = Path(__file__).parent.parent.parent / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("overview", "actors", "ingest", "audit")
+PAGES = ("overview", "actors", "signals", "ingest", "audit")
 PASSWORD = "a-password-of-many-characters"
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -125,6 +125,31 @@ def one(n: int) -> dict[str, Any]:
     nothing = dict.fromkeys(("last_event", "last_event_at", "alarm_at", "last_error"))
     about = {"id": f"{n:064x}", "class": "Room", "namespace": "rooms", "name": f"actor-{n}", "state": "idle"}
     return {**about, **numbers, **nothing, "storage": "kv", "why_awake": []}
+
+
+def test_signals_are_followed_filtered_paused_and_published(page: Page, server: Server) -> None:
+    server.post({"type": "t.old", "entity": "e", "data": 1})
+    open_console(page, server, "signals")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_label("Types").fill("t.new")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(0)
+    page.get_by_label("Type", exact=True).fill("t.new")
+    page.get_by_label("Entity", exact=True).fill("e")
+    page.get_by_label("Data as JSON").fill("{")
+    page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_role("status")).to_contain_text("JSON")
+    page.get_by_label("Data as JSON").fill('{"pct": 3}')
+    page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_role("status")).to_have_text("stored as 2")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.locator("tbody tr")).to_contain_text('{"pct":3}')
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Publish").click()
+    expect(page.get_by_role("status")).to_have_text("stored as 3")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("button", name="Go on").click()
+    expect(page.locator("tbody tr")).to_have_count(2)
 
 
 def test_with_a_password_one_signs_in_and_out(page: Page, locked: Server) -> None:

@@ -5,6 +5,7 @@ import { Refusal, get, post } from "./api";
 import { ActorsPage } from "./actors";
 import { Chart } from "./chart";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
+import { SignalsPage } from "./signals";
 import { link, overview, put, series, session, sources, type Light, type Source } from "./model";
 
 const AUDIT_ROWS = 100;
@@ -152,6 +153,7 @@ function AuditPage() {
 export const pages: Record<string, { title: string; View: () => preact.JSX.Element }> = {
   overview: { title: "Overview", View: OverviewPage },
   actors: { title: "Actors", View: ActorsPage },
+  signals: { title: "Signals", View: SignalsPage },
   ingest: { title: "Ingest", View: IngestPage },
   audit: { title: "Audit", View: AuditPage },
 };
