@@ -59,6 +59,7 @@ js: node_modules/installed
 
 screenshots: .venv/installed-test
 	@$(BIN)/python -m tests.browser.screenshot $(or $(ARGS),http://127.0.0.1:8787 docs/images/live.png)
+	@$(BIN)/python -m tests.browser.console_screenshots docs/images
 
 wheel: .venv/made
 	@$(PIP) wheel --no-deps --wheel-dir dist .
