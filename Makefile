@@ -8,7 +8,7 @@
 #   make sim-nightly                 10,000 seeds of the service's scenarios, of restores and of upgrades (ARGS="--seeds 1..500 --jobs 2" for fewer)
 #   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
 #   make autobahn                    the Autobahn suite against the server (ARGS="-i 9.*" for some of its cases)
-#   make js                          the tools of the JavaScript client into node_modules
+#   make js                          the tools of the JavaScript client and of the console's page into node_modules
 #   make foreign                     the WebSocket libraries of Node that some tests connect with, into build/
 #   make screenshots                 take the pictures of docs/images anew, of a server that runs (ARGS="URL FILE")
 #   make wheel                       build dist/*.whl
@@ -59,6 +59,7 @@ js: node_modules/installed
 
 screenshots: .venv/installed-test
 	@$(BIN)/python -m tests.browser.screenshot $(or $(ARGS),http://127.0.0.1:8787 docs/images/live.png)
+	@$(BIN)/python -m tests.browser.console_screenshots docs/images
 
 wheel: .venv/made
 	@$(PIP) wheel --no-deps --wheel-dir dist .

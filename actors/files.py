@@ -5,24 +5,31 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import re
+from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 
 from runtime import Request, Response
 
+_POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _PAGE_HEADERS = {
-    "content-security-policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
+    "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
+_NO_HEADERS: Mapping[str, str] = {}
 _NAME = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 
 
-def file_response(request: Request, file: Traversable) -> Response:
-    """A file, or that the browser has it already; 404 when there is none of this name."""
+def file_response(request: Request, file: Traversable, headers: Mapping[str, str] = _NO_HEADERS) -> Response:
+    """A file, or that the browser has it already; 404 when there is none of this name.
+
+    Args:
+        headers: of the answer with a file, in place of the usual ones of the same names.
+    """
     if not _NAME.fullmatch(file.name) or not file.is_file():
         return Response.text(f"nothing at {request.path}\n", 404)
     content = file.read_bytes()
@@ -30,7 +37,7 @@ def file_response(request: Request, file: Traversable) -> Response:
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     if kind.startswith("text/") or kind in {"application/javascript", "application/json", "image/svg+xml"}:
         kind += "; charset=utf-8"
-    headers = {**_PAGE_HEADERS, "content-type": kind, "etag": tag}
+    shown = {**_PAGE_HEADERS, **headers, "content-type": kind, "etag": tag}
     if tag in request.headers.get("if-none-match", ""):
-        return Response(304, b"", headers)
-    return Response(200, content, headers)
+        return Response(304, b"", shown)
+    return Response(200, content, shown)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from actors.console import access, actor_routes
+from actors.console import access, actor_routes, page_routes
 from actors.console.access import OperatorName
 from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NOT_MEANT, Ask, Invalid, number
 from actors.console.console import source_json
@@ -288,6 +288,9 @@ def _query(request: Request) -> str:
 
 
 CONSOLE_ROUTES: Mapping[str, Route] = {
+    "/console": page_routes.entrance,
+    "/console/": page_routes.page,
+    "/console/assets/{name}": page_routes.asset,
     "/console/stream": live,
     "/console/streams/{name}": stream,
     "/console/api/login": sign_in,

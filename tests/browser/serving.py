@@ -15,23 +15,24 @@ READY_S = 20
 
 
 class Server:
-    """`heliograph serve` without sources, over one data folder and one port.
+    """`heliograph serve` over one data folder and one port.
 
     Args:
         options: more of its options.
+        sources: whether it asks its sources.
         scheme: "https" when they configure a certificate.
     """
 
-    def __init__(self, data: Path, *options: str, scheme: str = "http") -> None:
+    def __init__(self, data: Path, *options: str, scheme: str = "http", sources: bool = False) -> None:
         self.data = data
-        self._options = options
+        self._options = options if sources else ("--no-sources", *options)
         self.port = _free_port()
         self.url = f"{scheme}://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
         """Start it, and return when it listens."""
-        command = [sys.executable, "-m", "runtime", "serve", "--no-sources"]
+        command = [sys.executable, "-m", "runtime", "serve"]
         with (self.data.parent / "server.log").open("a") as log:
             self._process = subprocess.Popen(
                 [*command, "--port", str(self.port), "--data", str(self.data), *self._options],

@@ -1,0 +1,33 @@
+/** Numbers with their units, and times. */
+const whole = new Intl.NumberFormat("en");
+const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+
+export const NONE = "–";
+export const count = (n: number | null) => (n === null ? NONE : whole.format(n));
+export const rate = (n: number | null) => (n === null ? NONE : n >= 100 ? whole.format(Math.round(n)) : short.format(n));
+
+export function duration(ms: number | null): string {
+  if (ms === null) return NONE;
+  if (ms < 1_000) return `${short.format(ms)} ms`;
+  const s = ms / 1_000;
+  if (s < 60) return `${short.format(s)} s`;
+  if (s < 3_600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  if (s < 86_400) return `${Math.floor(s / 3_600)} h ${Math.floor((s % 3_600) / 60)} min`;
+  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3_600)} h`;
+}
+
+export function size(bytes: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let n = bytes;
+  let unit = 0;
+  while (n >= 1_000 && unit < units.length - 1) [n, unit] = [n / 1_000, unit + 1];
+  return `${short.format(n)} ${units[unit]}`;
+}
+
+export const clock = (ms: number) => new Date(ms).toLocaleTimeString("en-GB");
+export const stamp = (ms: number) => `${new Date(ms).toLocaleDateString("sv-SE")} ${clock(ms)}`;
+
+export function distance(at: number | null, now: number): string {
+  if (at === null) return NONE;
+  return at > now ? `in ${duration(Math.round((at - now) / 1_000) * 1_000)}` : `${duration(Math.round((now - at) / 1_000) * 1_000)} ago`;
+}

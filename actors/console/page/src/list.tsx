@@ -1,0 +1,72 @@
+/** A list of any length: only the rows in view are asked for and drawn. */
+import { useEffect, useRef, useState } from "preact/hooks";
+
+const ROW_PX = 36; // --row in console.css
+const WINDOW = 200; // rows of one request
+const SPARE = 8; // rows drawn beyond each edge
+
+interface Loaded<Row> { offset: number; rows: Row[] }
+
+/** Rows are asked for again once a second, so that the list is live. */
+export function List<Row>({ name, total, load, loaded, draw, open }: {
+  name: string;
+  total: number;
+  load: (offset: number, limit: number) => void;
+  loaded: Loaded<Row>;
+  draw: (row: Row) => preact.ComponentChildren;
+  open: (row: Row) => void;
+}) {
+  const box = useRef<HTMLDivElement>(null);
+  const [top, scroll] = useState(0);
+  const [chosen, choose] = useState(0);
+  const seen = Math.ceil((box.current?.clientHeight ?? 600) / ROW_PX);
+  const first = Math.max(0, Math.min(total, top) - SPARE);
+  const last = Math.min(total, top + seen + SPARE);
+  const offset = Math.max(0, top - Math.floor((WINDOW - seen) / 2));
+  const covers = loaded.offset <= first && loaded.offset + loaded.rows.length >= last;
+
+  useEffect(() => {
+    if (!covers) load(offset, WINDOW);
+    const timer = setInterval(() => load(offset, WINDOW), 1_000);
+    return () => clearInterval(timer);
+  }, [covers ? 0 : offset, load]);
+
+  const row = (n: number) => loaded.rows[n - loaded.offset];
+  const key = (event: KeyboardEvent) => {
+    const step = { ArrowDown: 1, ArrowUp: -1, PageDown: seen, PageUp: -seen, Home: -total, End: total }[event.key];
+    const found = row(chosen);
+    if (step !== undefined) {
+      const next = Math.max(0, Math.min(total - 1, chosen + step));
+      const view = box.current!;
+      choose(next);
+      if (next * ROW_PX < view.scrollTop) view.scrollTop = next * ROW_PX;
+      else if ((next + 1) * ROW_PX > view.scrollTop + view.clientHeight) view.scrollTop = (next + 1) * ROW_PX - view.clientHeight;
+    } else if (event.key === "Enter" && found !== undefined) open(found);
+    else return;
+    event.preventDefault();
+  };
+
+  return (
+    <div
+      ref={box} class="list" role="listbox" tabIndex={0} aria-label={name}
+      aria-activedescendant={chosen >= first && chosen < last ? `row-${chosen}` : undefined}
+      onKeyDown={key}
+      onScroll={() => scroll(Math.floor(box.current!.scrollTop / ROW_PX))}
+    >
+      <div class="rows" role="presentation" style={{ height: `${total * ROW_PX}px` }}>
+        {Array.from({ length: Math.max(0, last - first) }, (_, n) => first + n).map((n) => {
+          const found = row(n);
+          return (
+            <div
+              key={n} id={`row-${n}`} class="row" role="option" aria-selected={n === chosen} aria-posinset={n + 1} aria-setsize={total}
+              style={{ transform: `translateY(${n * ROW_PX}px)` }}
+              onClick={() => (choose(n), found !== undefined && open(found))}
+            >
+              {found === undefined ? "…" : draw(found)}
+            </div>
+          );
+        })}
+      </div>
+    </div>
+  );
+}
