@@ -24,8 +24,9 @@ ARGS ?=
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
 
+# In several processes, because the longest tests wait for real servers and browsers.
 test: .venv/installed-test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check --quiet .

@@ -88,7 +88,7 @@ def test_a_script_publishes_reads_and_leaves_no_thread(server):
             client.subscribe(types=["a b"])
         assert (client.state.state, client.stats.published) == ("connected", 6)
         left_open = client.subscribe()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
     with pytest.raises(ClientClosed, match="not running"):
         next(left_open)
     left_open.close()
@@ -111,7 +111,7 @@ def test_ctrl_c_ends_a_script_that_waits_for_a_signal(server):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_a_store_that_fails_ends_the_block_of_a_script_with_its_error(server, tmp_path):
