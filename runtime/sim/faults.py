@@ -118,6 +118,20 @@ KINDS: Final[Mapping[str, Kind]] = {
         amount=(0, 1),
         most=4,
     ),
+    "half-sent frame": Kind(
+        "net",
+        "Of what a server sends next on a connection only a part arrives, and then its end. What is not whole is as "
+        "if it had not been sent.",
+        amount=(0, 1),
+        most=4,
+    ),
+    "slow reader": Kind(
+        "net",
+        "The other end of a connection reads nothing for a while. What waits for it is bounded, and nobody else waits: "
+        "it gets the rest later, or is sent away and resumes.",
+        amount=(0, 1),
+        lasts=(0.5, 8.0),
+    ),
     "repeated request": Kind(
         "net",
         "A request arrives twice, as from a proxy or a sender who did not wait long enough. Only requests that may "

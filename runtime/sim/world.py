@@ -229,7 +229,7 @@ class World:
         elif kind == "sync fails":
             self._fault(node, kind)
             self._image(node).failing += int(amount)
-        elif kind in ("reset", "half-open"):
+        elif kind in ("reset", "half-open", "half-sent frame"):
             self._break_connection(node, kind, amount)
         elif kind == "lost answer":
             self._lost_answers += 1
@@ -249,6 +249,8 @@ class World:
         kind, amount = fault.kind, fault.amount
         if kind == "partition":
             await self._partition(node, fault.lasts)
+        elif kind == "slow reader":
+            await self._read_nothing(node, fault)
         elif kind == "disk full":
             self._fault(node, kind)
             self._image(node).full = True
@@ -320,12 +322,28 @@ class World:
         self.trace.note("start", node.name)
         await node.start()
 
-    def _break_connection(self, node: SimulatedNode, kind: str, which: float) -> None:
+    def _connection(self, node: SimulatedNode, which: float) -> MemoryStream | None:
         streams = node.network.connections
-        if streams:
-            stream = streams[min(int(which * len(streams)), len(streams) - 1)]
-            self._fault(node, kind)
+        return streams[min(int(which * len(streams)), len(streams) - 1)] if streams else None
+
+    def _break_connection(self, node: SimulatedNode, kind: str, which: float) -> None:
+        stream = self._connection(node, which)
+        if stream is None:
+            return
+        self._fault(node, kind)
+        if kind == "half-sent frame":
+            stream.tear_next(which * len(node.network.connections) % 1)
+        else:
             {"reset": stream.reset, "half-open": stream.hold, "lost answer": stream.lose_next}[kind]()
+
+    async def _read_nothing(self, node: SimulatedNode, fault: Fault) -> None:
+        stream = self._connection(node, fault.amount)
+        if stream is None or not stream.hold_what_is_sent():
+            return
+        self._fault(node, fault.kind)
+        await trio.sleep(fault.lasts)
+        node.release([stream])
+        self._fault(node, "it reads again")
 
     async def _partition(self, node: SimulatedNode, seconds: float) -> None:
         self._fault(node, "partition")

@@ -129,15 +129,23 @@ def is_damaged_after(path: Path, at: int, *, generation: int | None) -> bool:
             return True
     elif first is not None and first.start >> 32 < generation:
         return True
-    if _is_there_to_its_end(first, rest) and not _lacks_a_sector(at, rest):
-        return True
+    # Several records are written before one sync: a whole one behind the place does not say that a part of it that is
+    # missing was there.
+    behind = _next_whole(path, at, rest)
+    is_there = behind is not None or _is_there_to_its_end(first, rest)
+    return is_there and not _lacks_a_sector(at, rest[:behind])
+
+
+def _next_whole(path: Path, at: int, rest: bytes) -> int | None:
+    """Where in the rest of a segment a whole record begins, after its first byte."""
     place = rest.find(_MAGIC, 1)
     while place >= 0:
-        later = _read(path, at + place, rest[place:])
-        if later is not None and _is_whole(rest[place : place + later.length]) and len(rest) >= place + later.length:
-            return True
+        record = _read(path, at + place, rest[place:])
+        end = len(rest) + 1 if record is None else place + record.length
+        if end <= len(rest) and _is_whole(rest[place:end]):
+            return place
         place = rest.find(_MAGIC, place + 1)
-    return False
+    return None
 
 
 def _is_there_to_its_end(first: Record | None, rest: bytes) -> bool:

@@ -103,6 +103,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         self._sending = False
         self._receiving = False
         self._loses = False
+        self._tears: float | None = None
 
     def write_now(self, data: bytes | bytearray | memoryview) -> int:
         """Take as many bytes as the window has room for, without waiting, and return how many.
@@ -118,6 +119,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise BrokenPipeError(errno.EPIPE, "the other end of the stream is closed")
         if self._loses and data:
             self.reset()
+            return len(data)
+        if self._tears is not None and len(data) > 1:
+            self._out.buffer += memoryview(data)[: min(self._out.room, 1 + int(self._tears * (len(data) - 2)))]
+            self._close()
             return len(data)
         taken = min(self._out.room, len(data))
         if taken:
@@ -199,6 +204,15 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     def lose_next(self) -> None:
         """Take what this end sends next, and lose it: the connection is reset with it on its way."""
         self._loses = True
+
+    def tear_next(self, part: float) -> None:
+        """Of what this end sends next only a part (0 to 1) arrives, never all of it, and nothing after it."""
+        self._tears = part
+
+    def hold_what_is_sent(self) -> bool:
+        """Keep back what this end sends, until `release`, as if nobody read it; False if it is kept back already."""
+        held, self._out.held = self._out.held, True
+        return not held
 
     def hold(self) -> None:
         """Keep back everything in both directions, ends and resets included, until `release`: neither end is told."""

@@ -316,7 +316,7 @@ def test_an_object_that_is_brought_back_while_it_is_copied_is_copied_again(
     check(copy, copy.path.parent, tmp_path / "scratch")
 
 
-def test_a_history_whose_end_the_power_cut_took_is_written_again(life: Life, tmp_path: Path) -> None:
+def test_a_history_of_whose_end_a_power_cut_took_a_part_is_written_again(life: Life, tmp_path: Path) -> None:
     # Recorded and not synced; what the log has is not in the database yet.
     chance = random.Random(3)
     write_a_while(life, chance)
@@ -334,6 +334,13 @@ def test_a_history_whose_end_the_power_cut_took_is_written_again(life: Life, tmp
             segment = folder / newest.relative_to(life.path.parent)
             segment.write_bytes(segment.read_bytes()[:cut] + lost)
             check(life, folder, tmp_path / "copy", some=chance)
+    for sector in chance.sample(range(synced // 512 + 1, size // 512), 6):
+        folder = copied(life.path.parent, tmp_path / "cut")
+        segment = folder / newest.relative_to(life.path.parent)
+        content = bytearray(segment.read_bytes())
+        content[sector * 512 : (sector + 1) * 512] = bytes(512)
+        segment.write_bytes(content)
+        check(life, folder, tmp_path / "copy", some=chance)
 
 
 def test_a_hole_in_the_history_ends_what_can_be_restored(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,31 @@ async def test_a_reset_loses_what_was_in_flight_and_both_ends_find_out():
         await left.receive_some()
 
 
+async def test_of_what_is_torn_a_part_arrives_and_then_the_end():
+    left, right = memory_stream_pair()
+    left.tear_next(0.5)
+    await left.send_all(b"a whole frame")
+    assert await right.receive_some() == b"a whole"[:6]
+    assert await right.receive_some() == b""
+    with pytest.raises(trio.BrokenResourceError):
+        await right.send_all(b"?")
+    with pytest.raises(trio.ClosedResourceError):
+        await left.send_all(b"more")
+
+
+async def test_what_is_not_read_fills_the_window_and_the_other_direction_goes_on(autojump_clock):
+    left, right = memory_stream_pair(10)
+    assert left.hold_what_is_sent()
+    assert not left.hold_what_is_sent(), "it is held already"
+    with trio.move_on_after(1) as late:
+        await left.send_all(b"more than ten bytes")
+    assert late.cancelled_caught
+    await right.send_all(b"this way")
+    assert await left.receive_some() == b"this way"
+    left.release()
+    assert await right.receive_some() == b"more than "
+
+
 async def test_what_was_sent_before_a_close_arrives_and_an_answer_breaks():
     left, right = memory_stream_pair()
     left.write_now(b"last words")
