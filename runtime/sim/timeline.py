@@ -12,13 +12,34 @@ from runtime.sim.trace import Event
 EVENTS_MAX = 4_000  # the newest; a browser draws more of them only slowly
 _LANE, _LEFT, _STEP, _TOP = 26, 190, 14, 34
 
-_COLOURS = {
-    "call": "#2563eb", "ask": "#2563eb", "request": "#2563eb",
-    "answer": "#16a34a", "told": "#16a34a", "response": "#16a34a", "delivered": "#16a34a",
-    "turn": "#9ca3af", "leave": "#d1d5db", "begin": "#6366f1", "end": "#6366f1",
-    "write": "#a16207", "submit": "#d97706", "commit": "#ca8a04", "durable": "#ca8a04", "sync": "#92400e",
-    "effect": "#0d9488", "alarm": "#c026d3", "not stored": "#dc2626", "no answer": "#dc2626", "log": "#78716c",
-}  # fmt: skip
+_FAULT, _GOOD, _OTHER = "#dc2626", "#059669", "#4b5563"
+_KINDS = (  # as the legend explains them
+    ("#2563eb", "a call or a request", ("call", "ask", "request")),
+    ("#16a34a", "its answer, a delivery", ("answer", "told", "response", "delivered")),
+    ("#9ca3af", "a turn", ("turn",)),
+    ("#d1d5db", "the turn is let go", ("leave",)),
+    ("#6366f1", "an instance begins or ends", ("begin", "end")),
+    ("#a16207", "a write", ("write",)),
+    ("#d97706", "its batch is submitted", ("submit",)),
+    ("#ca8a04", "committed, durable", ("commit", "durable")),
+    ("#92400e", "a sync", ("sync",)),
+    ("#0d9488", "an effect leaves", ("effect",)),
+    ("#c026d3", "an alarm", ("alarm",)),
+    (_FAULT, "a fault, or no answer", ("not stored", "no answer", *KINDS)),
+    ("#78716c", "a log line", ("log",)),
+    (_OTHER, "anything else", ()),
+)
+_COLOURS = {what: colour for colour, _, whats in _KINDS for what in whats}
+_LASTS_UNTIL = {
+    "crash": "serves",
+    "power cut": "serves",
+    "partition": "healed",
+    "disk full": "disk has room",
+    "slow": "fast again",
+    "slow reader": "it reads again",
+    "clock drift": "clock runs well",
+    "bit flip": "bits are right",
+}
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -26,20 +47,25 @@ body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; background: #fff; 
 pre {{ background: #f6f6f4; padding: 1rem; overflow-x: auto }}
 .line {{ overflow-x: auto; border: 1px solid #ddd }}
 svg text {{ font: 11px system-ui, sans-serif; fill: #333 }}
-</style></head><body><h1>{title}</h1><div class="line">{svg}</div><pre>{text}</pre></body></html>
+ul {{ display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; list-style: none; font-size: 12px }}
+li::before {{ content: ""; display: inline-block; padding: .35em; border-radius: 50%; background: currentColor }}
+li span {{ color: #333; margin-left: .4em }}
+</style></head><body><h1>{title}</h1><div class="line">{svg}</div><ul>{legend}</ul><pre>{text}</pre></body></html>
 """
 
 
 def timeline(result: Result) -> str:
     """The newest 4,000 events of a run as a page without anything from elsewhere. Hover over a mark to read it.
 
-    Each event has a column of its own, so that what happened at one moment stays apart; the scale tells the time.
+    Each event has a column of its own, so that what happened at one moment stays apart; the scale tells the time. What
+    lasts (a node is down, a partition, a full disk) is a band.
     """
     events = _shown(result)
     lanes = {who: at for at, who in enumerate(_lanes(events))}
     place = {event.number: (_LEFT + at * _STEP, _TOP + lanes[event.who] * _LANE) for at, event in enumerate(events)}
     width, height = _LEFT + (len(events) + 2) * _STEP, _TOP + len(lanes) * _LANE + 12
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">']
+    parts += _bands(events, place, width)
     for who, at in lanes.items():
         y = _TOP + at * _LANE
         parts.append(f'<line x1="{_LEFT - 10}" y1="{y}" x2="{width}" y2="{y}" stroke="#eee"/>')
@@ -48,13 +74,15 @@ def timeline(result: Result) -> str:
     for event in events:
         x, y = place[event.number]
         if event.what in KINDS or event.what in {"start", "quiesce", "opened", "serves", "healed"}:
-            colour = "#dc2626" if event.what in KINDS else "#059669"
+            colour = _FAULT if event.what in KINDS else _GOOD
             parts.append(f'<line x1="{x}" y1="20" x2="{x}" y2="{height}" stroke="{colour}" stroke-opacity=".35"/>')
-        colour = "#dc2626" if event.what in KINDS else _COLOURS.get(event.what, "#4b5563")
+        colour = _COLOURS.get(event.what, _OTHER)
         parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"><title>{escape(str(event))}</title></circle>')
     parts += _contradiction(result, place)
     title = f"{result.scenario}, seed {result.seed}"
-    return _PAGE.format(title=escape(title), svg="".join([*parts, "</svg>"]), text=escape(result.explain()))
+    legend = "".join(f'<li style="color: {colour}"><span>{escape(text)}</span></li>' for colour, text, _ in _KINDS)
+    svg = "".join([*parts, "</svg>"])
+    return _PAGE.format(title=escape(title), svg=svg, legend=legend, text=escape(result.explain()))
 
 
 def _shown(result: Result) -> Sequence[Event]:
@@ -63,6 +91,27 @@ def _shown(result: Result) -> Sequence[Event]:
 
 def _lanes(events: Sequence[Event]) -> list[str]:
     return list(dict.fromkeys(event.who for event in events))
+
+
+def _bands(events: Sequence[Event], place: dict[int, tuple[int, int]], width: int) -> list[str]:
+    begun: dict[tuple[str, str], Event] = {}
+    found: list[tuple[Event, int]] = []
+    for event in events:
+        for what, until in _LASTS_UNTIL.items():
+            if event.what == until and (begin := begun.pop((event.who, what), None)) is not None:
+                found.append((begin, place[event.number][0]))
+        if event.what in _LASTS_UNTIL:
+            begun.setdefault((event.who, event.what), event)
+    found += [(begin, width) for begin in begun.values()]
+    bands: list[str] = []
+    for begin, end in found:
+        x, y = place[begin.number]
+        title = f"<title>{escape(begin.what)}, from {begin.at:.3f} s</title>"
+        rect = (
+            f'<rect x="{x}" y="{y - 9}" width="{end - x}" height="18" fill="{_FAULT}" fill-opacity=".12">{title}</rect>'
+        )
+        bands.append(rect)
+    return bands
 
 
 def _contradiction(result: Result, place: dict[int, tuple[int, int]]) -> list[str]:

@@ -144,6 +144,12 @@ def test_a_failure_says_what_was_drawn_what_broke_and_what_happened_last():
     page = timeline(failed)
     assert page.startswith("<!doctype html>")
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "a fault, or no answer" in page, "what the colours mean"
+
+
+def test_a_timeline_shows_for_how_long_a_node_is_down():
+    page = timeline(simulate(counting, plan=[Fault(1.0, "power cut", 1.0, 0.5)]))
+    assert page.count("<title>power cut, from 1.0") == 1
 
 
 def test_a_failure_shrinks_to_few_faults():
