@@ -23,7 +23,7 @@ _STATES = ("active", "idle", "hibernated", "failing")
 
 _SORTS: dict[str, Callable[[ActorView], Any]] = {
     "class": lambda view: (view.actor_class, view.id.name or ""),
-    "id": lambda view: view.id.raw,
+    "id": lambda view: (view.id.namespace, view.id.name or "", view.id.raw),
     "state": lambda view: _STATES.index(view.state),
     "mailbox": lambda view: view.mailbox,
     "in_flight": lambda view: view.in_flight,

@@ -55,7 +55,7 @@ def sources_light(sources: list[SourceFacts]) -> Light:
         id="sources",
         state=state,
         rule=f"amber: a source fails, is {OVERDUE_S:g} s overdue or paused; red: all of several do",
-        seen=_some(words) or (f"{len(sources)} sources as planned" if sources else "no sources"),
+        seen=_some(words) or _count(len(sources), "source", "as planned"),
         link="#/ingest",
     )
 
@@ -69,7 +69,7 @@ def clients_light(slow: int, connections: int, slowest: str | None) -> Light:
         state=state,
         rule="amber: a client has a quarter of its backlog's limit on its way, or its subscriptions wait; "
         f"red: over {SLOW_RED_SHARE:.0%} of them",
-        seen=seen if slow else f"all {connections:,} read fast enough",
+        seen=seen if slow else _count(connections, "client", "kept up with"),
         link="#/connections?sort=backlog&desc=1",
     )
 
@@ -82,7 +82,7 @@ def actors_light(failing: dict[str, str], live: int) -> Light:
         state=state,
         rule="amber: an actor was destroyed within the last minute, or its alarm is being tried again; "
         "red: five do, and half of those in memory",
-        seen=_some([f"{who}: {why}" for who, why in failing.items()]) or f"none of {live:,} in memory fails",
+        seen=_some([f"{who}: {why}" for who, why in failing.items()]) or f"none of those in memory ({live:,}) fails",
         link="#/actors?state=failing",
     )
 
@@ -124,6 +124,10 @@ def _above(value: float | None, amber: float, red: float) -> Color:
     if value is None or value <= amber:
         return "green"
     return "red" if value > red else "amber"
+
+
+def _count(number: int, what: str, how: str) -> str:
+    return f"no {what}s" if number == 0 else f"1 {what} {how}" if number == 1 else f"{number:,} {what}s {how}"
 
 
 def _some(words: list[str], most: int = 3) -> str:

@@ -211,6 +211,7 @@ async def test_actors_are_found_sorted_and_cut_into_windows(autojump_clock):
         assert [one["name"] for one in found["actors"]] == [f"echo {n:02}" for n in range(5, 10)]
         assert found["matched"] == 30
         assert "Echo" in found["classes"]
+        assert (await get(server, "/actors?q=echo&sort=id&limit=1"))["actors"][0]["name"] == "echo 00"
         down = await get(server, "/actors?class=Echo&sort=class&desc=1&limit=1")
         assert down["actors"][0]["name"] == "echo 29"
         one = (await get(server, "/actors?q=ECHO%2007"))["actors"]
