@@ -21,7 +21,7 @@ class ShardView:
         hello: connections that have not said hello yet. leaving: the shard sends all of its clients elsewhere.
         slow: clients that read too slowly now: their subscriptions wait, or a quarter of their backlog's limit is used.
         slowest: the session of the one with the most on its way.
-        closes: by code. fanout: see `Latencies`.
+        closes: by code. fanout: see `Latencies`; `fanout_s` is their sum.
     """
 
     shard: str
@@ -39,6 +39,7 @@ class ShardView:
     opened: int
     closes: tuple[tuple[int, int], ...]
     fanout: tuple[int, ...]
+    fanout_s: float
 
 
 async def observed(ctx: Context, shard: str, connections: ShardConnections) -> ShardView:
@@ -71,6 +72,7 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         opened=measures.opened,
         closes=tuple(measures.closes.items()),
         fanout=tuple(measures.fanout.counts),
+        fanout_s=measures.fanout.total_s,
     )
 
 
