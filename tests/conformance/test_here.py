@@ -43,6 +43,44 @@ async def test_a_call_that_arrives_after_its_callers_next_turn_is_an_outcome_too
     assert {["B", "leaf"] in one["events"] for one in outcomes} == {True, False}
 
 
+async def test_a_reply_that_the_next_event_takes_away_with_the_instance_is_an_outcome_too():
+    program = {
+        "name": "late-reply",
+        "actors": {
+            "A": {"methods": {"go": [["block", [["sleep", 100]]], ["return", "ok"]], "end": [["abort", "over"]]}},
+        },
+        "steps": [
+            ["driveBg", "r0", [["show", "r0", ["call", "A", "go"]]], 10],
+            ["driveBg", "r1", [["show", "r1", ["call", "A", "end"]]], 10],
+            ["joinBg", "r0"],
+            ["joinBg", "r1"],
+        ],
+    }
+    async with programs_in(ROOT) as here:
+        first = await here.trace(program)
+        outcomes = await here.outcomes(program, first, 1)
+    assert {["driver r0", "r0", "ok"] in one["events"] for one in outcomes} == {True, False}
+
+
+async def test_an_alarm_that_was_deleted_right_before_its_turn_runs_in_one_outcome():
+    late = ["setAlarm", 100], ["txn", [["sleep", 300]]], ["deleteAlarm"]
+    program = {
+        "name": "deleted-alarm",
+        "actors": {"A": {"alarm": [["log", "alarm"]], "methods": {"go": [*late], "look": [["log", "look"]]}}},
+        "steps": [
+            ["driveBg", "r0", [["call", "A", "go"]], 10],
+            ["sleep", 200],
+            ["drive", [["call", "A", "look"]]],
+            ["joinBg", "r0"],
+        ],
+    }
+    async with programs_in(ROOT) as here:
+        first = await here.trace(program)
+        outcomes = await here.outcomes(program, first, 1)
+    assert ["A", "alarm"] not in first["events"]
+    assert [["A", "construct"], ["A", "alarm"], ["A", "look"]] in [one["events"] for one in outcomes]
+
+
 def test_each_caller_of_the_driver_is_one_for_itself():
     assert each_caller({"events": [["driver", "r0.1", 1], ["A", "n", 2]]})["events"] == [
         ["driver r0", "r0.1", 1],

@@ -27,7 +27,14 @@ from tests.conformance.runner import record
 Trace = Mapping[str, Any]
 LONGEST_S = 60
 LATE_MS = 1.5  # how late the real runtime's timers are, about
-_LATE = ({"lateMs": LATE_MS}, {"lateMs": LATE_MS, "lateTurnMs": LATE_MS}, {"lateCalls": True})
+_LATE = (
+    {"lateMs": LATE_MS},
+    {"lateMs": LATE_MS, "lateTurnMs": LATE_MS},
+    {"lateCalls": True},
+    {"lateReplies": True},
+    {"unconfirmedAlarms": True},
+    {"unconfirmedAlarms": True, "lateCalls": True},
+)
 _LINE_BYTES = 65_536
 
 
