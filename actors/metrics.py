@@ -8,11 +8,11 @@ the number of its sockets is known.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from hmac import compare_digest
 from importlib.metadata import version
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -28,11 +28,16 @@ from actors.error_response import error_response
 from actors.ingest.ingest import IngestStatus
 from actors.measures import LATENCY_BOUNDS_S
 from actors.observing import ShardView
-from actors.protocol.codes import OVERLOADED, UNAUTHENTICATED, ErrorCode
+from actors.protocol.codes import UNAUTHENTICATED, ErrorCode
 from actors.stream import StreamView, shard_name
 from runtime import ActorError, Request, Response, Secret
 
+T = TypeVar("T")
+
+ANSWER_S = 5.0  # for all actors together; Prometheus gives up after 10
+TIMER_S = 0.01
 AT_ONCE = 256  # actors that are looked at before others get a moment
+_RESULTS = {101: "accepted", 200: "accepted", 401: "unauthenticated", 429: "rate_limited", 503: "unavailable"}
 _LOOPBACK_ONLY = ErrorCode(403, "loopback_only")
 
 
@@ -44,6 +49,8 @@ class Figures:
         streams: by their names. shards: by stream, those in memory. asleep: sockets of the others, by stream.
         instances: how many actors there are, by class and state. failing, waiting: those that fail, and events in
             mailboxes, by class.
+        destroyed: instances since the start, by class. unanswered: actors that did not answer in time, and are left
+            out. lag_s: of the event loop.
         now: wall clock, seconds. started: when the node was.
     """
 
@@ -54,6 +61,9 @@ class Figures:
     instances: Counter[tuple[str, str]]
     failing: Counter[str]
     waiting: Counter[str]
+    destroyed: Counter[str]
+    unanswered: int
+    lag_s: float
     now: float
     started: float
 
@@ -73,11 +83,9 @@ async def metrics(request: Request, env: Env) -> Response:
             )
             return error_response(_LOOPBACK_ONLY, message)
     elif not _is_one_of(bearer(request) or "", settings.tokens):
-        return error_response(UNAUTHENTICATED, "show one of metrics.tokens as `Authorization: Bearer …`")
-    try:
-        figures = await _figures(env)
-    except ActorError as error:
-        return error_response(OVERLOADED, str(error), headers={"retry-after": "1"})
+        message = "show one of metrics.tokens as `Authorization: Bearer …`"
+        return error_response(UNAUTHENTICATED, message, headers={"www-authenticate": "Bearer"})
+    figures = await _figures(env)
     registry = CollectorRegistry()
     registry.register(Families(figures))
     ProcessCollector(registry=registry)
@@ -94,7 +102,7 @@ def _is_one_of(shown: str, tokens: Sequence[Secret]) -> bool:
 async def _figures(env: Env) -> Figures:
     settings, operator = env.settings, env.operator
     asked = [(name, env.broadcasters.get_by_name(name).observe()) for name in settings.stream_names]
-    sources = [env.ingests.get_by_name(one.name).status() for one in settings.active_sources()]
+    sources = [(one.name, env.ingests.get_by_name(one.name).status()) for one in settings.active_sources()]
     asleep: Counter[str] = Counter()
     awake: list[tuple[str, Any]] = []
     for stream in settings.stream_names:
@@ -114,17 +122,41 @@ async def _figures(env: Env) -> Figures:
         waiting[actor.actor_class] += actor.mailbox
     failing = Counter(dict.fromkeys(operator.namespaces.values(), 0))
     failing.update(operator.namespaces[actor.namespace] for actor in operator.failing())
+    destroyed = Counter(dict.fromkeys(operator.namespaces.values(), 0))
+    for namespace, count in operator.destroyed.items():
+        destroyed[operator.namespaces[namespace]] += count
+    deadline = trio.current_time() + ANSWER_S
+    streams = await _answers(asked, deadline)
+    shards: list[tuple[str, ShardView]] = await _answers(awake, deadline)
+    told = await _answers(sources, deadline)
+    begun = trio.current_time()
+    await trio.sleep(TIMER_S)
     return Figures(
-        streams=[(name, await call) for name, call in asked],
-        shards=[(name, await call) for name, call in awake],
+        streams=streams,
+        shards=shards,
         asleep=asleep,
-        sources=[status for call in sources if (status := await call) is not None],
+        sources=[status for _, status in told if status is not None],
         instances=instances,
         failing=failing,
         waiting=waiting,
+        destroyed=destroyed,
+        unanswered=len(asked) + len(awake) + len(sources) - len(streams) - len(shards) - len(told),
+        lag_s=max(0.0, trio.current_time() - begun - TIMER_S),
         now=operator.now(),
         started=operator.started,
     )
+
+
+async def _answers(calls: Sequence[tuple[str, Awaitable[T]]], deadline: float) -> list[tuple[str, T]]:
+    """Those that came in time; an actor that is stuck or broken must not hide all others."""
+    found: list[tuple[str, T]] = []
+    for name, call in calls:
+        with trio.CancelScope(deadline=deadline):
+            try:
+                found.append((name, await call))
+            except ActorError:
+                continue
+    return found
 
 
 class Families(Collector):
@@ -138,6 +170,11 @@ class Families(Collector):
         yield _gauge("heliograph_build_info", "Which version this is.", ["version"], [((version("heliograph"),), 1)])
         started = [((), self._figures.started)]
         yield _gauge("heliograph_start_time_seconds", "When the server started, since the Unix epoch.", [], started)
+        unanswered = [((), self._figures.unanswered)]
+        text = "Streams, shards and sources that did not answer this scrape; their figures are missing."
+        yield _gauge("heliograph_unanswered_actors", text, [], unanswered)
+        text = "How late a timer of 10 ms was, once in each scrape."
+        yield _gauge("event_loop_lag_seconds", text, [], [((), self._figures.lag_s)])
         yield from self._of_streams()
         yield from self._of_connections()
         yield from self._of_shards()
@@ -167,16 +204,24 @@ class Families(Collector):
         yield _gauge("signals_ws_connections", text, ["stream", "state"], found.items())
         slow = [((view.shard,), view.slow) for _, view in self._figures.shards]
         yield _gauge("signals_slow_clients", "Clients that read too slowly now.", ["shard"], slow)
+        backlog = [((view.shard,), view.backlog_bytes) for _, view in self._figures.shards]
+        yield _gauge("signals_outbound_backlog_bytes", "Bytes on their way to all clients.", ["shard"], backlog)
 
     def _of_shards(self) -> Iterator[Metric]:
         shards = [view for _, view in self._figures.shards]
         for name, what, attribute in (
-            ("signals_ws_handshakes", "Connections that were taken.", "opened"),
             ("signals_deliveries", "Signals handed to connections as they came.", "deliveries"),
             ("signals_delivered_bytes", "Of the frames that had them.", "delivered_bytes"),
             ("signals_slow_consumers", "How often a client was held back or closed for reading too slowly.", "slowed"),
         ):
             yield _counter(name, what, ["shard"], [((view.shard,), getattr(view, attribute)) for view in shards])
+        handshakes: Counter[tuple[str, str]] = Counter()
+        for view in shards:
+            handshakes[view.shard, "accepted"] += 0
+            for status, count in view.handshakes:
+                handshakes[view.shard, _RESULTS.get(status, "refused")] += count
+        text = "Connections that were asked for: accepted, unauthenticated, rate_limited, unavailable or refused."
+        yield _counter("signals_ws_handshakes", text, ["shard", "result"], handshakes.items())
         recovered = [
             ((view.shard, result), getattr(view, attribute))
             for view in shards
@@ -209,6 +254,9 @@ class Families(Collector):
         yield _gauge("scheduler_paused", "1 while an operator wants no runs.", names, paused)
         took = [((one.name,), one.state.took_s) for one in sources if one.state.took_s is not None]
         yield _gauge("scheduler_last_run_seconds", "How long the last run took.", names, took)
+        succeeded = [((one.name,), one.state.last_success) for one in sources if one.state.last_success is not None]
+        text = "When a run succeeded last, since the Unix epoch."
+        yield _gauge("scheduler_last_success_timestamp_seconds", text, names, succeeded)
         late = [
             ((one.name,), max(0.0, self._figures.now - one.next))
             for one in sources
@@ -222,6 +270,9 @@ class Families(Collector):
         failing = [((name,), count) for name, count in self._figures.failing.items()]
         text = "Actors that were destroyed within the last minute, or whose alarm is being tried again."
         yield _gauge("actor_failing", text, ["class"], failing)
+        destroyed = [((name,), count) for name, count in self._figures.destroyed.items()]
+        text = "Instances that were destroyed by an error or an operator since the server's start."
+        yield _counter("actor_restarts", text, ["class"], destroyed)
         waiting = [((name,), count) for name, count in self._figures.waiting.items()]
         yield _gauge("actor_mailbox_events", "Events that wait for the turn.", ["class"], waiting)
 

@@ -20,6 +20,9 @@ _NOTHING = Figures(
     instances=Counter(),
     failing=Counter(),
     waiting=Counter(),
+    destroyed=Counter(),
+    unanswered=0,
+    lag_s=0.0,
     now=0.0,
     started=0.0,
 )

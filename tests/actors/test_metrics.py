@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +17,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from actors.app import app
+from actors.broadcaster import SignalBroadcaster
+from actors.env import Env
+from actors.metrics import ANSWER_S, metrics
 from actors.settings import MetricsSettings, Settings, SourceSettings
-from runtime import Request, Secret
+from runtime import App, Namespace, Request, Secret
 from runtime.testing import start_server
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +50,8 @@ async def subscribed(ws, sub):
 def promtool(*arguments, text=None, folder=None):
     found = shutil.which("promtool")
     if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("no promtool: it comes with Debian's package prometheus")
         pytest.skip("no promtool: it comes with Debian's package prometheus")
     done = subprocess.run([found, *arguments], input=text, text=True, capture_output=True, cwd=folder)
     return done.returncode, done.stdout + done.stderr
@@ -96,7 +102,7 @@ async def test_what_happens_is_counted(autojump_clock):
                 now["signals_fanout_seconds_count", "shard-0"]
                 == now["signals_fanout_seconds_bucket", "+Inf", "shard-0"]
             )
-            assert now["signals_ws_handshakes_total", "shard-0"] == 1
+            assert now["signals_ws_handshakes_total", "accepted", "shard-0"] == 1
         await trio.sleep(1)
         now = await scraped(server)
         assert now["signals_ws_connections", "main", "open"] == 0
@@ -116,6 +122,44 @@ async def test_sources_and_failing_actors_are_told(autojump_clock):
         server.abort(server.env.echoes.get_by_name("e"), "broken by the test")
         now = await scraped(server)
         assert now["actor_failing", "Echo"] == 1
+        assert now["actor_restarts_total", "Echo"] == 1
+        assert now["actor_restarts_total", "Tickets"] == 0
+
+
+async def test_sockets_that_outlive_an_eviction_are_no_new_handshakes_and_refusals_are_told_apart(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            await server.evict(server.env.shards.get_by_name("shard-0"))
+            assert (await server.request("GET", "/v1/stream")).status == 426
+            now = await scraped(server)
+    assert now["signals_ws_connections", "main", "open"] == 1
+    assert now["signals_ws_handshakes_total", "accepted", "shard-0"] == 0
+    assert now["signals_ws_handshakes_total", "refused", "shard-0"] == 1
+
+
+class Stuck(SignalBroadcaster):
+    """A stream that does not answer an operator."""
+
+    async def observe(self):
+        await trio.sleep_forever()
+
+
+@attrs.frozen(kw_only=True)
+class StuckEnv(Env):
+    broadcasters: Namespace[Stuck]
+
+
+async def test_an_actor_that_does_not_answer_is_counted_and_hides_no_other(autojump_clock):
+    stuck = App(env=StuckEnv, settings=Settings, routes={"/metrics": metrics})
+    async with start_server(stuck, settings=attrs.evolve(QUIET, shards=1)) as server:
+        await server.env.shards.get_by_name("shard-0").observe()
+        begun = trio.current_time()
+        now = await scraped(server)
+        assert ANSWER_S <= trio.current_time() - begun < 2 * ANSWER_S
+    assert now["heliograph_unanswered_actors",] == 1
+    assert ("signals_retained", "main") not in now
+    assert now["signals_deliveries_total", "shard-0"] == 0
 
 
 async def test_a_scrape_wakes_no_shard_that_has_left_memory(autojump_clock):
@@ -153,10 +197,13 @@ def test_what_is_watched_is_in_the_page():
     page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
     known = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     panels = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))["panels"]
-    watched = "\n".join(target["expr"] for panel in panels for target in panel["targets"])
+    watched = "\n".join(target["expr"] for panel in panels for target in panel["targets"]) + "\n"
     watched += (MONITORING / "alerts.yml").read_text(encoding="utf-8")
     watched += (ROOT / "docs" / "how-to" / "monitor.md").read_text(encoding="utf-8")
-    used = {name.removesuffix("_bucket") for name in re.findall(r"\b(?:signals|scheduler|actor)_\w+", watched)}
+    used = {
+        name.removesuffix("_bucket")
+        for name in re.findall(r"\b(?:signals|scheduler|actor|event_loop|heliograph)_\w+", watched)
+    }
     assert len(used) > 10
     assert used <= known
 

@@ -16,10 +16,11 @@ from actors.client.websocket import websocket_connect
 
 ENTITIES = 7
 FILTERED_EVERY = 4  # each fourth reader follows one entity
-STALL_S = 20.0
+STALL_S = 30.0
 STALL_EVERY = 5  # signals between two stalls
 STALLED_BUFFER = 4  # signals that a stalled reader's client takes before it leaves its socket alone
-STALLED_RECEIVE_BYTES = 4_096  # else the kernel takes in megabytes for a reader that does not read
+STALLED_RECEIVE_BYTES = 4_096  # without these two the kernels of both sides take in megabytes for a reader that
+STALLED_SEGMENT_BYTES = 536  # does not read, because segments on the loopback have 64 KiB
 
 
 @attrs.define(eq=False)
@@ -145,6 +146,7 @@ async def _open_small(address: Address) -> trio.abc.Stream:
         sock.setsockopt(
             socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_RECEIVE_BYTES
         )  # before connect: it sets the window
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, STALLED_SEGMENT_BYTES)
         await sock.connect((address.host, address.port))
     except BaseException:
         sock.close()

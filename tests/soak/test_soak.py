@@ -35,6 +35,20 @@ async def test_a_restart_among_stalled_readers_loses_and_doubles_nothing(tmp_pat
     assert all(reader.sockets > 1 for reader in soak.readers)
 
 
+@pytest.mark.real
+async def test_a_reader_that_stalls_is_cut_off_and_misses_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    soak = Soak(server, Plan(clients=4, stalled_share=0.5, minutes=0.25, restart_s=0, rate=40), lambda _: None)
+    try:
+        with trio.fail_after(PATIENCE_S):
+            await soak.run()
+    finally:
+        server.kill()
+    assert soak.told.violations == []
+    of_everything = [reader for reader in soak.readers if reader.entity is None]
+    assert {reader.stalls: reader.sockets > 1 for reader in of_everything} == {True: True, False: False}
+
+
 def _told(*ids: str) -> Told:
     told = Told()
     for offset, id_ in enumerate(ids, start=1):
