@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, Route
+
+from tests.browser.serving import READY_S, Server
 
 MANY = 10_000
 FILTER = {"types": ["price.>"], "where": {"/data/pct": {"gte": 2.5}}}
@@ -28,23 +32,19 @@ class Answers:
         oldest first. done: what was posted, oldest first: the end of the path and the body.
     """
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, server: Server) -> None:
+        with urllib.request.urlopen(f"{server.url}/console/api/session", timeout=READY_S) as response:
+            said = json.load(response)
+        pages = list(dict.fromkeys([*said["pages"], "connections", "subscriptions"]))
         self.connections = MANY
         self.ended = False
         self.asked: list[dict[str, str]] = []
         self.done: list[tuple[str, Any]] = []
-        page.route("**/console/api/session", self._session)
+        page.route("**/console/api/session", lambda route: route.fulfill(json={**said, "pages": pages}))
         page.route("**/console/api/connections?*", self._connections)
         page.route("**/console/api/connections/**", self._connection)
         page.route("**/console/api/subscriptions?*", self._subscriptions)
         page.route("**/console/api/explain", self._explain)
-
-    @staticmethod
-    def _session(route: Route) -> None:
-        answer = route.fetch()
-        said = answer.json()
-        pages = dict.fromkeys([*said["pages"], "connections", "subscriptions"])
-        route.fulfill(response=answer, json={**said, "pages": list(pages)})
 
     def _connections(self, route: Route) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(route.request.url).query).items()}

@@ -15,7 +15,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 def opened(page: Page, server: Server) -> Answers:
-    answers = Answers(page)
+    answers = Answers(page, server)
     open_console(page, server, "connections")
     page.locator(".row", has_text="user-0").first.click()
     expect(page.get_by_role("region", name="Flight recorder")).to_be_visible()
@@ -23,7 +23,7 @@ def opened(page: Page, server: Server) -> Answers:
 
 
 def test_of_ten_thousand_connections_the_keyboard_finds_and_opens_one(page: Page, server: Server) -> None:
-    answers = Answers(page)
+    answers = Answers(page, server)
     open_console(page, server, "connections")
     expect(page.get_by_role("status")).to_have_text(f"{MANY:,} connections")
     expect(page.locator(".row").first).to_contain_text("40 behind")
@@ -42,7 +42,7 @@ def test_of_ten_thousand_connections_the_keyboard_finds_and_opens_one(page: Page
 
 
 def test_connections_are_filtered_and_sorted_by_the_server(page: Page, server: Server) -> None:
-    answers = Answers(page)
+    answers = Answers(page, server)
     open_console(page, server, "connections")
     page.get_by_label("State").select_option("slow")
     page.get_by_label("Sort by").select_option("backlog")
@@ -55,7 +55,7 @@ def test_connections_are_filtered_and_sorted_by_the_server(page: Page, server: S
 
 
 def test_the_light_of_the_clients_leads_to_the_slowest_first(page: Page, server: Server) -> None:
-    answers = Answers(page)
+    answers = Answers(page, server)
     open_console(page, server)
     page.get_by_role("link", name="clients").click()
     expect(page.locator(".row").first).to_be_visible()
@@ -63,7 +63,7 @@ def test_the_light_of_the_clients_leads_to_the_slowest_first(page: Page, server:
 
 
 def test_without_connections_the_page_says_how_to_get_one_and_shows_the_first(page: Page, server: Server) -> None:
-    answers = Answers(page)
+    answers = Answers(page, server)
     answers.connections = 0
     open_console(page, server, "connections")
     expect(page.locator(".empty")).to_contain_text("heliograph tail")
@@ -114,7 +114,7 @@ def test_a_connection_is_sent_away_and_the_page_says_when_it_has_ended(page: Pag
 
 
 def test_a_filter_of_the_list_is_explained_node_by_node(page: Page, server: Server) -> None:
-    answers = Answers(page)
+    answers = Answers(page, server)
     open_console(page, server, "subscriptions")
     expect(page.locator(".row")).to_contain_text("2.5 %")
     page.get_by_role("listbox").focus()
@@ -131,7 +131,7 @@ def test_a_filter_of_the_list_is_explained_node_by_node(page: Page, server: Serv
 
 
 def test_without_a_filter_a_signal_is_explained_for_all_of_the_stream(page: Page, server: Server) -> None:
-    answers = Answers(page)
+    answers = Answers(page, server)
     open_console(page, server, "subscriptions")
     page.get_by_label("Signal as JSON").fill("{")
     page.get_by_role("button", name="Explain").click()
@@ -206,9 +206,17 @@ VISITED = ("list", "connection", "closing", "explained", "actor")
 @pytest.mark.parametrize("name", VISITED)
 def test_a_phone_shows_what_was_opened_without_scrolling_sideways(page: Page, server: Server, name: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    Answers(page)
+    Answers(page, server)
     visit(page, server, name)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_a_phone_brings_the_name_of_the_page_into_view(page: Page, server: Server) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    open_console(page, server, "audit")
+    box = page.get_by_role("link", name="Audit").bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 360
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -216,7 +224,7 @@ def test_axe_finds_nothing_in_what_was_opened(page: Page, server: Server, scheme
     if not AXE.exists():
         pytest.skip("axe-core is not installed: `make js` installs it")
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    Answers(page)
+    Answers(page, server)
     for name in VISITED:
         visit(page, server, name)
         page.evaluate(AXE.read_text(encoding="utf-8"))

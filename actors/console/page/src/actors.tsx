@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { get, post } from "./api";
-import { count, distance, size } from "./format";
+import { count, distance, plural, size } from "./format";
 import { useEscape } from "./keys";
 import { Empty, List, useWindow } from "./list";
 import { wished } from "./model";
@@ -43,7 +43,7 @@ export function ActorsPage() {
           <>
             <b>{title(one)}</b><span class="quiet">{one.class}</span><span class={`state ${one.state}`}>{one.state}</span>
             <span class="number">{count(one.mailbox)} waiting</span><span class="number">{count(one.in_flight)} in flight</span>
-            <span class="number">{count(one.sockets)} sockets</span><span class="quiet">{one.alarm_at ? `alarm ${distance(one.alarm_at, Date.now())}` : ""}</span>
+            <span class="number">{plural(one.sockets, "socket")}</span><span class="quiet">{one.alarm_at ? `alarm ${distance(one.alarm_at, Date.now())}` : ""}</span>
           </>
         )} />
       )}
@@ -66,7 +66,7 @@ function ActorView({ of, close }: { of: Actor; close: () => void }) {
   const mark = () => get<Actor>(`${path(of)}?bookmark=1`).then((now) => (show(now), now.bookmark_error && say(now.bookmark_error)), (error: Error) => say(error.message));
   const facts: [string, preact.ComponentChildren][] = [
     ["Class", one.class], ["Namespace", one.namespace], ["Id", <code>{one.id}</code>], ["State", <span class={`state ${one.state}`}>{one.state}</span>],
-    ["Why awake", one.why_awake.join(", ") || (one.state === "hibernated" ? "it is not" : "nothing keeps it; it leaves memory when it has idled long enough")], ["Last event", one.last_event === null ? "–" : `${one.last_event}, ${distance(one.last_event_at, Date.now())}`],
+    ["Why awake", one.why_awake.join(", ") || (one.state === "hibernated" ? "it is not" : "nothing keeps it; it leaves memory when it has idled long enough")], ["Last event", one.last_event === null ? "–" : `${one.last_event}, ${one.last_event_at === null ? "now" : distance(one.last_event_at, Date.now())}`],
     ["Alarm", one.alarm_at === null ? "none" : distance(one.alarm_at, Date.now())], ["Waiting", count(one.mailbox)], ["In flight", count(one.in_flight)],
     ["Sockets", count(one.sockets)], ["Restarts", count(one.restarts)], ["Last error", one.last_error ?? "none"],
     ["Bookmark", one.bookmark ? <code>{one.bookmark}</code> : <button type="button" onClick={mark}>Wake it and show</button>],
@@ -125,7 +125,7 @@ function Sql({ of }: { of: Actor }) {
       {error && <p class="error" role="alert">{error}</p>}
       {table !== null && <>
         <div class="wide" tabIndex={0} role="region" aria-label="Rows"><table><thead><tr>{table.columns.map((one, n) => <th key={n} scope="col">{one}</th>)}</tr></thead><tbody>{table.rows.map((row, n) => <tr key={n}>{row.map((value, m) => <td key={m}>{value === null ? <i>NULL</i> : String(value)}</td>)}</tr>)}</tbody></table></div>
-        <p class="quiet">{count(table.rows.length)} rows{table.cut && ", and more"} in {table.ms} ms</p>
+        <p class="quiet">{plural(table.rows.length, "row")}{table.cut && ", and more"} in {table.ms} ms</p>
       </>}
     </section>
   );

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { Refusal, get, post } from "./api";
-import { NONE, count, duration, size, stamp } from "./format";
+import { NONE, count, duration, moment, plural, size } from "./format";
 import { useEscape } from "./keys";
 import { Empty, List, useWindow } from "./list";
 import { wished } from "./model";
@@ -25,7 +25,6 @@ const DIRECTIONS = { in: "received", out: "sent", note: "note" };
 const REASON_BYTES = 123; // of a close frame, RFC 6455 section 5.5
 const path = (one: Connection) => `connections/${encodeURIComponent(one.stream)}/${encodeURIComponent(one.session)}`;
 const title = (one: Connection) => one.user ?? one.session;
-const plural = (n: number, name: string) => `${count(n)} ${name}${n === 1 ? "" : "s"}`;
 
 export function ConnectionsPage() {
   const [wish, ask] = useState(() => ({ q: "", state: "", sort: "age_ms", desc: "", ...wished() }));
@@ -147,7 +146,7 @@ function FlightRecorder({ events }: { events: Recorded[] }) {
       {events.length === 0 ? <p>Nothing is recorded of it yet.</p> : (
         <div class="wide tail" tabIndex={0} role="region" aria-label="Its last protocol events, the newest first"><table>
           <thead><tr>{["When", "Direction", "Kind", "Size", "What"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
-          <tbody>{events.toReversed().map((one, n) => <tr key={events.length - n}><td class="time">{stamp(one.at)}</td><td class={`way ${one.dir}`}>{DIRECTIONS[one.dir]}</td><td>{one.kind}</td><td class="number">{one.dir === "note" ? "" : size(one.bytes)}</td><td><code>{one.text}</code></td></tr>)}</tbody>
+          <tbody>{events.toReversed().map((one, n) => <tr key={events.length - n}><td class="time">{moment(one.at)}</td><td class={`way ${one.dir}`}>{DIRECTIONS[one.dir]}</td><td>{one.kind}</td><td class="number">{one.dir === "note" ? "" : size(one.bytes)}</td><td><code>{one.text}</code></td></tr>)}</tbody>
         </table></div>
       )}
     </section>

@@ -4,6 +4,7 @@ const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 
 export const NONE = "–";
 export const count = (n: number | null) => (n === null ? NONE : whole.format(n));
+export const plural = (n: number, name: string) => `${count(n)} ${name}${n === 1 ? "" : "s"}`;
 export const rate = (n: number | null) => (n === null ? NONE : n >= 100 ? whole.format(Math.round(n)) : short.format(n));
 
 export function duration(ms: number | null): string {
@@ -25,9 +26,12 @@ export function size(bytes: number): string {
 }
 
 export const clock = (ms: number) => new Date(ms).toLocaleTimeString("en-GB");
+/** With milliseconds. */
+export const moment = (ms: number) => `${clock(ms)}.${String(ms % 1_000).padStart(3, "0")}`;
 export const stamp = (ms: number) => `${new Date(ms).toLocaleDateString("sv-SE")} ${clock(ms)}`;
 
 export function distance(at: number | null, now: number): string {
   if (at === null) return NONE;
-  return at > now ? `in ${duration(Math.round((at - now) / 1_000) * 1_000)}` : `${duration(Math.round((now - at) / 1_000) * 1_000)} ago`;
+  const rounded = Math.round((at - now) / 1_000) * 1_000;
+  return rounded === 0 ? "now" : rounded > 0 ? `in ${duration(rounded)}` : `${duration(-rounded)} ago`;
 }

@@ -1,7 +1,7 @@
 /** The console: who is let in, the frame around the pages, and which of them is shown. */
 import { signal } from "@preact/signals";
 import { render } from "preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { Refusal, post } from "./api";
 import "./console.css";
@@ -44,6 +44,12 @@ function Shell() {
   const names = shown();
   const name = names.find((one) => one === pageOf(here.value)) ?? names[0] ?? "overview";
   const { title, View } = pages[name]!;
+  const menu = useRef<HTMLElement>(null);
+  useEffect(() => {
+    const nav = menu.current!; // not scrollIntoView: the next Tab would start from there
+    const one = nav.querySelector<HTMLElement>("[aria-current]");
+    if (one !== null) nav.scrollLeft = one.offsetLeft - nav.offsetLeft - (nav.clientWidth - one.offsetWidth) / 2;
+  }, [name]);
   const out = async () => {
     await post("logout").catch(() => {});
     leave();
@@ -55,7 +61,7 @@ function Shell() {
       <button type="button" class="skip" onClick={skip}>Skip to the content</button>
       <header>
         <span class="brand">Heliograph</span>
-        <nav aria-label="Pages">
+        <nav ref={menu} aria-label="Pages">
           {names.map((one) => <a key={one} href={`#/${one}`} aria-current={one === name ? "page" : undefined}>{pages[one]!.title}</a>)}
         </nav>
         <button type="button" onClick={turn}>{theme.value === "dark" ? "Light" : "Dark"}</button>

@@ -2,7 +2,7 @@
 import { useRef, useState } from "preact/hooks";
 
 import { post } from "./api";
-import { NONE, count, rate, size } from "./format";
+import { NONE, count, plural, rate, size } from "./format";
 import { Empty, List, useWindow } from "./list";
 import { session, wished } from "./model";
 
@@ -30,7 +30,7 @@ export function SubscriptionsPage() {
         <label>Stream <select value={wish.stream} onChange={set("stream")}><option value="">any</option>{session.value!.streams.map((one) => <option key={one}>{one}</option>)}</select></label>
         <label>Sort by <select value={wish.sort} onChange={set("sort")}>{Object.entries(SORTS).map(([name, text]) => <option key={name} value={name}>{text}</option>)}</select></label>
         <button type="button" aria-pressed={wish.desc === ""} onClick={() => ask({ ...wish, desc: wish.desc ? "" : "1" })}>Reversed</button>
-        <span role="status">{found && `${count(found.total)} ${found.total === 1 ? "filter" : "filters"}`}</span>
+        <span role="status">{found && plural(found.total, "filter")}</span>
       </div>
       {error && <p class="error" role="alert">{error}</p>}
       {found === null ? <p class="empty">Asking for the subscriptions…</p> : found.total === 0 ? (
@@ -39,7 +39,7 @@ export function SubscriptionsPage() {
         <List name="Subscriptions" kind="of-groups" total={found.total} loaded={found} load={load} open={take} draw={(one) => (
           <>
             <b>{one.text}</b><span class="quiet">{one.group}</span>
-            <span class="number">{count(one.members)} {one.members === 1 ? "member" : "members"}</span><span class="number">{count(one.evaluated)} evaluated</span>
+            <span class="number">{plural(one.members, "member")}</span><span class="number">{count(one.evaluated)} evaluated</span>
             <span class="number">{count(one.matched)} matched</span><span class="number">{one.match_rate === null ? NONE : `${rate(one.match_rate * 100)} %`}</span>
             <span class="number">{one.bytes_per_s === null ? NONE : `${size(one.bytes_per_s)}/s`}</span>
           </>
@@ -84,7 +84,7 @@ function Explain({ chosen, choose, signal }: { chosen: Chosen; choose: (chosen: 
       {results?.length === 0 && <p>Nobody subscribes to this stream. Give a filter to try one.</p>}
       {results?.map((one, n) => (
         <article key={n} class="explained" aria-label={one.text}>
-          <h3><Verdict yes={one.matches} /> {one.text}{one.members !== undefined && <span class="quiet"> · {count(one.members)} {one.members === 1 ? "member" : "members"}</span>}</h3>
+          <h3><Verdict yes={one.matches} /> {one.text}{one.members !== undefined && <span class="quiet"> · {plural(one.members, "member")}</span>}</h3>
           <ul class="tree"><Branch of={one.tree} /></ul>
         </article>
       ))}
