@@ -8,6 +8,7 @@
 #   make sim-nightly                 10,000 seeds of the service's scenarios, of restores and of upgrades (ARGS="--seeds 1..500 --jobs 2" for fewer)
 #   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
 #   make autobahn                    the Autobahn suite against the server (ARGS="-i 9.*" for some of its cases)
+#   make soak                        1,000 clients, restart after restart, for ten minutes (ARGS="--clients 100 --minutes 2" for less)
 #   make js                          the tools of the JavaScript client and of the console's page into node_modules
 #   make foreign                     the WebSocket libraries of Node that some tests connect with, into build/
 #   make screenshots                 take the pictures of docs/images anew, of a server that runs (ARGS="URL FILE")
@@ -19,7 +20,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test check format bench sim-nightly conformance-live autobahn foreign js screenshots wheel clean
+.PHONY: serve test check format bench sim-nightly conformance-live autobahn soak foreign js screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
@@ -53,6 +54,9 @@ conformance-live: .venv/installed-test
 
 autobahn: .venv/installed-test
 	@$(BIN)/python -m tests.autobahn $(ARGS)
+
+soak: .venv/installed-test
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 foreign: build/foreign/installed
 

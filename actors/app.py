@@ -7,6 +7,7 @@ import trio
 from actors.console.answers import NAME as CONSOLE
 from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
+from actors.metrics import metrics
 from actors.moving import STEP_S
 from actors.routes import ROUTES
 from actors.settings import Settings
@@ -39,4 +40,6 @@ async def drain(env: Env) -> None:
     await env.consoles.get_by_name(CONSOLE).settle()
 
 
-app = App(env=Env, settings=Settings, routes={**ROUTES, **CONSOLE_ROUTES}, start=start, drain=drain)
+app = App(
+    env=Env, settings=Settings, routes={**ROUTES, **CONSOLE_ROUTES, "/metrics": metrics}, start=start, drain=drain
+)

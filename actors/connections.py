@@ -84,6 +84,11 @@ class ConnectionManager(Actor["Env"]):
 
     async def fetch(self, request: Request) -> Response:
         """Accept a WebSocket that offers a subprotocol of `signals.v1` or nothing at all, or an event source."""
+        response = await self._accept(request)
+        self._groups.measures.handshakes[response.status] += 1
+        return response
+
+    async def _accept(self, request: Request) -> Response:
         ws = request.web_socket
         if is_for_events(request):
             return await self._event_sources.open(request)

@@ -53,7 +53,7 @@ class ShardMeasures:
             or not at all, because the epoch was another one.
         slow: how often a client was closed or held back for reading too slowly.
         closes: connections that have ended, by the code of the end that was first to close.
-        opened: connections that were taken.
+        opened: connections that were taken. handshakes: those that were asked for, by the status of the answer.
     """
 
     deliveries: int = attrs.field(default=0, init=False)
@@ -64,6 +64,7 @@ class ShardMeasures:
     failed: int = attrs.field(default=0, init=False)
     slow: int = attrs.field(default=0, init=False)
     opened: int = attrs.field(default=0, init=False)
+    handshakes: Counter[int] = attrs.field(factory=Counter, init=False)
     closes: Counter[int] = attrs.field(factory=Counter, init=False)
 
     def recovered(self, *, whole: bool | None, lost: bool) -> None:

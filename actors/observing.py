@@ -21,7 +21,8 @@ class ShardView:
         hello: connections that have not said hello yet. leaving: the shard sends all of its clients elsewhere.
         slow: clients that read too slowly now: their subscriptions wait, or a quarter of their backlog's limit is used.
         slowest: the session of the one with the most on its way.
-        closes: by code. fanout: see `Latencies`.
+        backlog_bytes: on their way to all clients. handshakes: by the status of the answer.
+        closes: by code. fanout: see `Latencies`; `fanout_s` is their sum.
     """
 
     shard: str
@@ -30,6 +31,7 @@ class ShardView:
     leaving: bool
     slow: int
     slowest: str | None
+    backlog_bytes: int
     deliveries: int
     delivered_bytes: int
     resumed: int
@@ -37,19 +39,22 @@ class ShardView:
     failed: int
     slowed: int
     opened: int
+    handshakes: tuple[tuple[int, int], ...]
     closes: tuple[tuple[int, int], ...]
     fanout: tuple[int, ...]
+    fanout_s: float
 
 
 async def observed(ctx: Context, shard: str, connections: ShardConnections) -> ShardView:
     """Look at every connection, with the turn, and let the rest of the server run in between."""
-    hello = slow = most = 0
+    hello = slow = most = backlog = 0
     slowest: str | None = None
     for n, connection in enumerate(list(connections), 1):
         if n % AT_ONCE == 0:
             await ctx.checkpoint()
         hello += not connection.machine.is_welcomed
         waiting = connection.ws.backlog_bytes
+        backlog += waiting
         if is_slow(connection, connections.limits):
             slow += 1
             if waiting >= most:
@@ -62,6 +67,7 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         leaving=connections.departure is not None,
         slow=slow,
         slowest=slowest,
+        backlog_bytes=backlog,
         deliveries=measures.deliveries,
         delivered_bytes=measures.delivered_bytes,
         resumed=measures.resumed,
@@ -69,8 +75,10 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         failed=measures.failed,
         slowed=measures.slow,
         opened=measures.opened,
+        handshakes=tuple(measures.handshakes.items()),
         closes=tuple(measures.closes.items()),
         fanout=tuple(measures.fanout.counts),
+        fanout_s=measures.fanout.total_s,
     )
 
 

@@ -188,6 +188,19 @@ class ConsoleSettings:
     session_s: float = attrs.field(default=43_200.0, validator=_between(60, 2_592_000))
 
 
+@attrs.frozen(kw_only=True)
+class MetricsSettings:
+    """Table `[metrics]`: figures for Prometheus at `/metrics`.
+
+    Attributes:
+        tokens: each lets a scrape in; with none only requests of this machine are answered, that no proxy has passed
+            on.
+    """
+
+    enabled: bool = True
+    tokens: tuple[Secret, ...] = attrs.field(default=(), validator=_check_tokens)
+
+
 _CONSOLE_STREAM_SETTINGS = StreamSettings(
     retention_signals=10, retention_s=60.0, retention_max_s=120.0, retention_bytes=1 << 22, dedup_s=0.0, groups=100
 )
@@ -316,6 +329,7 @@ class Settings:
     connections: ConnectionSettings = ConnectionSettings()
     auth: AuthSettings = AuthSettings()
     console: ConsoleSettings = ConsoleSettings()
+    metrics: MetricsSettings = MetricsSettings()
     shards: int = attrs.field(default=2, validator=_between(1, SHARDS_MAX))
     streams: tuple[str, ...] = attrs.field(default=(), validator=_check_streams)
     sources: tuple[SourceSettings, ...] = attrs.field(default=(SourceSettings(kind="host"),), validator=_check_sources)

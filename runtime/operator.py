@@ -120,6 +120,11 @@ class Operator:
         return iter(self._router.failures)
 
     @property
+    def destroyed(self) -> Mapping[str, int]:
+        """Instances that were destroyed since the node was started, by the keys of their namespaces."""
+        return dict(self._router.failures.totals)
+
+    @property
     def live(self) -> int:
         """Instances in memory."""
         return self._router.live

@@ -32,7 +32,8 @@ async def serve(
 
     On SIGTERM or SIGINT the app may ask its clients to leave, which a second signal cuts short. Then it stops
     accepting, answers what it has begun, closes every socket with 1001, and commits. Under TLS, SIGHUP reads the
-    certificate again, for the connections that come from then on; one that cannot be used changes nothing.
+    certificate again, for the connections that come from then on; one that cannot be used changes nothing. Without TLS
+    it is logged and changes nothing.
 
     Args:
         ready: called with the URL once connections are accepted.
@@ -43,9 +44,13 @@ async def serve(
     """
     log = structlog.stdlib.get_logger("heliograph")
     retention = Retention(age_s=config.history_days * 86_400, total_bytes=config.history_bytes)
-    certificate = await _certificate(config.tls, platform, log)
-    store = SharedStore(config.data, platform=platform, retention=retention)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    # From the beginning: a signal that nobody receives ends the process.
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hangups,
+    ):
+        certificate = await _certificate(config.tls, platform, log)
+        store = SharedStore(config.data, platform=platform, retention=retention)
 
         async def stop() -> None:
             async for number in signals:
@@ -63,7 +68,7 @@ async def serve(
                 objects=config.data / "objects",
                 retention=retention,
             ) as node,
-            _reloading(certificate, log),
+            _reloading(certificate, hangups, log),
         ):
             await serve_node(
                 node,
@@ -90,20 +95,21 @@ async def _certificate(config: TlsConfig, platform: Platform, log: BoundLogger) 
 
 
 @asynccontextmanager
-async def _reloading(certificate: Certificate | None, log: BoundLogger) -> AsyncGenerator[None]:
+async def _reloading(
+    certificate: Certificate | None, hangups: AsyncIterator[int], log: BoundLogger
+) -> AsyncGenerator[None]:
     """Read the certificate again on SIGHUP, while the block runs."""
-    if certificate is None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_reload, certificate, hangups, log)
         yield
-        return
-    with trio.open_signal_receiver(signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_reload, certificate, signals, log)
-            yield
-            nursery.cancel_scope.cancel()
+        nursery.cancel_scope.cancel()
 
 
-async def _reload(certificate: Certificate, signals: AsyncIterator[int], log: BoundLogger) -> None:
-    async for _ in signals:
+async def _reload(certificate: Certificate | None, hangups: AsyncIterator[int], log: BoundLogger) -> None:
+    async for _ in hangups:
+        if certificate is None:
+            log.warning("nothing_to_reload", signal="SIGHUP", reason="there is no [tls]; the rest is read at the start")
+            continue
         try:
             await certificate.reload()
         except CertificateUnusable as error:

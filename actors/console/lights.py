@@ -70,7 +70,7 @@ def clients_light(slow: int, connections: int, slowest: str | None) -> Light:
         rule="amber: a client has a quarter of its backlog's limit on its way, or its subscriptions wait; "
         f"red: over {SLOW_RED_SHARE:.0%} of them",
         seen=seen if slow else _count(connections, "client", "kept up with"),
-        link="#/connections?sort=backlog&desc=1",
+        link="#/connections?sort=backlog_bytes&desc=1",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 
 import attrs
@@ -27,10 +27,15 @@ class Failure:
 
 
 class Failures:
-    """The newest of them, at most 256."""
+    """The newest of them, at most 256.
+
+    Attributes:
+        totals: how many there were, by namespace.
+    """
 
     def __init__(self) -> None:
         self._newest: deque[Failure] = deque(maxlen=KEPT)
+        self.totals: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Failure]:
         """The newest first."""
@@ -39,4 +44,5 @@ class Failures:
     def note(self, actor: ActorId, at: float, error: Exception) -> None:
         """One more."""
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        self.totals[actor.namespace] += 1
         self._newest.append(Failure(actor, at, text[:ERROR_CHARACTERS]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 READY_S = 20
+STOP_S = 90  # a thousand clients are sent away, and a machine may be busy
 
 
 class Server:
@@ -61,7 +63,7 @@ class Server:
         if self._process is None:
             return
         self._process.terminate()
-        self._process.wait(READY_S)
+        self._process.wait(STOP_S)
         assert self._process.stdout is not None
         self._process.stdout.close()
         self._process = None
@@ -70,6 +72,12 @@ class Server:
         """Send it a signal."""
         assert self._process is not None
         self._process.send_signal(number)
+
+    def rss_mib(self) -> float:
+        """The resident memory of the process."""
+        assert self._process is not None
+        pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def post(self, *signals: dict[str, Any]) -> list[int]:
         """Publish, and return the offsets once the signals are durable."""

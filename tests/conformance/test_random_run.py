@@ -90,6 +90,22 @@ async def test_what_ends_the_real_runtime_is_found_and_left_out_and_the_others_a
     assert verdicts[42].texts
 
 
+async def test_what_runs_beside_a_program_that_ends_the_real_runtime_does_not_wait_for_it(autojump_clock):
+    class Slow(Runtimes):
+        async def judge(self, program, trace):
+            try:
+                return await super().judge(program, trace)
+            except ServerEnded:
+                if program not in self.ending:
+                    await trio.sleep(600)  # until its own requests end
+                raise
+
+    verdicts = await judged(Slow(ending={40}), 120)
+    assert [number for number, verdict in sorted(verdicts.items()) if verdict.race] == [40]
+    assert sorted(verdicts) == list(range(1, 121))
+    assert trio.current_time() < 600
+
+
 def test_so_many_differences_are_enough_and_each_is_written_down(tmp_path):
     summary = Summary(7, 50, tmp_path, began=0.0, now=lambda: 10.0)
     trace = {"name": "x", "events": []}

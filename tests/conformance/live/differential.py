@@ -142,6 +142,7 @@ class RandomRun:
     _enough: bool = False
     _cut_off: list[tuple[int, Trace, Trace]] = attrs.field(factory=list)
     _suspects: list[tuple[int, Trace, Trace]] = attrs.field(factory=list)
+    _judging: set[trio.CancelScope] = attrs.field(factory=set)
     _calm: bool = False
 
     async def run(self) -> None:
@@ -170,37 +171,53 @@ class RandomRun:
         room.release()
 
     async def _judge(self, number: int, program: Trace, trace: Trace) -> None:
-        try:
-            verdict = await self.comparison.judge(program, trace)
-        except ServerEnded:
-            self._server_ended = True
+        verdict = None
+        with trio.CancelScope() as scope:
+            self._judging.add(scope)
+            try:
+                verdict = await self.comparison.judge(program, trace)
+            except ServerEnded:
+                self._cut_all_off()
+            except trio.TooSlowError:
+                verdict = Verdict((), {}, trace, race=True)
+            finally:
+                self._judging.discard(scope)
+        if verdict is None:
             self._cut_off.append((number, program, trace))
             return
-        except trio.TooSlowError:
-            verdict = Verdict((), {}, trace, race=True)
         if verdict.texts and not self._calm:
             self._suspects.append((number, program, trace))
             return
         self._enough = self.take(Judged(number, program, verdict)) or self._enough
 
+    def _cut_all_off(self) -> None:
+        """End what is still judged: without the server it would only wait out its own pauses and requests."""
+        self._server_ended = True
+        for scope in self._judging:
+            scope.cancel()
+
     async def _recover(self) -> None:
         if self._server_ended:
             cut_off, self._cut_off = self._cut_off, []
             await self.comparison.server.revive()
-            await self._judge_again(cut_off)
             self._server_ended = False
+            await self._judge_again(cut_off)
 
     async def _judge_suspects(self) -> None:
         suspects, self._suspects, self._calm = self._suspects, [], True
         await self._judge_again(suspects)
-        self._server_ended = self._calm = False
+        self._calm = False
 
     async def _judge_again(self, some: list[tuple[int, Trace, Trace]]) -> None:
         async with trio.open_nursery() as nursery:
             for one in some:
+                if self._server_ended:
+                    self._cut_off.append(one)
+                    continue
                 nursery.start_soon(self._judge, *one)
                 await trio.sleep(CALM_S if self._calm else PACE_S)
         await self.comparison.server.revive()
+        self._server_ended = False
         rest, self._cut_off = self._cut_off, []
         if len(some) == len(rest) == 1:
             number, program, trace = rest[0]

@@ -1,10 +1,11 @@
 /** Actors: all of them, and one of them with what it stores and what may be done to it. */
-import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 
 import { get, post } from "./api";
 import { count, distance, size } from "./format";
-import { link } from "./model";
-import { List } from "./list";
+import { useEscape } from "./keys";
+import { Empty, List, useWindow } from "./list";
+import { wished } from "./model";
 
 interface Actor {
   id: string; class: string; namespace: string; name: string | null; state: string; mailbox: number; in_flight: number;
@@ -21,19 +22,9 @@ const title = (one: Actor) => one.name ?? one.id.slice(0, 16);
 const path = (one: Actor) => `actors/${encodeURIComponent(one.namespace)}/${encodeURIComponent(one.id)}`;
 
 export function ActorsPage() {
-  const [wish, ask] = useState({ q: "", class: "", state: "", sort: "class", desc: "" });
-  const [found, show] = useState<Found & { offset: number } | null>(null);
-  const [error, fail] = useState("");
+  const [wish, ask] = useState(() => ({ q: "", class: "", state: "", sort: "class", desc: "", ...wished() }));
+  const { found, error, load } = useWindow<Found>("actors", wish);
   const [opened, open] = useState<Actor | null>(null);
-  const asked = useRef(0);
-  const load = useCallback((offset: number, limit: number) => {
-    const turn = (asked.current += 1);
-    get<Found>(`actors?${new URLSearchParams({ ...wish, offset: `${offset}`, limit: `${limit}` })}`).then(
-      (answer) => turn === asked.current && (show({ ...answer, offset }), fail("")),
-      (refused: Error) => turn === asked.current && fail(refused.message),
-    );
-  }, [wish]);
-  useEffect(() => load(0, 200), [load, link.value === "connected"]);
   const set = (name: string) => (event: Event) => ask({ ...wish, [name]: (event.target as HTMLInputElement).value });
   if (opened !== null) return <ActorView of={opened} close={() => open(null)} />;
   return (
@@ -47,8 +38,8 @@ export function ActorsPage() {
         <span role="status">{found && `${count(found.matched)} of ${count(found.total)}`}</span>
       </div>
       {error && <p class="error" role="alert">{error}</p>}
-      {found === null ? <p class="empty">Asking for the actors…</p> : found.matched === 0 ? <p class="empty">No actor is like this. Actors are here while they are in memory, have sockets or have an alarm.</p> : (
-        <List name="Actors" total={found.matched} loaded={{ offset: found.offset, rows: found.actors }} load={load} open={open} draw={(one) => (
+      {found === null ? <p class="empty">Asking for the actors…</p> : found.matched === 0 ? <Empty load={load}>No actor is like this. Actors are here while they are in memory, have sockets or have an alarm.</Empty> : (
+        <List name="Actors" kind="of-actors" total={found.matched} loaded={{ offset: found.offset, rows: found.actors }} load={load} open={open} draw={(one) => (
           <>
             <b>{title(one)}</b><span class="quiet">{one.class}</span><span class={`state ${one.state}`}>{one.state}</span>
             <span class="number">{count(one.mailbox)} waiting</span><span class="number">{count(one.in_flight)} in flight</span>
@@ -67,16 +58,15 @@ function ActorView({ of, close }: { of: Actor; close: () => void }) {
   useEffect(() => heading.current?.focus(), []);
   useEffect(() => {
     const timer = setInterval(() => get<Actor>(path(of)).then((now) => show((before) => ({ ...before, ...now, bookmark: before.bookmark })), () => {}), 1_000);
-    const key = (event: KeyboardEvent) => event.key === "Escape" && close();
-    addEventListener("keydown", key);
-    return () => (clearInterval(timer), removeEventListener("keydown", key));
+    return () => clearInterval(timer);
   }, []);
+  useEscape(close);
   const act = (deed: string) => () => post(`${path(of)}/${deed}`).then(() => say(`${deed}: done`), (error: Error) => say(error.message));
   const abort = () => confirm(`Abort ${title(of)}? What waits for it fails, and what it has only in memory is lost.`) && act("abort")();
   const mark = () => get<Actor>(`${path(of)}?bookmark=1`).then((now) => (show(now), now.bookmark_error && say(now.bookmark_error)), (error: Error) => say(error.message));
   const facts: [string, preact.ComponentChildren][] = [
     ["Class", one.class], ["Namespace", one.namespace], ["Id", <code>{one.id}</code>], ["State", <span class={`state ${one.state}`}>{one.state}</span>],
-    ["Why awake", one.why_awake.join(", ") || "it is not"], ["Last event", one.last_event === null ? "–" : `${one.last_event}, ${distance(one.last_event_at, Date.now())}`],
+    ["Why awake", one.why_awake.join(", ") || (one.state === "hibernated" ? "it is not" : "nothing keeps it; it leaves memory when it has idled long enough")], ["Last event", one.last_event === null ? "–" : `${one.last_event}, ${distance(one.last_event_at, Date.now())}`],
     ["Alarm", one.alarm_at === null ? "none" : distance(one.alarm_at, Date.now())], ["Waiting", count(one.mailbox)], ["In flight", count(one.in_flight)],
     ["Sockets", count(one.sockets)], ["Restarts", count(one.restarts)], ["Last error", one.last_error ?? "none"],
     ["Bookmark", one.bookmark ? <code>{one.bookmark}</code> : <button type="button" onClick={mark}>Wake it and show</button>],

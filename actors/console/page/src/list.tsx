@@ -1,17 +1,47 @@
 /** A list of any length: only the rows in view are asked for and drawn. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+
+import { get } from "./api";
+import { link } from "./model";
 
 const ROW_PX = 36; // --row in console.css
 const WINDOW = 200; // rows of one request
 const SPARE = 8; // rows drawn beyond each edge
 
 interface Loaded<Row> { offset: number; rows: Row[] }
+type Load = (offset: number, limit: number) => void;
+
+/** What the API says of a window of a list; only the answer to the newest question counts. */
+export function useWindow<Answer>(path: string, wish: Record<string, string>) {
+  const [found, show] = useState<Answer & { offset: number } | null>(null);
+  const [error, fail] = useState("");
+  const asked = useRef(0);
+  const load = useCallback<Load>((offset, limit) => {
+    const turn = (asked.current += 1);
+    get<Answer>(`${path}?${new URLSearchParams({ ...wish, offset: `${offset}`, limit: `${limit}` })}`).then(
+      (answer) => turn === asked.current && (show({ ...answer, offset }), fail("")),
+      (refused: Error) => turn === asked.current && fail(refused.message),
+    );
+  }, [wish]);
+  useEffect(() => load(0, WINDOW), [load, link.value === "connected"]);
+  return { found, error, load };
+}
+
+/** A list without rows: asked for again once a second, as one with rows. */
+export function Empty({ load, children }: { load: Load; children: preact.ComponentChildren }) {
+  useEffect(() => {
+    const timer = setInterval(() => load(0, WINDOW), 1_000);
+    return () => clearInterval(timer);
+  }, [load]);
+  return <p class="empty">{children}</p>;
+}
 
 /** Rows are asked for again once a second, so that the list is live. */
-export function List<Row>({ name, total, load, loaded, draw, open }: {
+export function List<Row>({ name, kind, total, load, loaded, draw, open }: {
   name: string;
+  kind: string;
   total: number;
-  load: (offset: number, limit: number) => void;
+  load: Load;
   loaded: Loaded<Row>;
   draw: (row: Row) => preact.ComponentChildren;
   open: (row: Row) => void;
@@ -25,11 +55,15 @@ export function List<Row>({ name, total, load, loaded, draw, open }: {
   const offset = Math.max(0, top - Math.floor((WINDOW - seen) / 2));
   const covers = loaded.offset <= first && loaded.offset + loaded.rows.length >= last;
 
+  const from = useRef(offset);
+  from.current = offset;
   useEffect(() => {
     if (!covers) load(offset, WINDOW);
-    const timer = setInterval(() => load(offset, WINDOW), 1_000);
+  }, [covers, covers ? 0 : offset, load]);
+  useEffect(() => {
+    const timer = setInterval(() => load(from.current, WINDOW), 1_000);
     return () => clearInterval(timer);
-  }, [covers ? 0 : offset, load]);
+  }, [load]);
 
   const row = (n: number) => loaded.rows[n - loaded.offset];
   const key = (event: KeyboardEvent) => {
@@ -48,7 +82,7 @@ export function List<Row>({ name, total, load, loaded, draw, open }: {
 
   return (
     <div
-      ref={box} class="list" role="listbox" tabIndex={0} aria-label={name}
+      ref={box} class={`list ${kind}`} role="listbox" tabIndex={0} aria-label={name}
       aria-activedescendant={chosen >= first && chosen < last ? `row-${chosen}` : undefined}
       onKeyDown={key}
       onScroll={() => scroll(Math.floor(box.current!.scrollTop / ROW_PX))}

@@ -5,22 +5,15 @@ import { useState } from "preact/hooks";
 
 import { Refusal, post } from "./api";
 import "./console.css";
+import { Keys } from "./keys";
 import { enter, leave, lost, refusal, session } from "./model";
-import { lastSeen, pages, shown } from "./pages";
+import { lastSeen, pageOf, pages, shown } from "./pages";
 import { theme, turn } from "./theme";
 
 const here = signal(location.hash);
 addEventListener("hashchange", () => {
   here.value = location.hash;
   document.getElementById("main")?.focus();
-});
-
-addEventListener("keydown", (event) => {
-  const typing = (event.target as Element).matches("input, textarea, select");
-  const filter = document.querySelector<HTMLElement>("[data-filter]");
-  if (event.key !== "/" || typing || filter === null) return;
-  event.preventDefault();
-  filter.focus();
 });
 
 function SignIn() {
@@ -49,7 +42,7 @@ function SignIn() {
 
 function Shell() {
   const names = shown();
-  const name = names.find((one) => `#/${one}` === here.value) ?? names[0] ?? "overview";
+  const name = names.find((one) => one === pageOf(here.value)) ?? names[0] ?? "overview";
   const { title, View } = pages[name]!;
   const out = async () => {
     await post("logout").catch(() => {});
@@ -71,9 +64,10 @@ function Shell() {
       <div role="alert">{lost.value && <p class="lost">No connection to the server. What is shown is of {lastSeen() || "before"}; the page goes on by itself.</p>}</div>
       <main id="main" tabIndex={-1}>
         <h1>{title}</h1>
-        <View />
+        <View key={here.value} />
       </main>
-      <footer>heliograph {session.value!.version}</footer>
+      <footer>heliograph {session.value!.version} · <kbd>?</kbd> shows the keys</footer>
+      <Keys />
     </>
   );
 }

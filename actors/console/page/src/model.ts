@@ -43,6 +43,9 @@ export const lost = computed(() => session.value !== null && !["connected", "con
 
 let client: SignalClient | null = null;
 
+/** What the address asks of a list: `#/actors?state=failing`. */
+export const wished = (): Record<string, string> => Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
+
 /** Ask who we are, and follow the stream if we may. */
 export async function enter(): Promise<void> {
   try {

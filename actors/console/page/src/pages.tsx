@@ -4,8 +4,10 @@ import { useEffect, useState } from "preact/hooks";
 import { Refusal, get, post } from "./api";
 import { ActorsPage } from "./actors";
 import { Chart } from "./chart";
+import { ConnectionsPage } from "./connections";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
 import { SignalsPage } from "./signals";
+import { SubscriptionsPage } from "./subscriptions";
 import { link, overview, put, series, session, sources, type Light, type Source } from "./model";
 
 const AUDIT_ROWS = 100;
@@ -20,7 +22,7 @@ function Figure({ name, value, unit = "" }: { name: string; value: string; unit?
 }
 
 function Lamp({ light }: { light: Light }) {
-  const known = light.link !== null && pages[light.link.slice(2)] !== undefined;
+  const known = light.link !== null && shown().includes(pageOf(light.link));
   return (
     <li class={`light ${light.state}`}>
       <span class="lamp" aria-hidden="true" />
@@ -153,10 +155,15 @@ function AuditPage() {
 export const pages: Record<string, { title: string; View: () => preact.JSX.Element }> = {
   overview: { title: "Overview", View: OverviewPage },
   actors: { title: "Actors", View: ActorsPage },
+  connections: { title: "Connections", View: ConnectionsPage },
+  subscriptions: { title: "Subscriptions", View: SubscriptionsPage },
   signals: { title: "Signals", View: SignalsPage },
   ingest: { title: "Ingest", View: IngestPage },
   audit: { title: "Audit", View: AuditPage },
 };
+
+/** The name in `#/NAME?WISHES`. */
+export const pageOf = (hash: string) => hash.slice(2).split("?")[0]!;
 
 /** The names of what this server has and this page can show. */
 export const shown = () => Object.keys(pages).filter((name) => session.value?.pages.includes(name));

@@ -1,0 +1,217 @@
+"""`/metrics`: who may read it, what it says, and that Prometheus' own tools agree with it and with the alerts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.app import app
+from actors.broadcaster import SignalBroadcaster
+from actors.env import Env
+from actors.metrics import ANSWER_S, metrics
+from actors.settings import MetricsSettings, Settings, SourceSettings
+from runtime import App, Namespace, Request, Secret
+from runtime.testing import start_server
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "docs" / "examples" / "monitoring"
+QUIET = Settings(sources_enabled=False)
+TOKEN = "a-token-of-the-metrics"
+LOCKED = attrs.evolve(QUIET, metrics=MetricsSettings(tokens=(Secret("another-one-of-them"), Secret(TOKEN))))
+
+
+async def scraped(server):
+    answer = await server.request("GET", "/metrics")
+    assert answer.status == 200, answer.body
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(answer.body.decode())
+        for sample in family.samples
+    }
+
+
+async def subscribed(ws, sub):
+    await ws.send_message(json.dumps({"t": "hello", "id": 1, "subs": [{"s": "a", "filter": {}, **sub}]}))
+    while "welcome" not in await ws.get_message():
+        pass
+
+
+def promtool(*arguments, text=None, folder=None):
+    found = shutil.which("promtool")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("no promtool: it comes with Debian's package prometheus")
+        pytest.skip("no promtool: it comes with Debian's package prometheus")
+    done = subprocess.run([found, *arguments], input=text, text=True, capture_output=True, cwd=folder)
+    return done.returncode, done.stdout + done.stderr
+
+
+async def test_without_a_token_only_this_machine_is_answered(autojump_clock):
+    async with start_server(app, settings=QUIET) as server:
+        assert (await server.request("GET", "/metrics")).status == 200
+        refused = await server.request("GET", "/metrics", headers={"x-forwarded-for": "10.1.2.3"})
+        assert refused.status == 403
+        assert b"set metrics.tokens" in refused.body
+
+
+async def test_with_a_token_whoever_shows_it_is_answered_and_nobody_else(autojump_clock):
+    async with start_server(app, settings=LOCKED) as server:
+        assert (await server.request("GET", "/metrics")).status == 401
+        wrong = await server.request("GET", "/metrics", headers={"authorization": "Bearer a-token-of-nothing"})
+        assert wrong.status == 401
+        assert TOKEN.encode() not in wrong.body
+        shown = {"authorization": f"Bearer {TOKEN}", "x-forwarded-for": "10.1.2.3"}
+        assert (await server.request("GET", "/metrics", headers=shown)).status == 200
+
+
+async def test_metrics_that_are_switched_off_are_not_there_and_other_methods_are_refused(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, metrics=MetricsSettings(enabled=False))) as server:
+        assert (await server.request("GET", "/metrics")).status == 404
+        assert (await server.request("POST", "/metrics")).status == 405
+
+
+def test_a_short_token_is_refused():
+    with pytest.raises(ValueError, match="token 1 has 5 characters; must be at least 16"):
+        MetricsSettings(tokens=(Secret("short"),))
+
+
+async def test_what_happens_is_counted(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            signals = [{"type": "a.b", "entity": "e", "data": n} for n in range(7)]
+            assert (await server.request("POST", "/v1/signals", json_body=signals)).status == 201
+            await trio.sleep(1)
+            now = await scraped(server)
+            assert now["signals_stored_offset", "main"] == now["signals_retained", "main"] == 7
+            assert now["signals_filter_groups", "main"] == 1
+            assert now["signals_ws_connections", "main", "open"] == 1
+            assert now["signals_deliveries_total", "shard-0"] == 7
+            assert (
+                now["signals_fanout_seconds_count", "shard-0"]
+                == now["signals_fanout_seconds_bucket", "+Inf", "shard-0"]
+            )
+            assert now["signals_ws_handshakes_total", "accepted", "shard-0"] == 1
+        await trio.sleep(1)
+        now = await scraped(server)
+        assert now["signals_ws_connections", "main", "open"] == 0
+        assert sum(value for (name, *_), value in now.items() if name == "signals_ws_closes_total") == 1
+
+
+async def test_sources_and_failing_actors_are_told(autojump_clock):
+    source = SourceSettings(kind="command", name="broken", schedule="@every 1s", options={"argv": ["/nothing/there"]})
+    async with start_server(app, settings=Settings(sources=(source,))) as server:
+        for _ in range(600):  # of virtual time; a process is started really
+            await trio.sleep(0.1)
+            if (await scraped(server))["scheduler_failures_in_a_row", "broken"]:
+                break
+        else:
+            pytest.fail("no failure was counted")
+        await server.env.echoes.get_by_name("e").fetch(Request())
+        server.abort(server.env.echoes.get_by_name("e"), "broken by the test")
+        now = await scraped(server)
+        assert now["actor_failing", "Echo"] == 1
+        assert now["actor_restarts_total", "Echo"] == 1
+        assert now["actor_restarts_total", "Tickets"] == 0
+
+
+async def test_sockets_that_outlive_an_eviction_are_no_new_handshakes_and_refusals_are_told_apart(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            await server.evict(server.env.shards.get_by_name("shard-0"))
+            assert (await server.request("GET", "/v1/stream")).status == 426
+            now = await scraped(server)
+    assert now["signals_ws_connections", "main", "open"] == 1
+    assert now["signals_ws_handshakes_total", "accepted", "shard-0"] == 0
+    assert now["signals_ws_handshakes_total", "refused", "shard-0"] == 1
+
+
+class Stuck(SignalBroadcaster):
+    """A stream that does not answer an operator."""
+
+    async def observe(self):
+        await trio.sleep_forever()
+
+
+@attrs.frozen(kw_only=True)
+class StuckEnv(Env):
+    broadcasters: Namespace[Stuck]
+
+
+async def test_an_actor_that_does_not_answer_is_counted_and_hides_no_other(autojump_clock):
+    stuck = App(env=StuckEnv, settings=Settings, routes={"/metrics": metrics})
+    async with start_server(stuck, settings=attrs.evolve(QUIET, shards=1)) as server:
+        await server.env.shards.get_by_name("shard-0").observe()
+        begun = trio.current_time()
+        now = await scraped(server)
+        assert ANSWER_S <= trio.current_time() - begun < 2 * ANSWER_S
+    assert now["heliograph_unanswered_actors",] == 1
+    assert ("signals_retained", "main") not in now
+    assert now["signals_deliveries_total", "shard-0"] == 0
+
+
+async def test_a_scrape_wakes_no_shard_that_has_left_memory(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            await server.evict(server.env.shards.get_by_name("shard-0"))
+            for _ in range(2):
+                now = await scraped(server)
+                assert now["signals_ws_connections", "asleep", "main"] == 1
+                assert ("signals_deliveries_total", "shard-0") not in now
+
+
+async def test_the_numbers_are_written_as_prometheus_wants_them(autojump_clock):
+    async with start_server(app, settings=QUIET) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            asked = {"accept": "application/openmetrics-text; version=1.0.0"}
+            answer = await server.request("GET", "/metrics", headers=asked)
+            assert answer.headers["content-type"].startswith("application/openmetrics-text")
+            assert list(open_metrics(answer.body.decode()))
+            text = (await server.request("GET", "/metrics")).body.decode()
+    assert promtool("check", "metrics", text=text) == (0, "")
+
+
+def test_the_page_of_the_metrics_is_what_the_code_has():
+    spec = importlib.util.spec_from_file_location("metric_table", ROOT / "docs" / "metric_table.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = script.PAGE.read_text(encoding="utf-8")
+    assert page == script.written(page), "run: python docs/metric_table.py"
+
+
+def test_what_is_watched_is_in_the_page():
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    panels = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))["panels"]
+    watched = "\n".join(target["expr"] for panel in panels for target in panel["targets"]) + "\n"
+    watched += (MONITORING / "alerts.yml").read_text(encoding="utf-8")
+    watched += (ROOT / "docs" / "how-to" / "monitor.md").read_text(encoding="utf-8")
+    used = {
+        name.removesuffix("_bucket")
+        for name in re.findall(r"\b(?:signals|scheduler|actor|event_loop|heliograph)_\w+", watched)
+    }
+    assert len(used) > 10
+    assert used <= known
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("check", "config", "prometheus.yml"), ("check", "rules", "alerts.yml"), ("test", "rules", "alerts_test.yml")],
+)
+def test_the_alerts_fire_when_they_should(arguments):
+    status, said = promtool(*arguments, folder=MONITORING)
+    assert status == 0, said
