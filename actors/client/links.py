@@ -14,6 +14,7 @@ from actors.client.errors import InvalidUrl
 from actors.client.transport import Connect, Transport, TransportClosed
 from actors.protocol import events as happened
 from actors.protocol.client import ClientMachine
+from actors.protocol.codes import TOKEN_EXPIRING
 
 CLOSE_S = 1.0  # how long a closing handshake may take
 
@@ -36,6 +37,7 @@ class _Link:
     address: Address
     scope: anyio.CancelScope = attrs.field(factory=anyio.CancelScope)
     texts: anyio.Event = attrs.field(factory=anyio.Event)
+    renews: bool = False
     code: int = 1000
     reason: str = ""
 
@@ -110,7 +112,9 @@ class Links:
                 try:
                     while True:
                         await self._reading.wait()
-                        self._received(link, await transport.receive())
+                        if self._received(link, await transport.receive()) and not link.renews:
+                            link.renews = True
+                            tasks.start_soon(self._renew, link)
                 except TransportClosed as closed:
                     ended = closed
                 tasks.cancel_scope.cancel()
@@ -121,10 +125,26 @@ class Links:
         if ended is not None:
             self._ended(link, ended)
 
-    def _received(self, link: _Link, frame: str | bytes) -> None:
-        if link.number in self._links:
-            self.frames += 1
-            self._told(self._machine.receive(frame, now_ms(), link.number))
+    def _received(self, link: _Link, frame: str | bytes) -> bool:
+        """Whether the server said that the token ends soon."""
+        if link.number not in self._links:
+            return False
+        self.frames += 1
+        events = self._machine.receive(frame, now_ms(), link.number)
+        self._told(events)
+        return any(isinstance(event, happened.Notice) and event.slug == TOKEN_EXPIRING.slug for event in events)
+
+    async def _renew(self, link: _Link) -> None:
+        """Go on with a newer token. Without one the server ends the connection, and the next one asks for it again."""
+        try:
+            token = None if isinstance(self._token, str) else await self._read_token()
+        except TransportClosed as failed:
+            self._told([happened.Notice(code=TOKEN_EXPIRING.code, slug="no_token", msg=failed.reason)])
+            token = None
+        link.renews = False
+        if token is not None:
+            self._machine.authenticate(token, link.number)
+            link.texts.set()
 
     async def _send(self, link: _Link, transport: Transport) -> None:
         while True:

@@ -177,6 +177,11 @@ class ClientMachine:
             )
         )
 
+    def authenticate(self, token: str, socket: int | None = None) -> None:
+        """Go on with a newer token on a socket that was welcomed."""
+        if (found := self._sockets.find(socket)) is not None and found.is_welcomed:
+            found.send(requests.Auth(id=found.next_request(), token=token))
+
     def receive(self, frame: str | bytes, now: float, socket: int | None = None) -> list[Event]:
         """One frame from the server."""
         receiving = self._sockets.find(socket)

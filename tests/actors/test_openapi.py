@@ -82,6 +82,7 @@ class Answers:
             response = resolved(operations()[path, method]["responses"][str(answer.status)])
             assert answer.status == status
             self.seen.add((path, method, str(status)))
+            assert answer.stream is not None
             text = b"" if how.get("endless") else b"".join([part async for part in answer.stream])
             for header, says in response.get("headers", {}).items():
                 if says.get("required"):

@@ -27,6 +27,25 @@ describe("addresses and the socket", () => {
     assert.equal(world.greet().token, "token-2");
   });
 
+  it("a token that ends soon is renewed in place", async () => {
+    const answers = ["one", "two", null, "three"];
+    const world = new World({ token: async () => answers.shift() ?? Promise.reject(new Error("no network")) });
+    await settled();
+    world.greet();
+    const soon = { t: "err", code: 401, slug: "token_expiring", msg: "soon", retry: true };
+    world.socket.say(soon);
+    await settled();
+    assert.deepEqual(world.socket.sent.at(-1), { t: "auth", id: 2, token: "two" });
+    world.socket.say({ t: "ok", id: 2, exp_ms: 1 });
+    world.socket.say(soon);
+    await settled();
+    assert.equal(world.socket.sent.at(-1).id, 2); // there was none: the server ends the connection
+    world.socket.end(4101);
+    world.pass(1_000);
+    await settled();
+    assert.equal(world.greet().token, "three");
+  });
+
   it("a token function that fails is tried again with backoff", async () => {
     const world = new World({ token: () => Promise.reject(new Error("no network")) });
     await settled();

@@ -33,6 +33,7 @@ function feed(machine, step) {
   if (step.app?.modify) return machine.modify(step.app.modify);
   if (step.app?.unsubscribe) return machine.unsubscribe(step.app.unsubscribe);
   if (step.app?.publish) return machine.publish(step.app.publish);
+  if (step.app?.auth) return machine.auth(step.app.auth, socket);
   if (step.opened) return machine.opened({}, socket);
   if (step.receive !== undefined) return machine.receive(step.receive, socket);
   if (step.closed !== undefined) return machine.closed(step.closed, "", socket);
@@ -44,7 +45,7 @@ function shown(event) {
   return event.signals !== undefined ? { ...event, o: event.signals.map(({ o }) => o) } : event;
 }
 
-for (const file of readdirSync(folder).filter((name) => /^(client-.*|hand-over|modify)\.json$/.test(name))) {
+for (const file of readdirSync(folder).filter((name) => /^(client-.*|auth|hand-over|modify)\.json$/.test(name))) {
   describe(file, () => {
     for (const { name, random, features, steps } of load(file)) {
       it(name, () => {

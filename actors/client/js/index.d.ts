@@ -214,6 +214,8 @@ export class Connection {
   unpause(s: string): MachineEvent[];
   publish(signal: object): MachineEvent[];
   opened(options?: { token?: string }, socket?: number): MachineEvent[];
+  /** Go on with a newer token. */
+  auth(token: string, socket?: number): MachineEvent[];
   closed(code: number | null, reason?: string, socket?: number): MachineEvent[];
   receive(text: string, socket?: number): MachineEvent[];
   /** The frames to send on a socket, in order; each is handed out once. */

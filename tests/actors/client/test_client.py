@@ -19,6 +19,7 @@ from actors.client import (
     SubscriptionFailed,
 )
 from actors.client.transport import TransportClosed
+from actors.protocol.events import Notice
 
 
 def client_of(server, **options):
@@ -407,6 +408,32 @@ async def test_a_token_function_is_asked_before_each_connection(server, autojump
         link.close(4101)
         link = await server.accept()
         assert (await link.welcome())["token"] == "two"
+
+
+async def test_a_token_that_ends_soon_is_renewed_in_place(server, autojump_clock):
+    answers = iter(["one", "two", OSError("no network"), "three"])
+
+    async def token():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with client_of(server, token=token) as client:
+        with client.events() as events:
+            link = await server.accept()
+            await link.welcome()
+            link.send({"t": "err", "code": 401, "slug": "token_expiring", "msg": "soon", "retry": True})
+            assert await link.receive() == {"t": "auth", "id": 2, "token": "two"}
+            link.send({"t": "ok", "id": 2, "exp_ms": 1})
+            link.send({"t": "err", "code": 401, "slug": "token_expiring", "msg": "soon", "retry": True})
+            async for event in events:
+                if isinstance(event, Notice) and event.slug == "no_token":
+                    assert "no network" in event.msg
+                    break
+            link.close(4101)
+            link = await server.accept()
+            assert (await link.welcome())["token"] == "three"
 
 
 async def test_a_failing_token_function_is_asked_again(server, autojump_clock):

@@ -10,14 +10,16 @@ import trio
 
 from actors.app import app
 from actors.client import Gap, Last, SignalClient
+from actors.client.links import Token
 from actors.client.websocket import websocket_connect
 from actors.settings import Settings
 from runtime.testing import RunningServer, start_server
+from tests.actors.test_tokens import LOCKED, now_of, token
 
 QUIET = Settings(sources_enabled=False)
 
 
-def client_of(server: RunningServer, seed: int = 0) -> SignalClient:
+def client_of(server: RunningServer, seed: int = 0, *, shown: Token | None = None) -> SignalClient:
     async def open_stream(_: object) -> trio.abc.Stream:
         return await server.network.connect("127.0.0.1", 8787)
 
@@ -25,6 +27,7 @@ def client_of(server: RunningServer, seed: int = 0) -> SignalClient:
     return SignalClient(
         "http://127.0.0.1:8787",
         random=random.Random(seed),
+        token=shown,
         connect=websocket_connect(open_stream),
         new_id=lambda: ids.randbytes(8).hex(),
     )
@@ -118,3 +121,34 @@ async def test_every_subscriber_sees_the_log_once_and_in_order_whatever_ends(aut
     assert acked == list(range(1, 41))
     assert seen["all"] == acked
     assert seen["some"] == [offset for number, offset in enumerate(acked) if number % 2]
+
+
+async def test_a_client_stays_connected_beyond_the_end_of_many_tokens(autojump_clock):
+    async with start_server(app, settings=LOCKED) as server:
+
+        async def newest() -> str:
+            return token(now_of(server), ttl=120)
+
+        async with client_of(server, shown=newest) as client, client.subscribe() as sub:
+            for number in range(10):
+                await trio.sleep(100)
+                await client.publish("n", "e", number)
+                assert (await anext(sub)).data == number
+            assert client.stats.sockets == 1
+
+
+async def test_a_client_whose_token_source_fails_comes_back_after_the_end_of_its_token(autojump_clock):
+    async with start_server(app, settings=LOCKED) as server:
+        asked: list[float] = []
+
+        async def sometimes() -> str:
+            asked.append(now_of(server))
+            if len(asked) == 2:
+                raise OSError("no network")
+            return token(now_of(server), ttl=120)
+
+        async with client_of(server, shown=sometimes) as client, client.subscribe() as sub:
+            await trio.sleep(130)
+            await client.publish("n", "e", 1)
+            assert (await anext(sub)).data == 1
+            assert (client.stats.sockets, len(asked)) == (2, 3)

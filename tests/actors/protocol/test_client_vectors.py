@@ -153,6 +153,9 @@ class Runner:
                 return []
             case {"app": {"publish": signal}}:
                 return self.machine.publish(Draft.from_value(signal))[1]
+            case {"app": {"auth": token}}:
+                self.machine.authenticate(token, socket)
+                return []
             case {"opened": True}:
                 self.machine.opened(self.now, socket=socket)
                 return []

@@ -162,7 +162,10 @@ export class SignalClient extends Emitter {
       else if (e === "state") this.#enter(event);
       else if (e === "published") this.#settle(event.id)?.resolve({ id: event.id, epoch, offset: event.o, dup: event.dup });
       else if (e === "refused") this.#settle(event.id)?.reject(new SignalError(event.msg, event));
-      else if (e === "notice") this._emit("notice", new SignalError(event.msg, event));
+      else if (e === "notice") {
+        if (event.slug === "token_expiring") this.#renew();
+        this._emit("notice", new SignalError(event.msg, event));
+      }
     }
     for (const [number, socket] of this.#sockets) {
       for (const frame of this.#machine.takeOutgoing(number)) socket.send(frame);
@@ -220,6 +223,13 @@ export class SignalClient extends Emitter {
     } catch (error) {
       if (this.#sockets.get(number) === dial) this.#ended(number, null, String(error?.message ?? error));
     }
+  }
+
+  /** Without a newer token the server ends the connection, and the next one asks for it again. */
+  async #renew() {
+    try {
+      if (typeof this.#token === "function") this._do("auth", await this.#token());
+    } catch {}
   }
 
   #connect(number, socket, token) {

@@ -140,6 +140,12 @@ export class Connection {
     });
   }
 
+  /** Go on with a newer token. */
+  auth(token, number) {
+    const socket = this.#sockets.find(number);
+    return this.#answer(() => socket?.welcome && socket.send({ t: "auth", token }));
+  }
+
   /** The socket ended with `code`, or could not be opened (`null`). */
   closed(code, reason = "", number = undefined) {
     return this.#answer(() => this.#ended(this.#sockets.find(number), code, reason));
