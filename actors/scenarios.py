@@ -36,7 +36,7 @@ class Seen:
     """What one subscriber was given, and whether it may be.
 
     Attributes:
-        wants: whether a signal matches its filter. by_id: what any client knows of the stream: offset to id.
+        wants: whether a signal matches. by_id: what any client knows: offset to id. begins: what came before was gone.
     """
 
     world: World
@@ -47,6 +47,7 @@ class Seen:
     ids: set[str] = attrs.field(factory=set[str])
     gaps: list[Gap] = attrs.field(factory=list[Gap])
     done: trio.Event = attrs.field(factory=trio.Event)
+    begins: int = 0
     _end: int | None = None
 
     def ends_at(self, offset: int) -> None:
@@ -77,7 +78,7 @@ class Seen:
 
     def missed(self, offset: int) -> bool:
         """Neither given nor in a gap."""
-        if offset in self.offsets:
+        if offset in self.offsets or offset <= self.begins:
             return False
         return not any((gap.after or 0) < offset <= (gap.upto or offset) for gap in self.gaps)
 
@@ -87,7 +88,7 @@ class Stream:
     """The clients of one run, and what the service has promised them.
 
     Attributes:
-        acked: id to offset. kinds: id to type and entity.
+        acked: id to offset. kinds: id to type and entity. forgets: the earliest that is stored may not be the first.
     """
 
     world: World
@@ -96,6 +97,7 @@ class Stream:
     acked: dict[str, int] = attrs.field(factory=dict[str, int])
     kinds: dict[str, tuple[str, str]] = attrs.field(factory=dict[str, tuple[str, str]])
     subscribers: list[Seen] = attrs.field(factory=list[Seen])
+    forgets: bool = False
 
     def client(self, name: str) -> SignalClient:
         """A client of its own; its encoding is drawn."""
@@ -133,6 +135,8 @@ class Stream:
         async with self.client(name) as client:
             async with client.subscribe(since="earliest", buffer=buffer, **filter_) as subscription:
                 async for item in subscription:
+                    if self.forgets and subscription.cursor is not None and not (seen.offsets or seen.gaps):
+                        seen.begins = subscription.cursor.offset
                     seen.take(item)
                     if seen.done.is_set():
                         return
@@ -226,7 +230,7 @@ async def forgetting(w: World) -> None:
     data = w.rng("data").choice(("", "x" * 30_000))
     limits = Limits(msg_bytes=100_000, backlog_bytes=300_000)
     node = await w.start_node(app, settings=attrs.evolve(_QUIET, stream=few, shards=1, limits=limits))
-    stream = Stream(w, node)
+    stream = Stream(w, node, forgets=True)
 
     async def publisher() -> None:
         rng = w.rng("publisher")
