@@ -2,6 +2,7 @@
 import { Feed, Place } from "./feed.js";
 import { Publications, RETRY_MS } from "./publications.js";
 import { Sockets } from "./sockets.js";
+import { DEAD_LINK, FEATURES, GAP, NORMAL, OF_A_SUCCESSOR, REPLACED } from "./wire.js";
 import { Broken, afterClose, backoffMs, decode, drawn, parseCursor } from "./wire.js";
 
 const CONNECT_MS = 5_000;
@@ -9,12 +10,6 @@ const HEALTHY_MS = 10_000; // a connection that lived this long ends a row of fa
 const LOSS_WINDOW_MS = 10_000; // a second loss within it ends the connection [2.5, rule 4]
 const MOVE_AGAIN_MS = 250; // a subscription without a cursor cannot move yet
 const OFFLINE_MS = 300_000; // who says that there is no network may be wrong
-const NORMAL = 1000;
-const DEAD_LINK = 4198;
-const GAP = 4199;
-const REPLACED = 4202;
-const FEATURES = ["goaway", "mod", "snap", "latest"];
-const OF_A_SUCCESSOR = ["sig", "live", "gap", "ok"]; // all it was asked for is in its hello
 
 /**
  * Every input returns the events it caused, `{ e, … }`; the frames to send are handed out once by `takeOutgoing`, and

@@ -1,5 +1,12 @@
 /** The messages of signals.v1 as a client reads and judges them. Numbers in brackets are sections of the protocol. */
 
+export const NORMAL = 1000;
+export const DEAD_LINK = 4198;
+export const GAP = 4199;
+export const REPLACED = 4202;
+export const FEATURES = ["goaway", "mod", "snap", "latest"];
+export const OF_A_SUCCESSOR = ["sig", "live", "gap", "ok"]; // all it was asked for is in its hello
+
 export const PING = '{"t":"ping"}'; // these exact bytes: a server answers them without waking anything [2.7]
 export const WINDOW_MS = [0, 1_000]; // of close codes 42xx, unless a goaway named one
 const BACKOFF_BASE_MS = 500;
