@@ -176,11 +176,8 @@ def repeatable(seed: str, order: random.Random) -> Generator[None, None, None]:
     private: Any = trio_run
     system: Any = os
     flag, shuffler, urandom = private._ALLOW_DETERMINISTIC_SCHEDULING, private._r, system.urandom
-    state, collecting = random.getstate(), gc.isenabled()
+    state = random.getstate()
     bytes_of = random.Random(f"{seed}/urandom").randbytes  # noqa: S311 -- reproducible on purpose
-    gc.disable()
-    gc.collect()  # what the last run left would be frozen, run after run
-    gc.freeze()  # what is there already is looked at by none of the collections between runs
     private._ALLOW_DETERMINISTIC_SCHEDULING, private._r = True, order
     system.urandom = bytes_of  # masks of WebSocket frames
     random.seed(f"{seed}/random")
@@ -190,6 +187,21 @@ def repeatable(seed: str, order: random.Random) -> Generator[None, None, None]:
         private._ALLOW_DETERMINISTIC_SCHEDULING, private._r = flag, shuffler
         system.urandom = urandom
         random.setstate(state)
+
+
+@contextmanager
+def uncollected() -> Generator[None, None, None]:
+    """While the block runs no garbage is collected by chance; after it, what the block made and nobody holds is.
+
+    What was there before is not looked at, which would take longer than many a run.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
         gc.unfreeze()
         if collecting:
             gc.enable()
