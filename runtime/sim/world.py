@@ -56,7 +56,7 @@ class World:
         self._died = trio.Event()
         self._clock = clock
         self.sleep = clock.sleep
-        self.trace = Trace(self.now, str(disk.folder))
+        self.trace = Trace(clock.current_time, str(disk.folder))
         self.disk = disk
         disk.step = self._disk_step
         self.nodes: dict[str, SimulatedNode] = {}
