@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from actors.console import access, actor_routes, page_routes
+from actors.console import access, actor_routes, connection_routes, page_routes
 from actors.console.access import OperatorName
-from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NOT_MEANT, Ask, Invalid, number
+from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NO_STREAM, NOT_MEANT, Ask, Invalid, number
 from actors.console.console import source_json
 from actors.console.sessions import NotSignedIn
 from actors.env import Env
@@ -26,7 +26,7 @@ from runtime import ActorError, Request, Response
 T = TypeVar("T")
 
 OPERATOR = Principal(user="operator", capability=EVERYTHING)
-PAGES = ("overview", "actors", "signals", "ingest", "audit")
+PAGES = ("overview", "actors", "connections", "signals", "ingest", "audit")
 AUDIT_ROWS = 200
 SERIES_MINUTES = 60
 _HEADERS = {"cache-control": "no-store"}
@@ -250,7 +250,7 @@ async def stream(request: Request, env: Env) -> Response:
     """A stream of the service, with the operator's rights."""
     name = request.params["name"]
     if name not in env.settings.stream_names:
-        return error_response(ErrorCode(404, "no_stream"), f"no stream named {name[:64]!r} is configured")
+        return error_response(NO_STREAM, f"no stream named {name[:64]!r} is configured")
     return await _socket(request, env, name, env.settings.shards)
 
 
@@ -312,4 +312,12 @@ CONSOLE_ROUTES: Mapping[str, Route] = {
     "/console/api/actors/{namespace}/{id}/evict": doing("evict", actor_routes.target, actor_routes.evict),
     "/console/api/actors/{namespace}/{id}/alarm": doing("run alarm", actor_routes.target, actor_routes.alarm),
     "/console/api/actors/{namespace}/{id}/abort": doing("abort", actor_routes.target, actor_routes.abort),
+    "/console/api/connections": reading(connection_routes.connections),
+    "/console/api/connections/{name}/{session}": reading(connection_routes.connection),
+    "/console/api/connections/{name}/{session}/close": doing(
+        "close connection", connection_routes.target, connection_routes.close
+    ),
+    "/console/api/connections/{name}/{session}/goaway": doing(
+        "send away", connection_routes.target, connection_routes.send_away
+    ),
 }
