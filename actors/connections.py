@@ -16,7 +16,7 @@ from actors.event_source import is_for_events
 from actors.event_sources import EventSources
 from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
-from actors.inspecting import ConnectionView, ConnectionWish, Inspector, Opened, Place
+from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Place
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
 from actors.principal import NotAccepted, Principal
@@ -215,6 +215,10 @@ class ConnectionManager(Actor["Env"]):
     async def views(self, numbers: frozenset[int]) -> dict[int, ConnectionView]:
         """Connections by number."""
         return self._inspector.views(numbers)
+
+    async def groups(self, head: int) -> tuple[GroupView, ...]:
+        """The filter groups of the shard, whose stream is at `head`."""
+        return await self._inspector.groups(head)
 
     async def look(self, session: str) -> Opened | None:
         """One connection, of which what is said is recorded from now on until 60 s after the last look."""

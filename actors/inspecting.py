@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nlargest
 from typing import Literal
 
 import attrs
@@ -13,12 +14,13 @@ from actors.moving import STEP_S, Departure
 from actors.observing import AT_ONCE, is_slow
 from actors.protocol.codes import CloseCode
 from actors.protocol.requests import OnSlow
-from actors.session import Connection, Passed
+from actors.session import Connection, LocalGroup, Passed
 from actors.settings import ConnectionSettings
 from actors.shard_connections import ShardConnections
 from runtime import Context
 
 LOOK_S = 60.0  # a flight recorder runs on for so long after the last look
+GROUPS = 10_000  # that are shown of a shard
 RECORDERS = 16  # at a time: some 2 MiB
 
 ConnectionState = Literal["hello", "open", "slow", "leaving"]
@@ -77,6 +79,38 @@ class SubscriptionView:
     position: int
     on_slow: OnSlow
     matched: int
+
+
+@attrs.frozen(kw_only=True)
+class GroupView:
+    """A filter group as a shard sees it, since that is in memory.
+
+    Attributes:
+        members: subscriptions. evaluated: signals of the stream since it knows the group. matched: those of them that
+            were for it. known_s: for how long it knows it. nbytes: of what it sent to each member, as JSON.
+    """
+
+    number: int
+    members: int
+    evaluated: int
+    matched: int
+    known_s: float
+    nbytes: int
+
+    def joined(self, other: GroupView) -> GroupView:
+        """Seen by two shards: figures of the one that knows it longer, members of both."""
+        longer = max(self, other, key=lambda one: one.known_s)
+        return attrs.evolve(longer, members=self.members + other.members)
+
+    @property
+    def match_rate(self) -> float | None:
+        """Which part of the signals was for it; None before there are any."""
+        return self.matched / self.evaluated if self.evaluated else None
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """For each member; None within the first second."""
+        return self.nbytes / self.known_s if self.known_s >= 1 else None
 
 
 @attrs.frozen
@@ -139,6 +173,15 @@ class Inspector:
     def views(self, numbers: frozenset[int]) -> dict[int, ConnectionView]:
         """Those of these numbers that are still there."""
         return {one.number: self._view(one) for one in self.connections if one.number in numbers}
+
+    async def groups(self, head: int) -> tuple[GroupView, ...]:
+        """The groups of the shard, whose stream is at `head`; of more than 10,000 those with the most members."""
+        found: list[GroupView] = []
+        for n, one in enumerate(nlargest(GROUPS, self.connections.groups, key=lambda one: one.subscribers), 1):
+            if n % AT_ONCE == 0:
+                await self.ctx.checkpoint()
+            found.append(_group(one, head, trio.current_time()))
+        return tuple(found)
 
     def look(self, session: str) -> Opened | None:
         """One connection; what is said from now on is recorded until 60 s after the last look at it."""
@@ -234,3 +277,14 @@ class Inspector:
             on_slow=sub.on_slow,
             matched=(group.passed - one.begins[sub.group]).signals if sub.live else 0,
         )
+
+
+def _group(one: LocalGroup, head: int, now: float) -> GroupView:
+    return GroupView(
+        number=one.number,
+        members=one.subscribers,
+        evaluated=max(one.flushed, head) - one.begun,
+        matched=one.passed.signals + one.passed.left_out,
+        known_s=now - one.since,
+        nbytes=one.passed.nbytes,
+    )

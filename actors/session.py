@@ -250,7 +250,7 @@ class LocalGroup:
         stored: what storage has of that. subscribers: subscriptions of this shard, live or not.
         healing: frames were missed and are being read from the log. began: where the last one began.
         teams: who gets its frames. fresh: signals of the frame that was flushed last. passed: of all of them.
-        before: of all of them without that one.
+        before: of all of them without that one. begun: where it was when this instance met it; since: when that was.
         waits: a conflated frame leaves when its time has come.
     """
 
@@ -265,6 +265,8 @@ class LocalGroup:
     fresh: int = 0
     passed: Passed = Passed()
     before: Passed = Passed()
+    begun: int = 0
+    since: float = attrs.Factory(trio.current_time)
     teams: dict[Team, None] = attrs.Factory(dict)
     _min_s: float = 0.0
     _left_at: float = -math.inf
@@ -273,7 +275,7 @@ class LocalGroup:
     @classmethod
     def at(cls, number: int, cursor: int) -> LocalGroup:
         """A group without members that stands at this place."""
-        return cls(number, cursor, cursor)
+        return cls(number, cursor, cursor, begun=cursor)
 
     @property
     def members(self) -> list[Connection]:

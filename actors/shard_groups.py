@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 import trio
@@ -66,6 +66,9 @@ class ShardGroups:
     _flushing: bool = attrs.field(default=False, init=False)
     _saving: bool = attrs.field(default=False, init=False)
 
+    def __iter__(self) -> Iterator[LocalGroup]:
+        return iter(self._groups.values())
+
     def __getitem__(self, number: int) -> LocalGroup:
         return self._groups[number]
 
@@ -80,7 +83,7 @@ class ShardGroups:
                 group = self._groups.setdefault(number, LocalGroup.at(number, places.get(number, sub.cursor)))
                 group.subscribers += 1
                 if number not in places:
-                    group.cursor = group.flushed = min(group.cursor, sub.cursor)
+                    group.cursor = group.flushed = group.begun = min(group.cursor, sub.cursor)
             if sub.min_ms:
                 # What the last instance held back is in the log.
                 self._groups[sub.group].conflate(sub.min_ms)
