@@ -16,7 +16,7 @@ from actors.event_source import is_for_events
 from actors.event_sources import EventSources
 from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
-from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Place
+from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Places
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
 from actors.principal import NotAccepted, Principal
@@ -208,7 +208,7 @@ class ConnectionManager(Actor["Env"]):
         """What an operator sees of this shard; of many connections it looks at some at a time."""
         return await observed(self.ctx, self._stream.shard, self._connections)
 
-    async def find(self, wish: ConnectionWish) -> tuple[Place, ...]:
+    async def find(self, wish: ConnectionWish) -> Places:
         """Where the connections are that an operator looks for."""
         return await self._inspector.find(wish)
 

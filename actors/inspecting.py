@@ -27,8 +27,6 @@ ConnectionState = Literal["hello", "open", "slow", "leaving"]
 Sort = Literal[
     "age_ms", "rtt_ms", "lag", "backlog_bytes", "sent", "sent_bytes", "dropped", "conflated", "subs", "user", "sdk"
 ]
-Place = tuple[bool, float | str, int]
-"""Where a connection is in an order: whether its value is not known, the value, and its number in its shard."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +40,17 @@ class ConnectionWish:
     q: str = ""
     state: ConnectionState | Literal[""] = ""
     sort: Sort = "age_ms"
+
+
+@attrs.frozen
+class Places:
+    """Connections that are looked for: the value of each that decides the order, and its number in its shard.
+
+    Of one kind each, because what passes between actors is copied, and there may be many.
+    """
+
+    values: tuple[float | str | None, ...]
+    numbers: tuple[int, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -150,19 +159,18 @@ class Inspector:
     connections: ShardConnections
     settings: ConnectionSettings
 
-    async def find(self, wish: ConnectionWish) -> tuple[Place, ...]:
+    async def find(self, wish: ConnectionWish) -> Places:
         """Every connection that is looked for."""
         value, now = _VALUES[wish.sort], self.ctx.now()
-        found: list[Place] = []
+        values: list[float | str | None] = []
+        numbers: list[int] = []
         for n, one in enumerate(list(self.connections), 1):
             if n % AT_ONCE == 0:
                 await self.ctx.checkpoint()
             if self._is_wanted(one, wish):
-                seen = value(self.connections, one, now)
-                found.append(
-                    (seen is None, ("" if wish.sort in {"user", "sdk"} else 0) if seen is None else seen, one.number)
-                )
-        return tuple(found)
+                values.append(value(self.connections, one, now))
+                numbers.append(one.number)
+        return Places(tuple(values), tuple(numbers))
 
     def _is_wanted(self, one: Connection, wish: ConnectionWish) -> bool:
         state, q = one.machine.state, wish.q

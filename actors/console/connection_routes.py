@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from actors.connections import ConnectionManager
 from actors.console.answers import BAD_QUERY, NO_STREAM, ROWS, Ask, Invalid, choice, number
-from actors.inspecting import ConnectionState, ConnectionView, ConnectionWish, Opened, Place, Sort
+from actors.inspecting import ConnectionState, ConnectionView, ConnectionWish, Opened, Sort
 from actors.protocol import ijson
 from actors.protocol.codes import BAD_MESSAGE, NORMAL, CloseCode, ErrorCode
 from actors.stream import shard_name
@@ -37,17 +37,21 @@ async def connections(ask: Ask) -> dict[str, Any]:
     limit = number(request, "limit", 100, most=ROWS)
     where = [(stream, shard) for stream in settings.stream_names for shard in range(settings.shards)]
     calls = [_shard(ask, *one).find(wish) for one in where]
-    found: list[tuple[Place, int]] = []
+    known: list[tuple[Any, int, int]] = []
+    unknown: list[tuple[Any, int, int]] = []
     for n, call in enumerate(calls):
-        found += [(place, n) for place in await call]
-    found.sort(reverse=query.get("desc") == "1")
+        places = await call
+        for value, connection in zip(places.values, places.numbers, strict=True):
+            (unknown if value is None else known).append((value, n, connection))
+    known.sort(reverse=query.get("desc") == "1")
+    found = known + unknown
     window = found[offset : offset + limit]
     by_shard: dict[int, set[int]] = {}
-    for (*_, connection), n in window:
+    for _, n, connection in window:
         by_shard.setdefault(n, set()).add(connection)
     views = {n: await _shard(ask, *where[n]).views(frozenset(numbers)) for n, numbers in by_shard.items()}
     # One that has gone in between has no row.
-    shown = [(where[n], views[n].get(connection)) for (*_, connection), n in window]
+    shown = [(where[n], views[n].get(connection)) for _, n, connection in window]
     return {"total": len(found), "rows": [row(*at, view) for at, view in shown if view is not None]}
 
 

@@ -64,12 +64,13 @@ async def subscriptions(ask: Ask) -> dict[str, Any]:
     if len(q) > QUERY_CHARACTERS:
         raise Invalid(BAD_QUERY, f"q has {len(q)} characters; at most {QUERY_CHARACTERS}", at="q")
     groups = [(name, group) for name in ([stream] if stream else names) for group in await _groups(ask, name)]
+    desc = query.get("desc") == "1"
 
     def place(one: tuple[str, GroupView]) -> tuple[bool, float, str, int]:
         seen = value(one[1])
-        return seen is None, seen or 0, one[0], one[1].number
+        return (seen is None) != desc, seen or 0, one[0], one[1].number  # what is not known comes last either way
 
-    groups.sort(key=place, reverse=query.get("desc") == "1")
+    groups.sort(key=place, reverse=desc)
     if not q:
         window = [one async for one in _with_filters(ask, groups[offset : offset + limit])]
         return {"total": len(groups), "rows": [one.to_json() for one in window]}

@@ -125,6 +125,14 @@ async def test_connections_of_all_shards_and_streams_are_sorted_filtered_and_cut
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("desc", ["", "&desc=1"])
+async def test_what_is_not_known_comes_last_whatever_the_order(autojump_clock, desc):
+    async with start_server(app, settings=QUIET) as server, client(server), client(server) as told, client(server):
+        await told.say(t="ack", c={"a": 0})
+        await trio.sleep(1)
+        assert [row["lag"] for row in await rows(server, f"sort=lag{desc}")] == [0, None, None]
+
+
 @pytest.mark.parametrize(
     ("query", "at"), [("limit=201", "limit"), ("sort=beauty", "sort"), ("state=x", "state"), (f"q={'x' * 129}", "q")]
 )
