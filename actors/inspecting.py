@@ -158,6 +158,7 @@ class Inspector:
     number: int
     connections: ShardConnections
     settings: ConnectionSettings
+    _timed: bool = attrs.field(default=False, init=False)
 
     async def find(self, wish: ConnectionWish) -> Places:
         """Every connection that is looked for."""
@@ -200,21 +201,26 @@ class Inspector:
         if one.recorder is None:
             one.recorder = FlightRecorder(self.ctx.now)
             one.recorder.note("recording", "begins now")
-            if not recorded:
-                self.ctx.set_timeout(LOOK_S, self._end_looks)
         recorded.pop(one, None)
         recorded[one] = trio.current_time() + LOOK_S  # the longest unseen is the first
+        self._end_looks_after(LOOK_S)
         if len(recorded) > RECORDERS:
             self._end_look(next(iter(recorded)))
         subs = tuple(self._sub(one, s) for s in one.machine.state.subs)
         return Opened(self._view(one), subs, one.recorder.events)
 
+    def _end_looks_after(self, seconds: float) -> None:
+        if not self._timed:
+            self._timed = True
+            self.ctx.set_timeout(seconds, self._end_looks)
+
     async def _end_looks(self) -> None:
+        self._timed = False
         recorded, now = self.connections.groups.recorded, trio.current_time()
         for one in [one for one, until in recorded.items() if until <= now]:
             self._end_look(one)
         if recorded:
-            self.ctx.set_timeout(next(iter(recorded.values())) - now, self._end_looks)
+            self._end_looks_after(next(iter(recorded.values())) - now)
 
     def _end_look(self, one: Connection) -> None:
         one.recorder = None

@@ -154,10 +154,13 @@ async def test_whoever_has_not_said_hello_is_shown_and_can_be_closed(autojump_cl
 async def test_what_a_slow_client_did_not_get_is_counted(autojump_clock):
     async with start_server(app, settings=SMALL) as server:
         async with client(server, subs=[{"s": "a", "filter": {}, "on_slow": "skip"}]) as one:
+            await look(server, one)
             await publish(server, 200, data="x" * 20_000)
             (row,) = await rows(server)
             assert row["state"] == "slow"
-            assert (await look(server, one))["subscriptions"][0]["state"] == "slow"
+            shown = await look(server, one)
+            assert shown["subscriptions"][0]["state"] == "slow"
+            assert shown["events"][-1]["kind"] == "slow"
             got, upto = 0, 0
             with trio.fail_after(60):
                 while upto < 200:
@@ -168,6 +171,9 @@ async def test_what_a_slow_client_did_not_get_is_counted(autojump_clock):
             await trio.sleep(2)
             (row,) = await rows(server)
             assert row["state"] == "open"
+            kinds = [event["kind"] for event in (await look(server, one))["events"]]
+            assert kinds[-3:] == ["slow", "live", "gap"]
+            assert kinds.count("sig") == got
             assert row["dropped"] == 200 - got > 0
             assert row["sent"] == got
 
