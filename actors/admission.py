@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections import OrderedDict
-from functools import lru_cache
 
 import attrs
 
+from actors.loopback import is_loopback
 from actors.principal import Principal
 from actors.protocol.encoding import ENCODINGS, Encoding
 from actors.protocol.limits import Limits
@@ -30,15 +29,6 @@ def offered_encoding(request: Request) -> Encoding | Response | None:
     return Response.text(
         f"subprotocols {', '.join(offered)[:200]}: none is known here; offer one of {known}, or none\n", 400
     )
-
-
-@lru_cache(maxsize=ADDRESSES_KEPT)
-def is_loopback(peer: str) -> bool:
-    """Whether the address is this machine's own; one without an address is in memory."""
-    try:
-        return not peer or ipaddress.ip_address(peer.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 @attrs.define(eq=False)

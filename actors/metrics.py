@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Iterator, Sequence
-from hmac import compare_digest
 from importlib.metadata import version
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -21,16 +20,17 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from actors.authentication import bearer
-from actors.console.access import is_local
+from actors.authentication import bearer, is_one_of
 from actors.env import Env
 from actors.error_response import error_response
 from actors.ingest.ingest import IngestStatus
+from actors.loopback import is_local
 from actors.measures import LATENCY_BOUNDS_S
 from actors.observing import ShardView
 from actors.protocol.codes import UNAUTHENTICATED, ErrorCode
+from actors.routes import only
 from actors.stream import StreamView, shard_name
-from runtime import ActorError, Request, Response, Secret
+from runtime import ActorError, Request, Response
 
 T = TypeVar("T")
 
@@ -68,10 +68,9 @@ class Figures:
     started: float
 
 
+@only("GET", "HEAD")
 async def metrics(request: Request, env: Env) -> Response:
     """The figures in Prometheus' text format, or as OpenMetrics for who asks for that."""
-    if request.method not in ("GET", "HEAD"):
-        return Response(405, f"{request.method} is not allowed here; GET is\n".encode(), {"allow": "GET, HEAD"})
     settings = env.settings.metrics
     if not settings.enabled:
         return Response.text(f"nothing at {request.path}\n", 404)
@@ -82,7 +81,7 @@ async def metrics(request: Request, env: Env) -> Response:
                 "metrics.tokens in heliograph.toml to read the metrics from elsewhere"
             )
             return error_response(_LOOPBACK_ONLY, message)
-    elif not _is_one_of(bearer(request) or "", settings.tokens):
+    elif not is_one_of(bearer(request) or "", settings.tokens):
         message = "show one of metrics.tokens as `Authorization: Bearer …`"
         return error_response(UNAUTHENTICATED, message, headers={"www-authenticate": "Bearer"})
     figures = await _figures(env)
@@ -92,11 +91,6 @@ async def metrics(request: Request, env: Env) -> Response:
     PlatformCollector(registry=registry)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     return Response(200, encode(registry), {"content-type": content_type, "cache-control": "no-store"})
-
-
-def _is_one_of(shown: str, tokens: Sequence[Secret]) -> bool:
-    # All are looked at, so that the time tells nothing.
-    return sum(compare_digest(shown.encode(), token.value.encode()) for token in tokens) > 0
 
 
 async def _figures(env: Env) -> Figures:

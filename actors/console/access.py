@@ -6,19 +6,16 @@ along with requests of this site only, and browsers say where a request comes fr
 
 from __future__ import annotations
 
-import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from typing import Literal
 from urllib.parse import urlsplit
 
 import attrs
 
-from actors.admission import is_loopback
 from runtime import Request
 
 COOKIE = "heliograph_console"
 HEADER = "x-heliograph-console"
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 _SAFE_SITES = ("same-origin", "none")
 
 
@@ -36,15 +33,6 @@ class OperatorName:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.session}".rstrip()
-
-
-def is_local(request: Request) -> bool:
-    """Whether it comes from this machine, was sent to it by a loopback name, and no proxy has passed it on."""
-    return (
-        is_loopback(request.peer)
-        and not any(name in request.headers for name in _FORWARDED)
-        and _is_loopback_name(request.headers.get("host", ""))
-    )
 
 
 def is_from_elsewhere(request: Request) -> bool:
@@ -74,11 +62,3 @@ def cookie(session: str, seconds: float, *, secure: bool) -> str:
     """`Set-Cookie` of a session; of none when its time is 0."""
     parts = [f"{COOKIE}={session}", "Path=/console", f"Max-Age={round(seconds)}", "HttpOnly", "SameSite=Strict"]
     return "; ".join([*parts, "Secure"] if secure else parts)
-
-
-def _is_loopback_name(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")

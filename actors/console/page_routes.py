@@ -7,6 +7,7 @@ from importlib.resources.abc import Traversable
 
 from actors.env import Env
 from actors.files import file_response
+from actors.routes import only
 from runtime import Request, Response
 
 _POLICY = (
@@ -18,28 +19,29 @@ _PAGE_HEADERS = {"content-security-policy": _POLICY}
 _ASSET_HEADERS = {**_PAGE_HEADERS, "cache-control": "public, max-age=31536000, immutable"}
 
 
+@only("GET", "HEAD")
 async def entrance(request: Request, env: Env) -> Response:
     """Relative addresses of the page need the slash at the end."""
-    return _refused(request, env) or Response(308, b"", {"location": "/console/"})
+    return _off(request, env) or Response(308, b"", {"location": "/console/"})
 
 
+@only("GET", "HEAD")
 async def page(request: Request, env: Env) -> Response:
     """The page. Anybody may have it: what it shows comes from the API, which asks who they are."""
-    return _refused(request, env) or file_response(request, _built() / "index.html", _PAGE_HEADERS)
+    return _off(request, env) or file_response(request, _built() / "index.html", _PAGE_HEADERS)
 
 
+@only("GET", "HEAD")
 async def asset(request: Request, env: Env) -> Response:
     """A script or a style of the page."""
-    return _refused(request, env) or file_response(request, _built() / request.params["name"], _ASSET_HEADERS)
+    return _off(request, env) or file_response(request, _built() / request.params["name"], _ASSET_HEADERS)
 
 
 def _built() -> Traversable:
     return resources.files("actors.console") / "page" / "built"
 
 
-def _refused(request: Request, env: Env) -> Response | None:
+def _off(request: Request, env: Env) -> Response | None:
     if not env.settings.console.enabled:
         return Response.text(f"nothing at {request.path}\n", 404)
-    if request.method not in {"GET", "HEAD"}:
-        return Response(405, f"{request.method} is not allowed here; GET, HEAD are\n".encode(), {"allow": "GET, HEAD"})
     return None

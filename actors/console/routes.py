@@ -15,6 +15,7 @@ from actors.console.console import source_json
 from actors.console.sessions import NotSignedIn
 from actors.env import Env
 from actors.error_response import error_response
+from actors.loopback import is_local
 from actors.principal import EVERYTHING, Principal
 from actors.protocol import ijson
 from actors.protocol.codes import BAD_MESSAGE, DRAINING, OVERLOADED, RATE_LIMITED, UNAUTHENTICATED, ErrorCode
@@ -47,7 +48,7 @@ async def let_in(request: Request, env: Env) -> OperatorName | Response:
     if not env.settings.console.enabled:
         return off(request)
     if not env.settings.console.passwords:
-        if access.is_local(request):
+        if is_local(request):
             return OperatorName("local", request.peer)
         message = (
             "without a password the console answers only requests of this machine that no proxy has passed on; "

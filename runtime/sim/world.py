@@ -332,7 +332,7 @@ class World:
             return
         self._fault(node, kind)
         if kind == "half-sent frame":
-            stream.tear_next(which * len(node.network.connections) % 1)
+            stream.tear_next(which * len(node.network.connections) % 1)  # what choosing the connection has left of it
         else:
             {"reset": stream.reset, "half-open": stream.hold, "lost answer": stream.lose_next}[kind]()
 
