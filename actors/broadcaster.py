@@ -323,6 +323,11 @@ class SignalBroadcaster(Actor["Env"]):
         state = self.stream
         return StreamView(state.head, state.head - state.oldest + 1, state.size_bytes, len(self._groups))
 
+    async def filters(self, numbers: tuple[int, ...]) -> tuple[str | None, ...]:
+        """The canonical filters of groups; None of one that is not known any more."""
+        groups = map(self._groups.get, numbers)
+        return tuple(None if group is None else group.filter.canonical for group in groups)
+
     async def bounds(self) -> Bounds:
         """Where the stream stands."""
         return self._bounds()

@@ -90,6 +90,7 @@ class CatchingUp:
         if group.healing:
             await self.ctx.sleep(DRAIN_S)
             return []
+        connection.skipped(s, group.passed)
         return connection.machine.skipped(s, group.flushed) + self.join(connection)
 
     async def _snap_part(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
@@ -119,6 +120,8 @@ class CatchingUp:
                 # Its client has never heard that it was not live. What is pending comes to it as to every member.
                 if group.flushed <= sub.cursor <= group.cursor and connection.has_room(s, self.groups.limits):
                     connection.machine.rejoined(s)
+                    if connection.recorder is not None:
+                        connection.recorder.note("live", f"{s} reads again")
                     connection.queued_at = None
                     self.groups.join(connection, sub.group)
                     connection.remember()

@@ -16,6 +16,7 @@ from actors.event_source import is_for_events
 from actors.event_sources import EventSources
 from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
+from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Places
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
 from actors.principal import NotAccepted, Principal
@@ -29,7 +30,7 @@ from actors.reach import StreamReach
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import Bounds, Change, Changed, Wanted
+from actors.stream import Bounds, Change, Changed, Wanted, shard_number
 from actors.tickets import TICKETS
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
@@ -63,6 +64,8 @@ class ConnectionManager(Actor["Env"]):
         self._catching_up = CatchingUp(ctx, self._stream, self._groups)
         self._deadlines = Deadlines(ctx, self._heartbeat)
         self._connections = ShardConnections(ctx, self._limits, self._admission, self._groups, self._catching_up)
+        number = shard_number(self._stream.shard)
+        self._inspector = Inspector(ctx, number, self._connections, self._heartbeat)
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
@@ -114,7 +117,7 @@ class ConnectionManager(Actor["Env"]):
         self.ctx.accept_web_socket(ws, compress=self._heartbeat.compression)
         ws.limit_message(self._limits.msg_bytes, INFLATION * self._limits.msg_bytes)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
-        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name)
+        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name, opened=now)
         machine = ServerMachine(self._limits, state)
         if principal is not None:
             machine.authenticated(principal, now)
@@ -154,6 +157,8 @@ class ConnectionManager(Actor["Env"]):
                 for message in machine.receive(connection.waiting.popleft()):
                     if connection.closed:
                         return
+                    if connection.recorder is not None:
+                        connection.recorder.heard(message)
                     step = machine.step(message, self.ctx.now())
                     if isinstance(step, Pub):
                         publications.append(step)
@@ -202,6 +207,30 @@ class ConnectionManager(Actor["Env"]):
     async def observe(self) -> ShardView:
         """What an operator sees of this shard; of many connections it looks at some at a time."""
         return await observed(self.ctx, self._stream.shard, self._connections)
+
+    async def find(self, wish: ConnectionWish) -> Places:
+        """Where the connections are that an operator looks for."""
+        return await self._inspector.find(wish)
+
+    async def views(self, numbers: frozenset[int]) -> dict[int, ConnectionView]:
+        """Connections by number."""
+        return self._inspector.views(numbers)
+
+    async def groups(self, head: int) -> tuple[GroupView, ...]:
+        """The filter groups of the shard, whose stream is at `head`."""
+        return await self._inspector.groups(head)
+
+    async def look(self, session: str) -> Opened | None:
+        """One connection, of which what is said is recorded from now on until 60 s after the last look."""
+        return self._inspector.look(session)
+
+    async def dismiss(self, session: str, code: int, reason: str) -> bool:
+        """Close a connection; False when there is none."""
+        return self._inspector.close(session, code, reason)
+
+    async def send_away(self, session: str) -> bool:
+        """Let a client connect anew; False when there is none."""
+        return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
         """Something is due: a hello that did not come, a silence, the end of a token."""
@@ -294,7 +323,7 @@ class ConnectionManager(Actor["Env"]):
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
-        texts = [machine.welcomed(welcome)]
+        texts = [machine.welcomed(welcome, hello.client)]
         for one in filled:
             if not isinstance(one, Err):
                 texts += one[1]

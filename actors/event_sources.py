@@ -78,9 +78,10 @@ class EventSources:
         counted = self.admission.counts(principal, request.peer)
         if counted and (wait_s := self.admission.too_many_handshakes(request.peer, self.ctx.now())):
             return _later(RATE_LIMITED, "too many connections from this address", wait_s)
-        state = Remembered(peer=request.peer, counted=counted, session=f"e_{self.ctx.token(9).hex()}")
+        session, now = f"e_{self.ctx.token(9).hex()}", self.ctx.now()
+        state = Remembered(peer=request.peer, counted=counted, session=session, opened=now)
         machine = ServerMachine(self._limits, state)
-        machine.authenticated(principal, self.ctx.now())
+        machine.authenticated(principal, now)
         if self.connections.too_many(state, principal):
             return self._crowded()
         source = self._source(sub)

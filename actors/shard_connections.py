@@ -56,6 +56,7 @@ class ShardConnections:
         """One more."""
         self._connections[connection.ws] = connection
         self.groups.measures.opened += 1
+        connection.number = self.groups.measures.opened
 
     def get(self, ws: WebSocket) -> Connection | None:
         """That of a socket."""
@@ -67,6 +68,7 @@ class ShardConnections:
         if connection is not None:
             connection.closed = True
             connection.waiting.clear()
+            self.groups.recorded.pop(connection, None)
             self.drop_all(connection)
 
     def too_many(self, state: Remembered, principal: Principal) -> bool:

@@ -29,6 +29,11 @@ def shard_name(number: int, stream: str = STREAM) -> str:
     return f"shard-{number}" if stream == STREAM else f"{stream}/shard-{number}"
 
 
+def shard_number(shard: str) -> int:
+    """The number of a connection manager of this name."""
+    return int(shard.rpartition("-")[2])
+
+
 def stream_of(shard: str) -> str:
     """The stream whose connections a connection manager of this name holds."""
     stream, slash, _ = shard.rpartition("/")
