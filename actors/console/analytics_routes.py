@@ -66,6 +66,8 @@ async def _span(ask: Ask) -> _Span:
     upto = (int(ask.env.operator.now()) // step_s + 1) * step_s
     since = upto - _SPANS_S.get(span, settings.analytics_days * DAY_S)
     past = await ask.env.analytics.get_by_name(NAME).past(step_s, since)
+    if span == "all" and past.slots:
+        since = past.slots[0].at
     return _Span(step_s, since, upto, tuple(_filled(past, range(since, upto, step_s))))
 
 

@@ -9,6 +9,7 @@ import { link, wished } from "./model";
 const SPANS: Record<string, string> = { hour: "Hour", day: "Day", week: "Week", all: "All" };
 const OVER: Record<string, string> = { hour: "the last hour", day: "the last day", week: "the last week", all: "all that is kept" };
 const STEPS: Record<number, string> = { 60_000: "a minute", 600_000: "10 minutes", 3_600_000: "an hour", 86_400_000: "a day" };
+const LENGTHS_S = [1, 60, 3_600, 86_400, 604_800];
 const AGAIN_MS = 10_000;
 
 type Numbers = (number | null)[];
@@ -24,6 +25,8 @@ interface Answer {
 
 const sum = (values: Numbers) => values.reduce<number>((total, value) => total + (value ?? 0), 0);
 const most = (values: Numbers) => values.reduce<number>((peak, value) => Math.max(peak, value ?? 0), 0);
+const COLORS = ["--accent", "--second", "--third"];
+const drawn = (...lines: [string, Numbers][]) => lines.map(([label, values], n) => ({ label, values, color: COLORS[n]! }));
 const seconds = (s: number | null) => duration(s === null ? null : s * 1_000);
 
 function Shares({ title, rows }: { title: string; rows: { name: string; about?: string; count: number }[] }) {
@@ -64,12 +67,13 @@ export function AnalyticsPage() {
     return () => ((stale = true), clearInterval(timer));
   }, [span, link.value === "connected"]);
   const lines = found?.series;
+  const common = { at: lines?.at ?? [], step: found?.step_ms, over: OVER[span] ?? span };
   const known = lines?.opened.some((value) => value !== null);
   return (
     <>
       <div class="filters" role="group" aria-label="How far back">
         {Object.entries(SPANS).map(([name, text]) => <a key={name} class="choice" href={`#/analytics?span=${name}`} aria-current={name === span ? "true" : undefined}>{text}</a>)}
-        <span class="quiet grow">{found && `each point is ${STEPS[found.step_ms] ?? duration(found.step_ms)}`}</span>
+        <span class="quiet grow">{found && `each point is ${STEPS[found.step_ms] ?? duration(found.step_ms)}; the last one goes on`}</span>
         <a class="choice" href={`/console/api/analytics.csv?${new URLSearchParams({ span })}`} download>Download CSV</a>
       </div>
       {error && <p class="error" role="alert">{error}</p>}
@@ -83,18 +87,11 @@ export function AnalyticsPage() {
             )}
           </dl>
           <div class="charts">
-            {([
-              ["Connections", "at most", count, [["connections", lines.connections]]],
-              ["Delivery lag", "ms", duration, [["p50", lines.lag_p50_ms], ["p95", lines.lag_p95_ms], ["p99", lines.lag_p99_ms]]],
-              ["Opened and closed", "connections", count, [["opened", lines.opened], ["closed", lines.closed]]],
-              ["Session length", "seconds", seconds, [["p50", lines.session_p50_s], ["p99", lines.session_p99_s]]],
-              ["Reconnects per client", "", rate, [["reconnects", lines.reconnects_per_client]]],
-            ] as const).map(([title, unit, shown, drawn]) => (
-              <Chart
-                key={title} title={title} unit={unit} at={lines.at} show={shown} step={found!.step_ms} over={OVER[span] ?? span}
-                lines={drawn.map(([label, values], n) => ({ label, color: ["--accent", "--second", "--third"][n]!, values }))}
-              />
-            ))}
+            <Chart {...common} title="Connections" unit="at most" show={count} lines={drawn(["connections", lines.connections])} wide />
+            <Chart {...common} title="Delivery lag" unit="ms" show={duration} lines={drawn(["p50", lines.lag_p50_ms], ["p95", lines.lag_p95_ms], ["p99", lines.lag_p99_ms])} joins />
+            <Chart {...common} title="Session length" unit="logarithmic" show={seconds} lines={drawn(["p50", lines.session_p50_s], ["p99", lines.session_p99_s])} marks={LENGTHS_S} joins />
+            <Chart {...common} title="Opened and closed" unit="connections" show={count} lines={drawn(["opened", lines.opened], ["closed", lines.closed])} />
+            <Chart {...common} title="Reconnects" unit="per client" show={rate} lines={drawn(["reconnects", lines.reconnects_per_client])} floor={0.1} />
           </div>
           <div class="charts below">
             <Shares title="Close codes" rows={found!.close_codes.map(({ code, name, count: n }) => ({ name: code === 0 ? "other" : `${code}`, about: name, count: n }))} />

@@ -5,7 +5,8 @@ import "uplot/dist/uPlot.min.css";
 
 import { theme } from "./theme";
 
-const HEIGHT = 160;
+const HEIGHT = 150;
+const TALL = 190;
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
@@ -23,7 +24,9 @@ function time(ms: number, step: number): string {
 
 const tick = (ms: number, step: number) => (step >= HOUR_MS ? time(ms, DAY_MS) : time(ms, step));
 
-export function Chart({ title, unit, at, lines, show, step = 1_000, over = "the last minutes" }: {
+/** `marks`: places of the axis, on a logarithmic one. `floor`: it goes up to this at least. `wide`: it has a row of its own.
+ * `joins`: its lines go on over steps without a value. */
+export function Chart({ title, unit, at, lines, show, step = 1_000, over = "the last minutes", marks, floor = 1, wide = false, joins = false }: {
   title: string;
   unit: string;
   at: number[];
@@ -31,7 +34,12 @@ export function Chart({ title, unit, at, lines, show, step = 1_000, over = "the 
   show: Show;
   step?: number;
   over?: string;
+  marks?: number[];
+  floor?: number;
+  wide?: boolean;
+  joins?: boolean;
 }) {
+  const height = wide ? TALL : HEIGHT;
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [pointed, point] = useState<number | null>(null);
@@ -44,13 +52,17 @@ export function Chart({ title, unit, at, lines, show, step = 1_000, over = "the 
     const made = (plot.current = new uPlot(
       {
         width: box.current!.clientWidth,
-        height: HEIGHT,
+        height,
         legend: { show: false },
         cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
-        scales: { y: { range: (_, __, most) => [0, Math.max(1, (most ?? 1) * 1.15)] } },
-        axes: [{ ...axis, values: (_, ticks) => ticks.map((s) => tick(s * 1_000, step)), space: 90, size: 32 }, { ...axis, size: 52, space: 34 }],
+        scales: {
+          y: marks === undefined
+            ? { range: (_, __, most) => [0, Math.max(floor, (most ?? 0) * 1.15)] }
+            : { distr: 3, range: (_, __, most) => [marks[0]!, Math.max(marks[1]!, (most ?? 0) * 2)] },
+        },
+        axes: [{ ...axis, values: (_, ticks) => ticks.map((s) => tick(s * 1_000, step)), space: 90, size: 26 }, { ...axis, size: 52, space: 34, ...(marks && { splits: () => marks, filter: (_, all) => all, values: (_, all) => all.map(show) }) }],
         series: [{}, ...lines.map((line) => ({
-          label: line.label, stroke: color(line.color), width: 1.5, points: { show: false },
+          label: line.label, stroke: color(line.color), width: 1.5, points: { size: 4, space: 24 }, spanGaps: joins,
           ...(lines.length === 1 ? { fill: `${color(line.color)}1f` } : {}),
         }))],
         hooks: { setCursor: [(chart: uPlot) => point(chart.cursor.idx ?? null)] },
@@ -58,7 +70,7 @@ export function Chart({ title, unit, at, lines, show, step = 1_000, over = "the 
       data,
       box.current!,
     ));
-    const watch = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height: HEIGHT }));
+    const watch = new ResizeObserver(() => made.setSize({ width: box.current!.clientWidth, height }));
     watch.observe(box.current!);
     return () => {
       watch.disconnect();
@@ -70,7 +82,7 @@ export function Chart({ title, unit, at, lines, show, step = 1_000, over = "the 
   const index = pointed !== null && pointed < at.length ? pointed : at.length - 1;
   const value = (line: Line) => show(line.values[index] ?? null);
   return (
-    <figure class="card chart">
+    <figure class={`card chart ${wide ? "hero" : ""}`}>
       <figcaption>
         <span>{title} <span class="unit">{unit}</span></span>
         <span class="readout">
