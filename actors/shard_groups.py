@@ -45,7 +45,7 @@ class ShardGroups:
     Attributes:
         epoch: of the stream, as every welcomed client here knows it.
         when_held: told of a connection whose subscriptions are not live any more, because it reads too slowly.
-        measures: what this shard has counted.
+        measures: what this shard has counted. when_counted: told that it has counted something.
         recorded: connections that an operator looks at, with the time on trio's clock until which they are.
     """
 
@@ -54,6 +54,7 @@ class ShardGroups:
     limits: Limits
     epoch: str = attrs.field(default="", init=False)
     when_held: Callable[[Connection], None] = attrs.field(default=lambda _: None, init=False)
+    when_counted: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     measures: ShardMeasures = attrs.field(factory=ShardMeasures, init=False)
     recorded: dict[Connection, float] = attrs.field(factory=dict, init=False)
     _groups: dict[int, LocalGroup] = attrs.field(factory=dict, init=False)
@@ -283,6 +284,7 @@ class ShardGroups:
                 await self.ctx.storage.sync()
         if numbered_at is not None:
             self.measures.fanout.note(trio.current_time() - numbered_at)
+            self.when_counted()
         self._save_soon()
 
     async def _push(self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]]) -> None:
