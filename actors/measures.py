@@ -8,8 +8,14 @@ from collections.abc import Sequence
 
 import attrs
 
+from actors.protocol.messages import Err
+from actors.protocol.requests import ClientMessage
+from runtime import Histogram
+
 LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 CODES_KEPT = 64
+RECOVERY_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+BEHIND_BOUNDS = (0, 1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000)
 
 
 @attrs.define(eq=False)
@@ -42,6 +48,20 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     return LATENCY_BOUNDS_S[-1]
 
 
+@attrs.frozen
+class Distribution:
+    """A histogram at one moment: how many values up to each of `bounds`, those beyond in the last place, their sum."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    total: float
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> Distribution:
+        """As it is now."""
+        return cls(tuple(histogram.bounds), tuple(histogram.counts), histogram.total)
+
+
 @attrs.define(eq=False)
 class ShardMeasures:
     """Totals of one shard's instance; they begin at 0 with each.
@@ -54,6 +74,12 @@ class ShardMeasures:
         slow: how often a client was closed or held back for reading too slowly.
         closes: connections that have ended, by the code of the end that was first to close.
         opened: connections that were taken. handshakes: those that were asked for, by the status of the answer.
+        messages: of clients, by kind; `bad` is none of the protocol. resumptions: hellos by what became of the session.
+        behind: by how many offsets subscriptions were when they continued from a cursor.
+        recovery: in how many seconds they were live then.
+        lag: by how many offsets clients were behind when they said how far they are.
+        skipped: offsets that subscriptions were told they will not get, by the reason.
+        conflated: signals that newer ones replaced before they were delivered.
     """
 
     deliveries: int = attrs.field(default=0, init=False)
@@ -66,6 +92,21 @@ class ShardMeasures:
     opened: int = attrs.field(default=0, init=False)
     handshakes: Counter[int] = attrs.field(factory=Counter, init=False)
     closes: Counter[int] = attrs.field(factory=Counter, init=False)
+    messages: Counter[str] = attrs.field(factory=Counter, init=False)
+    resumptions: Counter[str] = attrs.field(factory=Counter, init=False)
+    behind: Histogram = attrs.field(factory=lambda: Histogram(BEHIND_BOUNDS), init=False)
+    recovery: Histogram = attrs.field(factory=lambda: Histogram(RECOVERY_BOUNDS_S), init=False)
+    lag: Histogram = attrs.field(factory=lambda: Histogram(BEHIND_BOUNDS), init=False)
+    skipped: Counter[str] = attrs.field(factory=Counter, init=False)
+    conflated: int = attrs.field(default=0, init=False)
+
+    def received(self, message: ClientMessage | Err) -> None:
+        """A client has said something."""
+        self.messages["bad" if isinstance(message, Err) else type(message).__name__.lower()] += 1
+
+    def welcomed(self, *, asked: bool, resumed: bool) -> None:
+        """A client has said hello, and may have asked to go on with a session."""
+        self.resumptions["resumed" if resumed else "refused" if asked else "new"] += 1
 
     def recovered(self, *, whole: bool | None, lost: bool) -> None:
         """A subscription that has a cursor begins."""
