@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import trio
 
 from actors.protocol.codes import CloseCode
 from actors.protocol.server import Subscription
@@ -78,6 +79,10 @@ class CatchingUp:
         if page is None:
             connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
             return []
+        measures = self.groups.measures
+        measures.conflated += page.left_out
+        if page.after > sub.cursor:
+            measures.skipped["retention"] += page.after - sub.cursor
         texts = connection.machine.page(s, page.after, page.upto, page.signals, page.left_out) + self.join(connection)
         if not texts and page.complete:
             # At the broadcaster's cursor, but this shard's group is not: frames were missed.
@@ -91,6 +96,8 @@ class CatchingUp:
             await self.ctx.sleep(DRAIN_S)
             return []
         connection.skipped(s, group.passed)
+        if group.flushed > sub.cursor:
+            self.groups.measures.skipped["slow"] += group.flushed - sub.cursor
         return connection.machine.skipped(s, group.flushed) + self.join(connection)
 
     async def _snap_part(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
@@ -128,6 +135,8 @@ class CatchingUp:
             elif sub.cursor == group.cursor:
                 texts.append(connection.machine.joined(s))
                 self.groups.join(connection, sub.group)
+                if (since := connection.recovering.pop(s, None)) is not None:
+                    self.groups.measures.recovery.note(trio.current_time() - since)
         return texts
 
 

@@ -163,6 +163,7 @@ class ConnectionManager(Actor["Env"]):
                         return
                     if connection.recorder is not None:
                         connection.recorder.heard(message)
+                    self._groups.measures.received(message)
                     step = machine.step(message, self.ctx.now())
                     if isinstance(step, Pub):
                         publications.append(step)
@@ -261,7 +262,7 @@ class ConnectionManager(Actor["Env"]):
             case Mod():
                 await self._modify(connection, step)
             case Ack(offsets):
-                connection.acknowledge(offsets)
+                self._groups.acknowledge(connection, offsets)
             case Auth():
                 await self._renew(connection, step)
             case Unsub():
@@ -309,6 +310,7 @@ class ConnectionManager(Actor["Env"]):
             return
         finally:
             self._stream.asking -= 1
+        self._groups.measures.welcomed(asked=hello.resume is not None, resumed=greeted.resumed)
         filled = [one if isinstance(one, Err) else next(answers) for one in plan]
         bounds = greeted.joined.bounds
         welcome = Welcome(

@@ -180,6 +180,11 @@ class ShardGroups:
             for number in numbers:
                 del self._groups[number].teams[team]
 
+    def acknowledge(self, connection: Connection, offsets: Mapping[str, int]) -> None:
+        """A client has said how far its subscriptions are."""
+        if connection.acknowledge(offsets) and (lag := self.lag(connection)) is not None:
+            self.measures.lag.note(lag)
+
     def lag(self, connection: Connection) -> int | None:
         """By how many offsets a connection's slowest subscription is behind; None before its client has said."""
         lags = [
@@ -274,6 +279,8 @@ class ShardGroups:
                 group = waiting.popleft()
                 if not (made := group.take(self.epoch)):
                     continue
+                if group.conflates:
+                    self.measures.conflated += len(group.members) * (group.passed - group.before).left_out
                 teams.update(group.teams)
                 for kind, message in made.items():
                     messages.setdefault(kind, {})[group.number] = message
@@ -392,6 +399,7 @@ class ShardGroups:
 
     def _add_page(self, group: LocalGroup, page: Page) -> None:
         if page.after > page.asked:
+            self.measures.skipped["retention"] += len(group.members) * (page.after - page.asked)
             earlier = group.take(self.epoch)
             for member in group.members:
                 if member.frames in earlier:

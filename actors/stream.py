@@ -162,12 +162,18 @@ class Bounds:
 
 @attrs.frozen
 class StreamView:
-    """What an operator sees of a stream: `retained` signals of so many bytes, and its groups."""
+    """What an operator sees of a stream: `retained` signals of so many bytes, and its groups.
+
+    Attributes:
+        asked: filters that a signal was held against, since the instance began. refused: those that said no.
+    """
 
     head: int
     retained: int
     retained_bytes: int
     groups: int
+    asked: int = 0
+    refused: int = 0
 
 
 @attrs.frozen
