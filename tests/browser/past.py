@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import time
 from pathlib import Path
 
 import attrs
@@ -62,9 +61,10 @@ def write_past(data: Path) -> None:
 
 
 async def _write(data: Path) -> None:
-    end = time.time() - MINUTE_S
+    real = real_platform()
+    end = real.now() - MINUTE_S
     past = Past(end - DAYS * DAY_S, random.Random(7))
-    platform = attrs.evolve(real_platform(), now=past.now)
+    platform = attrs.evolve(real, now=past.now)
     log = structlog.stdlib.get_logger("heliograph")
     store = SharedStore(data, platform=platform)
     settings = Settings(sources_enabled=False)
