@@ -116,7 +116,7 @@ async def storage(ask: Ask) -> dict[str, Any]:
 
 
 def _entry(key: str, value: object) -> dict[str, Any]:
-    text = json.dumps(_plain(value), ensure_ascii=False, default=repr)
+    text = json.dumps(value, ensure_ascii=False)
     data = text.encode("utf-8", "replace")
     cut = len(data) > TEXT_BYTES
     return {
@@ -125,21 +125,6 @@ def _entry(key: str, value: object) -> dict[str, Any]:
         "text": data[:TEXT_BYTES].decode("utf-8", "ignore") if cut else text,
         "cut": cut,
     }
-
-
-def _plain(value: object) -> object:
-    """What JSON has a form for; the rest as Python writes it."""
-    if isinstance(value, dict):
-        items = cast("dict[object, object]", value).items()
-        return {key if isinstance(key, str) else repr(key): _plain(inner) for key, inner in items}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in cast("list[object]", value)]
-    if isinstance(value, bytes):
-        try:
-            return json.loads(value)  # a text of JSON, such as a stored signal
-        except ValueError:
-            return value.hex()
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 async def sql(ask: Ask) -> dict[str, Any]:
