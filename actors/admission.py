@@ -1,20 +1,50 @@
-"""Who may connect: with which subprotocol, and how often one address may try."""
+"""Who may connect: with which subprotocol, and who is counted."""
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict
+from contextlib import suppress
 
 import attrs
 
+from actors.handshakes import HANDSHAKES, Handshakes
 from actors.loopback import is_loopback
 from actors.principal import Principal
 from actors.protocol.encoding import ENCODINGS, Encoding
-from actors.protocol.limits import Limits
-from actors.protocol.rate import TokenBucket
-from runtime import Request, Response
+from runtime import ActorError, Context, Namespace, Request, Response
 
-ADDRESSES_KEPT = 10_000
+
+def counts(principal: Principal | None, peer: str) -> bool:
+    """Whether limits of rates and counts apply: to users, and to whoever comes from another machine."""
+    return (principal is not None and bool(principal.user)) or not is_loopback(peer)
+
+
+@attrs.frozen
+class Admission:
+    """Counts connections of who is counted, and says how many seconds to wait when there were too many, else 0.
+
+    Args:
+        ctx: of who asks. handshakes: where they are counted, for the whole server.
+    """
+
+    ctx: Context
+    handshakes: Namespace[Handshakes]
+
+    async def of_address(self, peer: str) -> int:
+        """One of another machine, before a token is checked, or a ticket used up. Raises: ActorError."""
+        return 0 if is_loopback(peer) else await self._all.count(peer)
+
+    async def of_user(self, peer: str, principal: Principal | None) -> int:
+        """One of a user on this machine. Raises: ActorError."""
+        return await self._all.count(peer) if is_loopback(peer) and counts(principal, peer) else 0
+
+    def resumed(self, peer: str) -> None:
+        """The last one of an address goes on with a session, so in the long run it does not count."""
+        with suppress(ActorError):
+            self.ctx.notify(self._all.resumed, peer)
+
+    @property
+    def _all(self) -> Handshakes:
+        return self.handshakes.get_by_name(HANDSHAKES)
 
 
 def offered_encoding(request: Request) -> Encoding | Response | None:
@@ -29,34 +59,3 @@ def offered_encoding(request: Request) -> Encoding | Response | None:
     return Response.text(
         f"subprotocols {', '.join(offered)[:200]}: none is known here; offer one of {known}, or none\n", 400
     )
-
-
-@attrs.define(eq=False)
-class Admission:
-    """Rules for new connections of one shard.
-
-    Args:
-        limits: how often an address may try.
-    """
-
-    limits: Limits
-    _tries: OrderedDict[str, tuple[TokenBucket, TokenBucket]] = attrs.field(factory=OrderedDict, init=False)
-
-    def counts(self, principal: Principal | None, peer: str) -> bool:
-        """Whether limits of rates and counts apply: to users, and to whoever comes from another machine."""
-        return (principal is not None and bool(principal.user)) or not is_loopback(peer)
-
-    def too_many_handshakes(self, peer: str, now: float) -> int:
-        """Count a handshake of an address; whole seconds to wait when there were too many, else 0."""
-        buckets = self._tries.get(peer)
-        if buckets is None:
-            limits = self.limits
-            buckets = self._tries[peer] = (
-                TokenBucket(limits.handshakes_per_s, limits.handshakes_burst),
-                TokenBucket(limits.handshakes_per_5_min / 300, limits.handshakes_per_5_min),
-            )
-            if len(self._tries) > ADDRESSES_KEPT:
-                self._tries.popitem(last=False)
-        self._tries.move_to_end(peer)
-        refusals = [bucket.wait_s for bucket in buckets if not bucket.take(now)]
-        return math.ceil(max(refusals)) if refusals else 0

@@ -7,6 +7,7 @@ import trio
 from actors.console.answers import NAME as CONSOLE
 from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
+from actors.handshakes import HANDSHAKES
 from actors.metrics import metrics
 from actors.moving import STEP_S
 from actors.routes import ROUTES
@@ -37,6 +38,7 @@ async def drain(env: Env) -> None:
         shards = [shard for shard, call in calls if await call]
         await trio.sleep(STEP_S if shards else 0)
     await env.tickets.get_by_name(TICKETS).settle()
+    await env.handshakes.get_by_name(HANDSHAKES).settle()
     await env.consoles.get_by_name(CONSOLE).settle()
 
 

@@ -8,7 +8,7 @@ from heapq import nlargest
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
-from actors.admission import Admission, offered_encoding
+from actors.admission import Admission, counts, offered_encoding
 from actors.authentication import bearer, shown_ticket, token_in_url
 from actors.catching_up import DRAIN_S, CatchingUp
 from actors.deadlines import Deadlines
@@ -18,6 +18,7 @@ from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
+from actors.places import Moment, Places
 from actors.principal import NotAccepted, Principal
 from actors.protocol.codes import CloseCode
 from actors.protocol.cursor import Cursor
@@ -26,6 +27,7 @@ from actors.protocol.messages import PONG, Err, Ok, Welcome
 from actors.protocol.requests import PING, Ack, Auth, Hello, Hist, Mod, Pub, Sub, Unsub
 from actors.protocol.server import DEFLATE, FEATURES, Close, Remembered, Reply, ServerMachine, Step
 from actors.reach import StreamReach
+from actors.replacing import Replacing
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
@@ -56,13 +58,17 @@ class ConnectionManager(Actor["Env"]):
         self._limits = env.settings.limits
         self._shown = self._limits.to_json()
         self._heartbeat = env.settings.connections
-        self._admission = Admission(self._limits)
         self._authenticator = env.authenticator
+        self._admission = Admission(ctx, env.handshakes)
         self._stream = StreamReach(ctx, env.broadcasters)
         self._groups = ShardGroups(ctx, self._stream, self._limits)
-        self._catching_up = CatchingUp(ctx, self._stream, self._groups)
+        self._places = Places(self._stream.shard, env.shards, env.settings)
+        self._replacing = Replacing(ctx, self._stream.shard, env.shards, env.settings.shards)
+        self._catching_up = CatchingUp(ctx, self._stream, self._groups, self._replacing.live)
         self._deadlines = Deadlines(ctx, self._heartbeat)
-        self._connections = ShardConnections(ctx, self._limits, self._admission, self._groups, self._catching_up)
+        self._connections = ShardConnections(
+            ctx, self._limits, self._places, self._replacing, self._groups, self._catching_up
+        )
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
@@ -71,7 +77,7 @@ class ConnectionManager(Actor["Env"]):
         for ws in reversed(self.ctx.get_web_sockets()):
             state: Remembered | None = ws.attachment(Remembered)
             if state is not None and ws.ready_state == _OPEN:
-                self._connections.add(Connection(ws, ServerMachine(self._limits, state)))
+                self._connections.restore(Connection(ws, ServerMachine(self._limits, state)))
         self._groups.restore(connection.machine.state for connection in self._connections)
         for connection in self._connections:
             self._groups.tune(connection)
@@ -99,30 +105,38 @@ class ConnectionManager(Actor["Env"]):
             return chosen
         if (name := token_in_url(request)) is not None:
             return Response.text(f"{name} in the URL would end in logs; the token belongs into hello\n", 400)
-        try:
-            principal = await self._who(request)
-        except ActorError:
-            return Response(503, b"tokens cannot be checked now\n", {"retry-after": "1"})
-        if isinstance(principal, NotAccepted):
-            return Response(401, f"{principal.told}\n".encode(), {"www-authenticate": "Bearer"})
-        if self._connections.departure is not None:
-            return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
-        now = self.ctx.now()
-        counted = self._admission.counts(principal, request.peer)
-        if counted and (wait_s := self._admission.too_many_handshakes(request.peer, now)):
-            return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
+        principal = await self._admitted(request)
+        if isinstance(principal, Response):
+            return principal
+        counted = counts(principal, request.peer)
         self.ctx.accept_web_socket(ws, compress=self._heartbeat.compression)
         ws.limit_message(self._limits.msg_bytes, INFLATION * self._limits.msg_bytes)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
         state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name)
         machine = ServerMachine(self._limits, state)
         if principal is not None:
-            machine.authenticated(principal, now)
+            machine.authenticated(principal, self.ctx.now())
         connection = Connection(ws, machine)
         self._connections.add(connection)
         connection.remember()
         self._deadlines.wake_by(self.ctx.now() + self._limits.hello_ms / 1000)  # not a moment before its time is over
         return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen.subprotocol})
+
+    async def _admitted(self, request: Request) -> Principal | Response | None:
+        """Who a header says it is, once it may connect now; or why not."""
+        if self._connections.departure is not None:
+            return _leaving()  # before a ticket is used up, with which another shard lets in
+        try:
+            if wait_s := await self._admission.of_address(request.peer):
+                return _too_many(wait_s)
+            principal = await self._who(request)
+            if isinstance(principal, NotAccepted):
+                return Response(401, f"{principal.told}\n".encode(), {"www-authenticate": "Bearer"})
+            if wait_s := await self._admission.of_user(request.peer, principal):
+                return _too_many(wait_s)
+        except ActorError:
+            return Response(503, b"who comes cannot be checked now\n", {"retry-after": "1"})
+        return principal if self._connections.departure is None else _leaving()
 
     async def _who(self, request: Request) -> Principal | NotAccepted | None:
         """Who a header says it is; None when none does, and `hello` has to."""
@@ -251,19 +265,23 @@ class ConnectionManager(Actor["Env"]):
         if isinstance(principal, NotAccepted):
             await self._carry_out(connection, machine.unauthenticated(hello, principal.told))
             return
-        user = principal.user
-        if self._connections.too_many(machine.state, principal):
-            connection.close(CloseCode.TOO_MANY_CONNECTIONS, f"more than {self._limits.connections_per_user}")
-            return
         machine.authenticated(principal, self.ctx.now())
         self._deadlines.wake_for(connection)
+        try:
+            free = await self._places.take(connection.ws, machine.state)
+        except ActorError as error:
+            self._unavailable(connection, hello, error)
+            return
+        if not free:
+            connection.close(CloseCode.TOO_MANY_CONNECTIONS, f"more than {self._limits.connections_per_user}")
+            return
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
         wanted = _wanted(subs)
         self._stream.asking += 1
         try:
             greeted = await self._stream.ask(
-                lambda stream: stream.hello(self._stream.shard, hello.resume, user, wanted)
+                lambda stream: stream.hello(self._stream.shard, hello.resume, principal.user, wanted)
             )
             self._connections.enter(greeted.joined.bounds)
             answers = iter(self._connections.granted(connection, subs, greeted.joined))
@@ -276,9 +294,9 @@ class ConnectionManager(Actor["Env"]):
         bounds = greeted.joined.bounds
         welcome = Welcome(
             id=hello.id,
-            session=greeted.session,
+            session=greeted.session.name,
             resume=greeted.resume,
-            resumed=greeted.resumed,
+            resumed=greeted.session.is_resumed,
             epoch=bounds.epoch,
             head=bounds.head,
             oldest=bounds.oldest,
@@ -287,14 +305,15 @@ class ConnectionManager(Actor["Env"]):
             dead_ms=self._heartbeat.dead_ms,
             limits=self._shown_limits(bounds),
             features=tuple(
-                feature
-                for feature in FEATURES
-                if feature in hello.features and (feature != DEFLATE or connection.compresses)
+                one for one in FEATURES if one in hello.features and (one != DEFLATE or connection.compresses)
             ),
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
-        texts = [machine.welcomed(welcome)]
+        texts = [machine.welcomed(welcome, greeted.session.number)]
+        self._replacing.add(connection)
+        if welcome.resumed:
+            self._admission.resumed(machine.state.peer)
         for one in filled:
             if not isinstance(one, Err):
                 texts += one[1]
@@ -451,6 +470,24 @@ class ConnectionManager(Actor["Env"]):
     async def enter(self, bounds: Bounds) -> None:
         """The stream was brought back to an earlier state and is of another epoch now."""
         self._connections.enter(bounds)
+
+    # What other shards say.
+
+    async def places(self, holder: str, before: Moment) -> int:
+        """How many connections somebody has here that came before this moment."""
+        return self._places.count(holder, before)
+
+    async def replaced(self, session: str, number: int) -> None:
+        """The socket of this number has everything that the older ones of its session had, which end."""
+        self._replacing.end(session, number)
+
+
+def _leaving() -> Response:
+    return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
+
+
+def _too_many(wait_s: int) -> Response:
+    return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
 
 
 def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
