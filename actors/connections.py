@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from heapq import nlargest
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
 from actors.admission import Admission, counts, offered_encoding
-from actors.authentication import bearer, shown_ticket, token_in_url
+from actors.analytics.reporter import Reporter
+from actors.authentication import token_in_url
 from actors.catching_up import DRAIN_S, CatchingUp
 from actors.deadlines import Deadlines
 from actors.event_source import is_for_events
 from actors.event_sources import EventSources
 from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
+from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Places
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
-from actors.places import Moment, Places
-from actors.principal import NotAccepted, Principal
+from actors.principal import NotAccepted
 from actors.protocol.codes import CloseCode
 from actors.protocol.cursor import Cursor
 from actors.protocol.encoding import JSON
 from actors.protocol.messages import PONG, Err, Ok, Welcome
 from actors.protocol.requests import PING, Ack, Auth, Hello, Hist, Mod, Pub, Sub, Unsub
 from actors.protocol.server import DEFLATE, FEATURES, Close, Remembered, Reply, ServerMachine, Step
+from actors.quota import Moment, Quota
 from actors.reach import StreamReach
 from actors.replacing import Replacing
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import Bounds, Change, Changed, Wanted
-from actors.tickets import TICKETS
+from actors.stream import CONSOLE_STREAM, Bounds, Change, Changed, Wanted, shard_number, stream_of
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
@@ -59,19 +59,24 @@ class ConnectionManager(Actor["Env"]):
         self._shown = self._limits.to_json()
         self._heartbeat = env.settings.connections
         self._authenticator = env.authenticator
-        self._admission = Admission(ctx, env.handshakes)
+        self._admission = Admission(ctx, env)
         self._stream = StreamReach(ctx, env.broadcasters)
+        shard = self._stream.shard
         self._groups = ShardGroups(ctx, self._stream, self._limits)
-        self._places = Places(self._stream.shard, env.shards, env.settings)
-        self._replacing = Replacing(ctx, self._stream.shard, env.shards, env.settings.shards)
+        self._quota = Quota(shard, env.shards, env.settings)
+        self._replacing = Replacing(ctx, shard, env.shards, env.settings.shards)
         self._catching_up = CatchingUp(ctx, self._stream, self._groups, self._replacing.live)
         self._deadlines = Deadlines(ctx, self._heartbeat)
         self._connections = ShardConnections(
-            ctx, self._limits, self._places, self._replacing, self._groups, self._catching_up
+            ctx, self._limits, self._quota, self._replacing, self._groups, self._catching_up
         )
+        self._inspector = Inspector(ctx, shard_number(shard), self._connections, self._heartbeat)
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
+        told = env.settings.console.has_analytics and stream_of(shard) != CONSOLE_STREAM
+        self._reporter = Reporter(ctx, shard, self._groups.measures, env.analytics if told else None)
+        self._groups.when_counted = self._reporter.soon
 
     def _restore(self) -> None:
         for ws in reversed(self.ctx.get_web_sockets()):
@@ -105,44 +110,22 @@ class ConnectionManager(Actor["Env"]):
             return chosen
         if (name := token_in_url(request)) is not None:
             return Response.text(f"{name} in the URL would end in logs; the token belongs into hello\n", 400)
-        principal = await self._admitted(request)
+        principal = await self._admission.admit(request, self._connections)
         if isinstance(principal, Response):
             return principal
-        counted = counts(principal, request.peer)
+        counted, now = counts(principal, request.peer), self.ctx.now()
         self.ctx.accept_web_socket(ws, compress=self._heartbeat.compression)
         ws.limit_message(self._limits.msg_bytes, INFLATION * self._limits.msg_bytes)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
-        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name)
+        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name, opened=now)
         machine = ServerMachine(self._limits, state)
         if principal is not None:
-            machine.authenticated(principal, self.ctx.now())
+            machine.authenticated(principal, now)
         connection = Connection(ws, machine)
         self._connections.add(connection)
         connection.remember()
-        self._deadlines.wake_by(self.ctx.now() + self._limits.hello_ms / 1000)  # not a moment before its time is over
+        self._deadlines.wake_by(now + self._limits.hello_ms / 1000)  # not a moment before its time is over
         return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen.subprotocol})
-
-    async def _admitted(self, request: Request) -> Principal | Response | None:
-        """Who a header says it is, once it may connect now; or why not."""
-        if self._connections.departure is not None:
-            return _leaving()  # before a ticket is used up, with which another shard lets in
-        try:
-            if wait_s := await self._admission.of_address(request.peer):
-                return _too_many(wait_s)
-            principal = await self._who(request)
-            if isinstance(principal, NotAccepted):
-                return Response(401, f"{principal.told}\n".encode(), {"www-authenticate": "Bearer"})
-            if wait_s := await self._admission.of_user(request.peer, principal):
-                return _too_many(wait_s)
-        except ActorError:
-            return Response(503, b"who comes cannot be checked now\n", {"retry-after": "1"})
-        return principal if self._connections.departure is None else _leaving()
-
-    async def _who(self, request: Request) -> Principal | NotAccepted | None:
-        """Who a header says it is; None when none does, and `hello` has to."""
-        if (ticket := shown_ticket(request)) is not None:
-            return await self.env.tickets.get_by_name(TICKETS).redeem(ticket)
-        return None if (token := bearer(request)) is None else await self._authenticator.principal(token)
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         """Carry out a client's frame after all its earlier ones."""
@@ -168,6 +151,9 @@ class ConnectionManager(Actor["Env"]):
                 for message in machine.receive(connection.waiting.popleft()):
                     if connection.closed:
                         return
+                    if connection.recorder is not None:
+                        connection.recorder.heard(message)
+                    self._groups.measures.received(message)
                     step = machine.step(message, self.ctx.now())
                     if isinstance(step, Pub):
                         publications.append(step)
@@ -213,9 +199,37 @@ class ConnectionManager(Actor["Env"]):
         self._groups.measures.closed(ABNORMAL)
         self._connections.forget(ws)
 
+    async def settle(self) -> None:
+        """The server goes down: tell the analytics what was counted."""
+        await self._reporter.settle()
+
     async def observe(self) -> ShardView:
         """What an operator sees of this shard; of many connections it looks at some at a time."""
         return await observed(self.ctx, self._stream.shard, self._connections)
+
+    async def find(self, wish: ConnectionWish) -> Places:
+        """Where the connections are that an operator looks for."""
+        return await self._inspector.find(wish)
+
+    async def views(self, numbers: frozenset[int]) -> dict[int, ConnectionView]:
+        """Connections by number."""
+        return self._inspector.views(numbers)
+
+    async def groups(self, head: int) -> tuple[GroupView, ...]:
+        """The filter groups of the shard, whose stream is at `head`."""
+        return await self._inspector.groups(head)
+
+    async def look(self, session: str) -> Opened | None:
+        """One connection, of which what is said is recorded from now on until 60 s after the last look."""
+        return self._inspector.look(session)
+
+    async def dismiss(self, session: str, code: int, reason: str) -> bool:
+        """Close a connection; False when there is none."""
+        return self._inspector.close(session, code, reason)
+
+    async def send_away(self, session: str) -> bool:
+        """Let a client connect anew; False when there is none."""
+        return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
         """Something is due: a hello that did not come, a silence, the end of a token."""
@@ -238,7 +252,7 @@ class ConnectionManager(Actor["Env"]):
             case Mod():
                 await self._modify(connection, step)
             case Ack(offsets):
-                connection.acknowledge(offsets)
+                self._groups.acknowledge(connection, offsets)
             case Auth():
                 await self._renew(connection, step)
             case Unsub():
@@ -268,7 +282,7 @@ class ConnectionManager(Actor["Env"]):
         machine.authenticated(principal, self.ctx.now())
         self._deadlines.wake_for(connection)
         try:
-            free = await self._places.take(connection.ws, machine.state)
+            free = await self._quota.take(connection.ws, machine.state)
         except ActorError as error:
             self._unavailable(connection, hello, error)
             return
@@ -277,7 +291,7 @@ class ConnectionManager(Actor["Env"]):
             return
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
-        wanted = _wanted(subs)
+        wanted = tuple(map(Wanted.of, subs))
         self._stream.asking += 1
         try:
             greeted = await self._stream.ask(
@@ -290,6 +304,7 @@ class ConnectionManager(Actor["Env"]):
             return
         finally:
             self._stream.asking -= 1
+        self._groups.measures.welcomed(asked=hello.resume is not None, resumed=greeted.session.is_resumed)
         filled = [one if isinstance(one, Err) else next(answers) for one in plan]
         bounds = greeted.joined.bounds
         welcome = Welcome(
@@ -310,10 +325,12 @@ class ConnectionManager(Actor["Env"]):
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
-        texts = [machine.welcomed(welcome, greeted.session.number)]
+        texts = [machine.welcomed(welcome, hello.client, greeted.session.number)]
         self._replacing.add(connection)
         if welcome.resumed:
             self._admission.resumed(machine.state.peer)
+        self._groups.measures.greeted(machine.state.sdk, resumed=welcome.resumed)
+        self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):
                 texts += one[1]
@@ -338,7 +355,7 @@ class ConnectionManager(Actor["Env"]):
         resets = connection.resets
         self._stream.asking += 1
         try:
-            wanted = _wanted([sub])
+            wanted = (Wanted.of(sub),)
             joined = await self._stream.ask(lambda stream: stream.subscribe(self._stream.shard, wanted))
             self._connections.enter(joined.bounds)
             if connection.resets != resets:
@@ -473,22 +490,10 @@ class ConnectionManager(Actor["Env"]):
 
     # What other shards say.
 
-    async def places(self, holder: str, before: Moment) -> int:
+    async def quota_used(self, holder: str, before: Moment) -> int:
         """How many connections somebody has here that came before this moment."""
-        return self._places.count(holder, before)
+        return self._quota.count(holder, before)
 
     async def replaced(self, session: str, number: int) -> None:
         """The socket of this number has everything that the older ones of its session had, which end."""
         self._replacing.end(session, number)
-
-
-def _leaving() -> Response:
-    return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
-
-
-def _too_many(wait_s: int) -> Response:
-    return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
-
-
-def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
-    return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms) for sub in subs)

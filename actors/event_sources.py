@@ -30,6 +30,7 @@ from runtime import ActorError, Context, Request, Response
 if TYPE_CHECKING:
     from actors.env import Env
 
+EVENT_SOURCE = "event source"  # what such a client is called, for it does not say
 _LATER_S = 1
 _BUSY_S = 5  # when somebody with too many connections may try again
 
@@ -82,18 +83,19 @@ class EventSources:
         except Refused as error:
             return error_response(error.error, str(error), at=error.at)
         counted = counts(principal, request.peer)
-        state = Remembered(peer=request.peer, counted=counted, session=f"e_{self.ctx.token(9).hex()}")
+        session, now = f"e_{self.ctx.token(9).hex()}", self.ctx.now()
+        state = Remembered(peer=request.peer, counted=counted, session=session, opened=now)
         machine = ServerMachine(self._limits, state)
-        machine.authenticated(principal, self.ctx.now())
+        machine.authenticated(principal, now)
         source = self._source(sub)
         try:
-            if not await self.connections.places.take(source, machine.state):
+            if not await self.connections.quota.take(source, machine.state):
                 return _later(RATE_LIMITED, f"more than {self._limits.connections_per_user} connections", _BUSY_S)
             refused = await self._subscribe(Connection(source, machine), source, sub)
         except ActorError as error:
             refused = _later(OVERLOADED, str(error), _LATER_S)
         if refused is not None:
-            self.connections.places.leave(source)
+            self.connections.quota.leave(source)
             return refused
         self._tick_soon()
         return Response(200, headers=HEADERS, stream=source.stream)
@@ -106,7 +108,7 @@ class EventSources:
 
     async def _subscribe(self, connection: Connection, source: EventSource, sub: Sub) -> Response | None:
         """Subscribe and begin; or why not now. Raises: ActorError."""
-        connections, wishes = self.connections, (Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms),)
+        connections, wishes = self.connections, (Wanted.of(sub),)
         self.stream.asking += 1
         try:
             joined = await self.stream.ask(lambda stream: stream.subscribe(self.stream.shard, wishes))
@@ -121,6 +123,7 @@ class EventSources:
             return _leaving()
         subok, texts = answer
         connections.add(connection)
+        connections.groups.measures.greeted(EVENT_SOURCE, resumed=subok.recovered is not None)
         self.deadlines.wake_for(connection)
         source.epoch = joined.bounds.epoch
         source.begin(encode_retry(round(self.ctx.random.uniform(*RETRY_MS))) + _first(sub, subok))

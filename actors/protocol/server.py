@@ -31,7 +31,21 @@ from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
 from actors.protocol.messages import PONG, Err, Gap, Live, Lost, Ok, Reset, SubOk, Welcome, encode_sig, encode_snap
 from actors.protocol.rate import TokenBucket
-from actors.protocol.requests import Ack, Auth, ClientMessage, Hello, Hist, Mod, OnGap, OnSlow, Ping, Pub, Sub, Unsub
+from actors.protocol.requests import (
+    Ack,
+    Auth,
+    ClientInfo,
+    ClientMessage,
+    Hello,
+    Hist,
+    Mod,
+    OnGap,
+    OnSlow,
+    Ping,
+    Pub,
+    Sub,
+    Unsub,
+)
 
 BAD_MESSAGES = 10  # ours: then the peer is no client of this protocol, and is closed with 4001
 RATE_VIOLATIONS = 3
@@ -46,6 +60,7 @@ FEATURES = (
     DEFLATE,
 )  # of those that a client may list, what this server has
 RATE_VIOLATIONS_S = 60.0
+SDK_CHARACTERS = 64
 NOTICE_S = 60.0  # before its token expires a client is told so
 
 
@@ -98,7 +113,7 @@ class Remembered:
         number: which socket of its session it is. replaces: older ones of that are to be ended.
         moves: it knows what to do about `goaway`. notice_at: when to say that its token expires, until that was said.
         was_reset: its subscriptions were forgotten once; what it asked for before it heard of that may still come.
-        encoding: what its frames are.
+        encoding: what its frames are. sdk: what its client says it is. opened: seconds since the Unix epoch.
     """
 
     principal: Principal | None = None
@@ -112,6 +127,8 @@ class Remembered:
     was_reset: bool = False
     notice_at: float | None = None
     encoding: EncodingName = "json"
+    sdk: str = ""
+    opened: float = 0.0
 
     def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
         """The same with other subscriptions; `attrs.evolve`, which is slow, would be a part of every subscription."""
@@ -127,6 +144,8 @@ class Remembered:
             was_reset=self.was_reset,
             notice_at=self.notice_at,
             encoding=self.encoding,
+            sdk=self.sdk,
+            opened=self.opened,
         )
 
     @property
@@ -341,7 +360,7 @@ class ServerMachine:
             answers.append(answer)
         return answers
 
-    def welcomed(self, welcome: Welcome, number: int = 1) -> str:
+    def welcomed(self, welcome: Welcome, client: ClientInfo | None = None, number: int = 1) -> str:
         """The session has begun, or goes on with its socket of this number."""
         self.state = attrs.evolve(
             self.state,
@@ -349,6 +368,7 @@ class ServerMachine:
             number=number,
             replaces=welcome.resumed,
             moves="goaway" in welcome.features,
+            sdk="" if client is None else _sdk(client),
         )
         return welcome.encode()
 
@@ -484,3 +504,7 @@ class ServerMachine:
 
     def _put(self, s: str, sub: Subscription) -> None:
         self.state = self.state.with_subs({**self.state.subs, s: sub})
+
+
+def _sdk(client: ClientInfo) -> str:
+    return "/".join(part for part in (client.sdk or client.name, client.version) if part)[:SDK_CHARACTERS]

@@ -172,13 +172,13 @@ async def test_the_places_of_other_shards_and_streams_count_also_after_an_evicti
 
 
 async def test_a_shard_that_does_not_answer_sends_nobody_away_for_good(autojump_clock, monkeypatch):
-    async def places(self, holder, before):
+    async def quota_used(self, holder, before):
         self.ctx.abort("gone")
 
     auth = AuthSettings(tokens=(Secret(TOKEN),))
     async with serving(shards=2, auth=auth) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(ConnectionManager, "places", places)
+            patch.setattr(ConnectionManager, "quota_used", quota_used)
             async with socket(server) as ws:
                 await ws.say(t="hello", id=1, token=TOKEN)
                 assert (await ws.messages())[0]["code"] == 503

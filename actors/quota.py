@@ -30,7 +30,7 @@ class Moment:
 
 
 @attrs.define(eq=False)
-class Places:
+class Quota:
     """The places of one shard's connections, and how to find those of the others.
 
     A connection takes its place before the others are asked, and counts the places that were taken before. So there are
@@ -62,7 +62,7 @@ class Places:
             return True
         free = False
         try:
-            answers = [self.shards.get_by_name(name).places(holder, now) for name in self._others()]
+            answers = [self.shards.get_by_name(name).quota_used(holder, now) for name in self._others()]
             before = self.count(holder, now) + sum([await answer for answer in answers])
             free = before < self.settings.limits.connections_per_user
         finally:
