@@ -7,6 +7,7 @@ import trio
 from actors.console.answers import NAME as CONSOLE
 from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
+from actors.handshakes import HANDSHAKES
 from actors.metrics import metrics
 from actors.moving import STEP_S
 from actors.routes import ROUTES
@@ -42,6 +43,7 @@ async def drain(env: Env) -> None:
     for told in [shard.settle() for shard in shards]:
         await told
     await env.tickets.get_by_name(TICKETS).settle()
+    await env.handshakes.get_by_name(HANDSHAKES).settle()
     await env.consoles.get_by_name(CONSOLE).settle()
 
 

@@ -110,6 +110,7 @@ class Remembered:
     Attributes:
         principal: who its client is, once that is known. peer: its address.
         counted: the limits of rates and counts apply to it. session: "" until it was welcomed.
+        number: which socket of its session it is. replaces: older ones of that are to be ended.
         moves: it knows what to do about `goaway`. notice_at: when to say that its token expires, until that was said.
         was_reset: its subscriptions were forgotten once; what it asked for before it heard of that may still come.
         encoding: what its frames are. sdk: what its client says it is. opened: seconds since the Unix epoch.
@@ -119,6 +120,8 @@ class Remembered:
     peer: str = ""
     counted: bool = False
     session: str = ""
+    number: int = 1
+    replaces: bool = False
     moves: bool = False
     subs: Mapping[str, Subscription] = attrs.field(factory=dict)
     was_reset: bool = False
@@ -134,6 +137,8 @@ class Remembered:
             peer=self.peer,
             counted=self.counted,
             session=self.session,
+            number=self.number,
+            replaces=self.replaces,
             moves=self.moves,
             subs=subs,
             was_reset=self.was_reset,
@@ -316,7 +321,9 @@ class ServerMachine:
         expires = principal.expires
         # Who has a token for a moment only is not told at once, again and again.
         notice_at = None if expires is None else expires - min(NOTICE_S, (expires - now) / 2)
-        self.state = attrs.evolve(self.state, principal=principal, notice_at=notice_at)
+        counted = self.state.counted or bool(principal.user)
+        self.state = attrs.evolve(self.state, principal=principal, counted=counted, notice_at=notice_at)
+        self._count()
 
     def noticed(self) -> None:
         """The client was told that its token expires."""
@@ -353,17 +360,21 @@ class ServerMachine:
             answers.append(answer)
         return answers
 
-    def welcomed(self, welcome: Welcome, client: ClientInfo | None = None) -> str:
-        """The session has begun; a user is somebody whose messages count."""
+    def welcomed(self, welcome: Welcome, client: ClientInfo | None = None, number: int = 1) -> str:
+        """The session has begun, or goes on with its socket of this number."""
         self.state = attrs.evolve(
             self.state,
             session=welcome.session,
-            counted=self.state.counted or bool(self.state.user),
+            number=number,
+            replaces=welcome.resumed,
             moves="goaway" in welcome.features,
             sdk="" if client is None else _sdk(client),
         )
-        self._count()
         return welcome.encode()
+
+    def replaced(self) -> None:
+        """The older sockets of its session were ended."""
+        self.state = attrs.evolve(self.state, replaces=False)
 
     def subscribed(
         self,
