@@ -76,6 +76,7 @@ class SignalBroadcaster(Actor["Env"]):
         self._sessions = Sessions(self.stream.secret, self._settings.resume_s)
         self._shards: dict[str, ActorId] = {}
         self._behind: set[str] = set()
+        self._asked = self._refused = 0
         self._restored = ctx.storage.get(_RESTORED, bool, False)
         ctx.block_concurrency_while(self._load)
 
@@ -148,6 +149,8 @@ class SignalBroadcaster(Actor["Env"]):
             fanout = Fanout()
             for _ in fanout.publish(self._groups, signals):
                 await self.ctx.checkpoint()
+            self._asked += fanout.asked
+            self._refused += fanout.refused
             self._send(fanout)
             self._wake_by(self.ctx.now() + self._moving_s)
         return receipts
@@ -321,7 +324,19 @@ class SignalBroadcaster(Actor["Env"]):
     async def observe(self) -> StreamView:
         """What an operator sees of the stream."""
         state = self.stream
-        return StreamView(state.head, state.head - state.oldest + 1, state.size_bytes, len(self._groups))
+        return StreamView(
+            state.head,
+            state.head - state.oldest + 1,
+            state.size_bytes,
+            len(self._groups),
+            self._asked,
+            self._refused,
+        )
+
+    async def filters(self, numbers: tuple[int, ...]) -> tuple[str | None, ...]:
+        """The canonical filters of groups; None of one that is not known any more."""
+        groups = map(self._groups.get, numbers)
+        return tuple(None if group is None else group.filter.canonical for group in groups)
 
     async def bounds(self) -> Bounds:
         """Where the stream stands."""

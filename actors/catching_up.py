@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import attrs
+import trio
 
 from actors.protocol.codes import CloseCode
 from actors.protocol.server import Subscription
@@ -78,6 +79,10 @@ class CatchingUp:
         if page is None:
             connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
             return []
+        measures = self.groups.measures
+        measures.conflated += page.left_out
+        if page.after > sub.cursor:
+            measures.skipped["retention"] += page.after - sub.cursor
         texts = connection.machine.page(s, page.after, page.upto, page.signals, page.left_out) + self.join(connection)
         if not texts and page.complete:
             # At the broadcaster's cursor, but this shard's group is not: frames were missed.
@@ -90,6 +95,9 @@ class CatchingUp:
         if group.healing:
             await self.ctx.sleep(DRAIN_S)
             return []
+        connection.skipped(s, group.passed)
+        if group.flushed > sub.cursor:
+            self.groups.measures.skipped["slow"] += group.flushed - sub.cursor
         return connection.machine.skipped(s, group.flushed) + self.join(connection)
 
     async def _snap_part(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
@@ -119,12 +127,16 @@ class CatchingUp:
                 # Its client has never heard that it was not live. What is pending comes to it as to every member.
                 if group.flushed <= sub.cursor <= group.cursor and connection.has_room(s, self.groups.limits):
                     connection.machine.rejoined(s)
+                    if connection.recorder is not None:
+                        connection.recorder.note("live", f"{s} reads again")
                     connection.queued_at = None
                     self.groups.join(connection, sub.group)
                     connection.remember()
             elif sub.cursor == group.cursor:
                 texts.append(connection.machine.joined(s))
                 self.groups.join(connection, sub.group)
+                if (since := connection.recovering.pop(s, None)) is not None:
+                    self.groups.measures.recovery.note(trio.current_time() - since)
         return texts
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from heapq import nlargest
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
 from actors.admission import Admission, offered_encoding
+from actors.analytics.reporter import Reporter
 from actors.authentication import bearer, shown_ticket, token_in_url
 from actors.catching_up import DRAIN_S, CatchingUp
 from actors.deadlines import Deadlines
@@ -16,6 +16,7 @@ from actors.event_source import is_for_events
 from actors.event_sources import EventSources
 from actors.fanout import Delivery
 from actors.history import HistoryPage, Wish
+from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Places
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
 from actors.principal import NotAccepted, Principal
@@ -29,7 +30,7 @@ from actors.reach import StreamReach
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import Bounds, Change, Changed, Wanted
+from actors.stream import CONSOLE_STREAM, Bounds, Change, Changed, Wanted, shard_number, stream_of
 from actors.tickets import TICKETS
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
@@ -63,9 +64,15 @@ class ConnectionManager(Actor["Env"]):
         self._catching_up = CatchingUp(ctx, self._stream, self._groups)
         self._deadlines = Deadlines(ctx, self._heartbeat)
         self._connections = ShardConnections(ctx, self._limits, self._admission, self._groups, self._catching_up)
+        number = shard_number(self._stream.shard)
+        self._inspector = Inspector(ctx, number, self._connections, self._heartbeat)
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
+        shard = self._stream.shard
+        told = env.settings.console.has_analytics and stream_of(shard) != CONSOLE_STREAM
+        self._reporter = Reporter(ctx, shard, self._groups.measures, env.analytics if told else None)
+        self._groups.when_counted = self._reporter.soon
 
     def _restore(self) -> None:
         for ws in reversed(self.ctx.get_web_sockets()):
@@ -114,7 +121,7 @@ class ConnectionManager(Actor["Env"]):
         self.ctx.accept_web_socket(ws, compress=self._heartbeat.compression)
         ws.limit_message(self._limits.msg_bytes, INFLATION * self._limits.msg_bytes)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
-        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name)
+        state = Remembered(peer=request.peer, counted=counted, encoding=(chosen or JSON).name, opened=now)
         machine = ServerMachine(self._limits, state)
         if principal is not None:
             machine.authenticated(principal, now)
@@ -154,6 +161,9 @@ class ConnectionManager(Actor["Env"]):
                 for message in machine.receive(connection.waiting.popleft()):
                     if connection.closed:
                         return
+                    if connection.recorder is not None:
+                        connection.recorder.heard(message)
+                    self._groups.measures.received(message)
                     step = machine.step(message, self.ctx.now())
                     if isinstance(step, Pub):
                         publications.append(step)
@@ -199,9 +209,37 @@ class ConnectionManager(Actor["Env"]):
         self._groups.measures.closed(ABNORMAL)
         self._connections.forget(ws)
 
+    async def settle(self) -> None:
+        """The server goes down: tell the analytics what was counted."""
+        await self._reporter.settle()
+
     async def observe(self) -> ShardView:
         """What an operator sees of this shard; of many connections it looks at some at a time."""
         return await observed(self.ctx, self._stream.shard, self._connections)
+
+    async def find(self, wish: ConnectionWish) -> Places:
+        """Where the connections are that an operator looks for."""
+        return await self._inspector.find(wish)
+
+    async def views(self, numbers: frozenset[int]) -> dict[int, ConnectionView]:
+        """Connections by number."""
+        return self._inspector.views(numbers)
+
+    async def groups(self, head: int) -> tuple[GroupView, ...]:
+        """The filter groups of the shard, whose stream is at `head`."""
+        return await self._inspector.groups(head)
+
+    async def look(self, session: str) -> Opened | None:
+        """One connection, of which what is said is recorded from now on until 60 s after the last look."""
+        return self._inspector.look(session)
+
+    async def dismiss(self, session: str, code: int, reason: str) -> bool:
+        """Close a connection; False when there is none."""
+        return self._inspector.close(session, code, reason)
+
+    async def send_away(self, session: str) -> bool:
+        """Let a client connect anew; False when there is none."""
+        return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
         """Something is due: a hello that did not come, a silence, the end of a token."""
@@ -224,7 +262,7 @@ class ConnectionManager(Actor["Env"]):
             case Mod():
                 await self._modify(connection, step)
             case Ack(offsets):
-                connection.acknowledge(offsets)
+                self._groups.acknowledge(connection, offsets)
             case Auth():
                 await self._renew(connection, step)
             case Unsub():
@@ -259,7 +297,7 @@ class ConnectionManager(Actor["Env"]):
         self._deadlines.wake_for(connection)
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
-        wanted = _wanted(subs)
+        wanted = tuple(map(Wanted.of, subs))
         self._stream.asking += 1
         try:
             greeted = await self._stream.ask(
@@ -272,6 +310,7 @@ class ConnectionManager(Actor["Env"]):
             return
         finally:
             self._stream.asking -= 1
+        self._groups.measures.welcomed(asked=hello.resume is not None, resumed=greeted.resumed)
         filled = [one if isinstance(one, Err) else next(answers) for one in plan]
         bounds = greeted.joined.bounds
         welcome = Welcome(
@@ -294,7 +333,9 @@ class ConnectionManager(Actor["Env"]):
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
-        texts = [machine.welcomed(welcome)]
+        texts = [machine.welcomed(welcome, hello.client)]
+        self._groups.measures.greeted(machine.state.sdk, resumed=greeted.resumed)
+        self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):
                 texts += one[1]
@@ -319,7 +360,7 @@ class ConnectionManager(Actor["Env"]):
         resets = connection.resets
         self._stream.asking += 1
         try:
-            wanted = _wanted([sub])
+            wanted = (Wanted.of(sub),)
             joined = await self._stream.ask(lambda stream: stream.subscribe(self._stream.shard, wanted))
             self._connections.enter(joined.bounds)
             if connection.resets != resets:
@@ -451,7 +492,3 @@ class ConnectionManager(Actor["Env"]):
     async def enter(self, bounds: Bounds) -> None:
         """The stream was brought back to an earlier state and is of another epoch now."""
         self._connections.enter(bounds)
-
-
-def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
-    return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms) for sub in subs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from actors.analytics.analytics import Analytics
 from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
@@ -28,6 +29,7 @@ class Env:
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]
+    analytics: Namespace[Analytics]
     operator: Operator
 
     @property

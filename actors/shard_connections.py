@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import attrs
+import trio
 
 from actors.admission import Admission
 from actors.catching_up import CatchingUp
@@ -56,6 +57,9 @@ class ShardConnections:
         """One more."""
         self._connections[connection.ws] = connection
         self.groups.measures.opened += 1
+        self.groups.measures.event_sources += isinstance(connection.ws, EventSource)
+        connection.number = self.groups.measures.opened
+        self.groups.when_counted()
 
     def get(self, ws: WebSocket) -> Connection | None:
         """That of a socket."""
@@ -65,9 +69,17 @@ class ShardConnections:
         """A client is gone: so are its subscriptions."""
         connection = self._connections.pop(ws, None)
         if connection is not None:
+            self.groups.measures.event_sources -= isinstance(ws, EventSource)
             connection.closed = True
             connection.waiting.clear()
+            self.groups.recorded.pop(connection, None)
             self.drop_all(connection)
+        state = None if connection is None else connection.machine.state
+        if state is None and isinstance(ws, WebSocket):
+            state = ws.attachment(Remembered)  # its end has woken the shard
+        if state is not None:
+            self.groups.measures.ended(self.ctx.now() - state.opened)
+        self.groups.when_counted()
 
     def too_many(self, state: Remembered, principal: Principal) -> bool:
         """Whether a user, or an address without one, has as many connections as it may have."""
@@ -90,7 +102,7 @@ class ShardConnections:
             if not isinstance(granted, Granted):
                 answers.append(connection.machine.unavailable(sub, granted))
                 continue
-            self.groups.measures.recovered(whole=granted.recovered, lost=granted.lost is not None)
+            self._count(connection, sub, granted, joined.bounds.head)
             # The shard hears of every frame of the group from now on, and the next one continues at the head.
             self.groups.add_subscriber(granted.group, joined.bounds.head, sub.min_ms)
             answer, texts = connection.machine.subscribed(
@@ -103,6 +115,16 @@ class ShardConnections:
             )
             answers.append((answer, texts))
         return answers
+
+    def _count(self, connection: Connection, sub: Sub, granted: Granted, head: int) -> None:
+        measures = self.groups.measures
+        measures.recovered(whole=granted.recovered, lost=granted.lost is not None)
+        if granted.recovered:
+            measures.behind.note(head - granted.since.offset)
+            if len(connection.recovering) < self.limits.subs:  # one that ends before it is live leaves its time behind
+                connection.recovering[sub.s] = trio.current_time()
+        elif granted.lost is not None and sub.on_gap == "skip":
+            measures.skipped["retention"] += granted.lost[1] - granted.lost[0]
 
     def answer(self, connection: Connection, texts: Iterable[str]) -> None:
         """Send what the machine made, and what is live at once; all of it in this turn."""

@@ -8,12 +8,11 @@ from typing import Any, cast
 
 import trio
 
-from actors.console.answers import BAD_QUERY, Ask, Invalid, choice, number
+from actors.console.answers import BAD_QUERY, ROWS, Ask, Invalid, choice, number
 from actors.protocol import ijson
 from actors.protocol.codes import BAD_MESSAGE, ErrorCode
 from runtime import ActorError, ActorId, ActorView, InvalidId, Request, SqlError
 
-ROWS = 200
 AT_ONCE = 128  # actors that are looked at before others get a moment
 TEXT_BYTES = 4_096  # of a stored value
 QUERY_BYTES = 16_384

@@ -31,7 +31,21 @@ from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
 from actors.protocol.messages import PONG, Err, Gap, Live, Lost, Ok, Reset, SubOk, Welcome, encode_sig, encode_snap
 from actors.protocol.rate import TokenBucket
-from actors.protocol.requests import Ack, Auth, ClientMessage, Hello, Hist, Mod, OnGap, OnSlow, Ping, Pub, Sub, Unsub
+from actors.protocol.requests import (
+    Ack,
+    Auth,
+    ClientInfo,
+    ClientMessage,
+    Hello,
+    Hist,
+    Mod,
+    OnGap,
+    OnSlow,
+    Ping,
+    Pub,
+    Sub,
+    Unsub,
+)
 
 BAD_MESSAGES = 10  # ours: then the peer is no client of this protocol, and is closed with 4001
 RATE_VIOLATIONS = 3
@@ -46,6 +60,7 @@ FEATURES = (
     DEFLATE,
 )  # of those that a client may list, what this server has
 RATE_VIOLATIONS_S = 60.0
+SDK_CHARACTERS = 64
 NOTICE_S = 60.0  # before its token expires a client is told so
 
 
@@ -97,7 +112,7 @@ class Remembered:
         counted: the limits of rates and counts apply to it. session: "" until it was welcomed.
         moves: it knows what to do about `goaway`. notice_at: when to say that its token expires, until that was said.
         was_reset: its subscriptions were forgotten once; what it asked for before it heard of that may still come.
-        encoding: what its frames are.
+        encoding: what its frames are. sdk: what its client says it is. opened: seconds since the Unix epoch.
     """
 
     principal: Principal | None = None
@@ -109,6 +124,8 @@ class Remembered:
     was_reset: bool = False
     notice_at: float | None = None
     encoding: EncodingName = "json"
+    sdk: str = ""
+    opened: float = 0.0
 
     def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
         """The same with other subscriptions; `attrs.evolve`, which is slow, would be a part of every subscription."""
@@ -122,6 +139,8 @@ class Remembered:
             was_reset=self.was_reset,
             notice_at=self.notice_at,
             encoding=self.encoding,
+            sdk=self.sdk,
+            opened=self.opened,
         )
 
     @property
@@ -334,13 +353,14 @@ class ServerMachine:
             answers.append(answer)
         return answers
 
-    def welcomed(self, welcome: Welcome) -> str:
+    def welcomed(self, welcome: Welcome, client: ClientInfo | None = None) -> str:
         """The session has begun; a user is somebody whose messages count."""
         self.state = attrs.evolve(
             self.state,
             session=welcome.session,
             counted=self.state.counted or bool(self.state.user),
             moves="goaway" in welcome.features,
+            sdk="" if client is None else _sdk(client),
         )
         self._count()
         return welcome.encode()
@@ -473,3 +493,7 @@ class ServerMachine:
 
     def _put(self, s: str, sub: Subscription) -> None:
         self.state = self.state.with_subs({**self.state.subs, s: sub})
+
+
+def _sdk(client: ClientInfo) -> str:
+    return "/".join(part for part in (client.sdk or client.name, client.version) if part)[:SDK_CHARACTERS]

@@ -36,6 +36,7 @@ class World:
 
     Attributes:
         seed: of the run. trace: what happened. claims: that are watched. nodes: by name. histories: by name.
+        sleep: `trio.sleep` for what the world itself waits for all the time, at a fifth of its cost.
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class World:
         self._down: list[tuple[SimulatedNode, Life, float]] = []
         self._died = trio.Event()
         self._clock = clock
-        self.trace = Trace(self.now, str(disk.folder))
+        self.sleep = clock.sleep
+        self.trace = Trace(clock.current_time, str(disk.folder))
         self.disk = disk
         disk.step = self._disk_step
         self.nodes: dict[str, SimulatedNode] = {}
@@ -126,7 +128,7 @@ class World:
 
     async def connect(self, node: SimulatedNode, *, peer: str = "127.0.0.1") -> MemoryStream:
         """A stream to a node. Raises: OSError: it is down, or cut off."""
-        await trio.sleep(0.0005)
+        await self.sleep(0.0005)
         if node.partitioned:
             await trio.sleep(3.0)
             raise OSError(110, f"{node.name} does not answer")

@@ -10,7 +10,7 @@ import errno
 import itertools
 import operator
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import final
 from weakref import WeakValueDictionary
@@ -36,11 +36,11 @@ class Weather:
     """What a network does to bytes on their way. They stay in order and none is lost.
 
     Attributes:
-        delay_s: how long what has arrived is kept from the receiver; asked for each read.
+        delay: waits for as long as what has arrived is kept from the receiver; for each read that had to wait.
         bite: how many of so many bytes one read gets, at least 1.
     """
 
-    delay_s: Callable[[], float]
+    delay: Callable[[], Awaitable[None]]
     bite: Callable[[int], int]
 
 
@@ -170,11 +170,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is receiving from this stream")
         self._receiving = True
         try:
-            await trio.lowlevel.checkpoint()
+            if self._closed or self._in.arrived:
+                await trio.lowlevel.checkpoint()
             while not (self._closed or self._in.arrived):
                 await self._in.readable.park()
                 if self._in.weather is not None:
-                    await trio.sleep(self._in.weather.delay_s())
+                    await self._in.weather.delay()
         finally:
             self._receiving = False
         if self._closed:

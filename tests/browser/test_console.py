@@ -16,7 +16,7 @@ from tests.browser.serving import Server
 pytestmark = pytest.mark.real
 
 AXE = Path(__file__).parent.parent.parent / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("overview", "actors", "signals", "ingest", "audit")
+PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "audit")
 PASSWORD = "a-password-of-many-characters"
 expect.set_options(timeout=PATIENCE_MS)
 
