@@ -15,6 +15,8 @@ from runtime import ActorError, ActorId, ActorView, InvalidId, Request, SqlError
 
 AT_ONCE = 128  # actors that are looked at before others get a moment
 TEXT_BYTES = 4_096  # of a stored value
+UNSHOWN = "secret"  # what is stored under this name, as a key or a field, is not shown
+HIDDEN = "…"
 QUERY_BYTES = 16_384
 _NO_ACTOR = ErrorCode(404, "no_actor")
 _REFUSED = ErrorCode(400, "refused")
@@ -116,7 +118,8 @@ async def storage(ask: Ask) -> dict[str, Any]:
 
 
 def _entry(key: str, value: object) -> dict[str, Any]:
-    text = json.dumps(_plain(value), ensure_ascii=False, default=repr)
+    shown = HIDDEN if key.rpartition("/")[2] == UNSHOWN else _plain(value)
+    text = json.dumps(shown, ensure_ascii=False, default=repr)
     data = text.encode("utf-8", "replace")
     cut = len(data) > TEXT_BYTES
     return {
@@ -131,7 +134,10 @@ def _plain(value: object) -> object:
     """What JSON has a form for; the rest as Python writes it."""
     if isinstance(value, dict):
         items = cast("dict[object, object]", value).items()
-        return {key if isinstance(key, str) else repr(key): _plain(inner) for key, inner in items}
+        return {
+            key if isinstance(key, str) else repr(key): HIDDEN if key == UNSHOWN else _plain(inner)
+            for key, inner in items
+        }
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in cast("list[object]", value)]
     if isinstance(value, bytes):
