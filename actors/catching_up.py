@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from actors.protocol.codes import CloseCode
-from actors.protocol.server import Subscription
+from actors.protocol.remembered import Subscription
 from actors.reach import StreamReach
 from actors.session import Connection
 from actors.shard_groups import ShardGroups

@@ -24,8 +24,9 @@ from actors.protocol.codes import CloseCode
 from actors.protocol.cursor import Cursor
 from actors.protocol.encoding import JSON
 from actors.protocol.messages import PONG, Err, Ok, Welcome
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import PING, Ack, Auth, Hello, Hist, Mod, Pub, Sub, Unsub
-from actors.protocol.server import DEFLATE, FEATURES, Close, Remembered, Reply, ServerMachine, Step
+from actors.protocol.server import DEFLATE, FEATURES, Close, Reply, ServerMachine, Step
 from actors.quota import Moment, Quota
 from actors.reach import StreamReach
 from actors.replacing import Replacing

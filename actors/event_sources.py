@@ -17,8 +17,9 @@ from actors.protocol.codes import DRAINING, OVERLOADED, RATE_LIMITED, UNAUTHENTI
 from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
 from actors.protocol.messages import Err, Gap, Reset, SubOk
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import Sub
-from actors.protocol.server import Remembered, ServerMachine
+from actors.protocol.server import ServerMachine
 from actors.protocol.server_sent_events import encode_event, encode_id, encode_retry
 from actors.reach import StreamReach
 from actors.session import Connection

@@ -13,7 +13,7 @@ from runtime import Namespace
 
 if TYPE_CHECKING:
     from actors.connections import ConnectionManager
-    from actors.protocol.server import Remembered
+    from actors.protocol.remembered import Remembered
     from actors.settings import Settings
 
 

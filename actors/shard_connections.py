@@ -12,8 +12,8 @@ from actors.event_source import EventSource
 from actors.moving import Departure
 from actors.protocol.limits import Limits
 from actors.protocol.messages import Err, SubOk
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import Sub
-from actors.protocol.server import Remembered
 from actors.quota import Quota
 from actors.replacing import Replacing
 from actors.session import Connection

@@ -15,6 +15,8 @@ from runtime import ActorError, ActorId, ActorView, InvalidId, Request, SqlError
 
 AT_ONCE = 128  # actors that are looked at before others get a moment
 TEXT_BYTES = 4_096  # of a stored value
+UNSHOWN = "secret"  # what is stored under this name, as a key or a field, is not shown
+HIDDEN = "…"
 QUERY_BYTES = 16_384
 _NO_ACTOR = ErrorCode(404, "no_actor")
 _REFUSED = ErrorCode(400, "refused")
@@ -116,7 +118,7 @@ async def storage(ask: Ask) -> dict[str, Any]:
 
 
 def _entry(key: str, value: object) -> dict[str, Any]:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(HIDDEN if key.rpartition("/")[2] == UNSHOWN else _shown(value), ensure_ascii=False)
     data = text.encode("utf-8", "replace")
     cut = len(data) > TEXT_BYTES
     return {
@@ -125,6 +127,13 @@ def _entry(key: str, value: object) -> dict[str, Any]:
         "text": data[:TEXT_BYTES].decode("utf-8", "ignore") if cut else text,
         "cut": cut,
     }
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value).items()
+        return {key: HIDDEN if key == UNSHOWN else _shown(inner) for key, inner in items}
+    return [_shown(inner) for inner in cast("list[object]", value)] if isinstance(value, list) else value
 
 
 async def sql(ask: Ask) -> dict[str, Any]:
