@@ -18,6 +18,7 @@ from runtime.ids import ActorId, end_below
 from runtime.platform import pass_by
 from runtime.storage.bookmarks import Retention
 from runtime.storage.history import HistoryWriter, Prepared, Restored
+from runtime.storage.log_room import LogRoom
 from runtime.storage.object_keys import REGISTERED
 from runtime.storage.rebuild import IN_PLACE_BYTES, Rebuilder
 from runtime.storage.store import KEEP, WriteBatch
@@ -94,6 +95,7 @@ class GroupWriter:
     """The one writer of a database. Its calls come one after another, from any thread.
 
     Args:
+        room: of the write-ahead log.
         now: wall clock, seconds.
         point: marks rare branches, as `Platform.point`.
         in_place_bytes: a restore that changes more is prepared in transactions of their own, see `rebuild`.
@@ -102,6 +104,7 @@ class GroupWriter:
     def __init__(
         self,
         connection: apsw.Connection,
+        room: LogRoom,
         retention: Retention,
         now: float,
         *,
@@ -114,6 +117,7 @@ class GroupWriter:
         self._prepared: dict[tuple[int, int], Prepared] = {}
         self._connection = connection
         self._actors: dict[tuple[str, bytes], _Held] = {}
+        self._room = room
         self._wal_pages = 0
         self._look_again = now + _LOOK_S
         self.sweeping = self._anything_to_sweep()
@@ -462,6 +466,7 @@ class GroupWriter:
 
     def _wal_grew(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
+        self._room.taken(pages)
         return apsw.SQLITE_OK
 
 

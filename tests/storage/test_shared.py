@@ -325,7 +325,7 @@ async def test_a_group_that_is_being_committed_when_the_store_stops_becomes_dura
         await trio.sleep(1)
         return fn(*args)
 
-    async with running(tmp_path, attrs.evolve(virtual_platform(), run_commit=commit_slowly)) as store:
+    async with running(tmp_path, attrs.evolve(virtual_platform(), run_blocking=commit_slowly)) as store:
         store.submit(batch(A, 1, {b"k": b"v"}), outcomes.append)
         await begun.wait()
     assert outcomes == [None]

@@ -31,7 +31,13 @@ class Room:
         self.events = []
         self.answers = {}
         self.accept = {"message_bytes": 1 << 25, "backlog_bytes": 1 << 20, "slow_code": 4103, **accept}
-        self.table = SocketTable(deliver=self._jobs_put, receive=self._jobs_put, emit=_at_once, emit_aside=_at_once)
+        self.table = SocketTable(
+            deliver=self._jobs_put,
+            receive=self._jobs_put,
+            rest=lambda: None,
+            emit=_at_once,
+            emit_aside=_at_once,
+        )
         self._jobs, self._next = trio.open_memory_channel(10_000)
         nursery.start_soon(self._run)
 
