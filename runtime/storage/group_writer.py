@@ -36,6 +36,7 @@ _PUT = (
     f"INSERT INTO keys SELECT {_SLOT}, {_KEY}, {_VALUE} FROM carray(?) WHERE true "  # noqa: S608 -- constants
     "ON CONFLICT DO UPDATE SET value = excluded.value"
 )
+_PUT_ONE = "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _DELETE = f"DELETE FROM keys WHERE (slot, key) IN (SELECT {_SLOT}, {_KEY} FROM carray(?))"  # noqa: S608
 
 _FIND = "SELECT number, slot, name IS NOT NULL, empty, since IS NOT NULL FROM actors WHERE namespace = ? AND id = ?"
@@ -293,9 +294,11 @@ class GroupWriter:
 
     def _put(self, changes: _Changes) -> None:
         execute, keys = self._connection.execute, changes.keys
-        puts = tuple([_ROW % (s, len(k), k, v) for (s, k), v in keys.items() if v is not None])
-        if puts:
-            execute(_PUT, (apsw.carray(puts),))
+        puts = [(slot, key, value) for (slot, key), value in keys.items() if value is not None]
+        if len(puts) == 1:
+            execute(_PUT_ONE, puts[0])
+        elif puts:
+            execute(_PUT, (apsw.carray(tuple([_ROW % (s, len(k), k, v) for s, k, v in puts])),))
         if len(puts) < len(keys):
             deletes = tuple([_ROW % (s, len(k), k, b"") for (s, k), v in keys.items() if v is None])
             execute(_DELETE, (apsw.carray(deletes),))
