@@ -11,11 +11,11 @@ import attrs
 import trio
 
 from actors.event_source import EventSource
+from actors.flight_recorder import FlightRecorder
 from actors.pending import Everything, Frame, Newest, Pending
 from actors.protocol.codes import CloseCode
 from actors.protocol.encoding import ENCODINGS, EncodingName
 from actors.protocol.limits import Limits
-from actors.protocol.requests import ClientInfo
 from actors.protocol.server import ServerMachine
 from actors.protocol.server_sent_events import encode_events
 from actors.signals import SignalTexts
@@ -31,16 +31,21 @@ CHUNK_SOCKETS = 64  # then the rest of the server gets a moment (settled by meas
 
 @attrs.frozen
 class Passed:
-    """Signals that went to the live members of a group; `left_out`: those that newer ones replaced."""
+    """Signals that went to the live members of a group.
+
+    Attributes:
+        left_out: those that newer ones replaced. nbytes: of the others, as JSON.
+    """
 
     signals: int = 0
     left_out: int = 0
+    nbytes: int = 0
 
     def __add__(self, other: Passed) -> Passed:
-        return Passed(self.signals + other.signals, self.left_out + other.left_out)
+        return Passed(self.signals + other.signals, self.left_out + other.left_out, self.nbytes + other.nbytes)
 
     def __sub__(self, other: Passed) -> Passed:
-        return Passed(self.signals - other.signals, self.left_out - other.left_out)
+        return Passed(self.signals - other.signals, self.left_out - other.left_out, self.nbytes - other.nbytes)
 
 
 @attrs.define(eq=False)
@@ -56,8 +61,12 @@ class Connection:
         careful: it is not closed for reading slowly; its subscriptions then wait. slow_bytes: what was on its way then.
         acked: how far its client said that subscriptions are. acked_at: when that was.
         queued_at: since when there has always been something on its way, as seen at each flush.
-        client: what its client says it is. passed: live signals that it was sent, and those that newer ones replaced,
-            in groups that it has left; `begins`: how many had passed in each of its groups when it joined.
+        passed: live signals that it was sent, and those that newer ones replaced, in groups that it has left.
+        begins: how many had passed in each of its groups when it joined.
+        missed: by subscription, how many had passed when one that skips what it is too slow for got no more.
+        dropped: how many it did not get for that. number: among all connections that its shard has had.
+        leaving: it is sent elsewhere by itself. recorder: an operator looks at it.
+        recovering: since when subscriptions that continued from a cursor catch up.
         since: trio's clock when this instance met it: a wall clock that is set must not run out a client's time to
             say hello, after which it would not come back.
     """
@@ -76,9 +85,14 @@ class Connection:
     queued_at: float | None = None
     acked: Mapping[str, int] = attrs.Factory(dict)
     acked_at: float = -math.inf
-    client: ClientInfo | None = None
     passed: Passed = Passed()
     begins: dict[int, Passed] = attrs.Factory(dict)
+    missed: dict[str, Passed] = attrs.Factory(dict)
+    dropped: int = 0
+    number: int = 0
+    leaving: bool = False
+    recorder: FlightRecorder | None = None
+    recovering: dict[str, float] = attrs.Factory(dict)
     since: float = attrs.Factory(trio.current_time)
 
     @property
@@ -120,6 +134,8 @@ class Connection:
         """Send the JSON texts of messages, separated by newlines, in a frame; nothing is sent after close."""
         if self.closed:
             return
+        if self.recorder is not None:
+            self.recorder.said(texts)
         if isinstance(self.ws, EventSource):
             self.ws.send(texts)
         else:
@@ -152,13 +168,23 @@ class Connection:
         """Send a close frame after everything sent so far."""
         self.closed = True
         self.waiting.clear()
+        if self.recorder is not None:
+            self.recorder.note("close", f"{code} {reason}".rstrip())
         self.ws.close(code, reason)
 
-    def acknowledge(self, offsets: Mapping[str, int]) -> None:
-        """Keep how far its client is; what comes within five seconds of the last time is ignored."""
+    def skipped(self, s: str, passed: Passed) -> None:
+        """What a subscription that is too slow has not got up to here it will not get."""
+        if s in self.missed:
+            self.dropped += (passed - self.missed[s]).signals
+            self.missed[s] = passed
+
+    def acknowledge(self, offsets: Mapping[str, int]) -> bool:
+        """Keep how far its client is; False: it has said so less than five seconds ago, and this is ignored."""
         now = trio.current_time()
-        if now >= self.acked_at + ACK_S:
-            self.acked_at, self.acked = now, offsets
+        if now < self.acked_at + ACK_S:
+            return False
+        self.acked_at, self.acked = now, offsets
+        return True
 
     def takes(self, size: int, limits: Limits) -> bool:
         """Whether a careful one may be sent so much now: the half of its limit is for what is sent besides."""
@@ -228,6 +254,7 @@ class LocalGroup:
         stored: what storage has of that. subscribers: subscriptions of this shard, live or not.
         healing: frames were missed and are being read from the log. began: where the last one began.
         teams: who gets its frames. fresh: signals of the frame that was flushed last. passed: of all of them.
+        before: of all of them without that one. begun: where it was when this instance met it; since: when that was.
         waits: a conflated frame leaves when its time has come.
     """
 
@@ -241,6 +268,9 @@ class LocalGroup:
     began: int = 0
     fresh: int = 0
     passed: Passed = Passed()
+    before: Passed = Passed()
+    begun: int = 0
+    since: float = attrs.Factory(trio.current_time)
     teams: dict[Team, None] = attrs.Factory(dict)
     _min_s: float = 0.0
     _left_at: float = -math.inf
@@ -249,7 +279,7 @@ class LocalGroup:
     @classmethod
     def at(cls, number: int, cursor: int) -> LocalGroup:
         """A group without members that stands at this place."""
-        return cls(number, cursor, cursor)
+        return cls(number, cursor, cursor, begun=cursor)
 
     @property
     def members(self) -> list[Connection]:
@@ -288,7 +318,9 @@ class LocalGroup:
         if not frames:
             return {}
         self.fresh = sum(len(frame.signals) for frame in frames)
-        self.passed += Passed(self.fresh, sum(frame.left_out for frame in frames))
+        self.before = self.passed
+        nbytes = sum(len(signal.json) for frame in frames for signal in frame.signals)
+        self.passed += Passed(self.fresh, sum(frame.left_out for frame in frames), nbytes)
         self._pending.clear()
         self._left_at = trio.current_time() if self._min_s else self._left_at
         wanted: set[Frames] = {team.frames for team in self.teams}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 import trio
@@ -14,9 +14,9 @@ from actors.groups import Page
 from actors.measures import ShardMeasures
 from actors.protocol.codes import CloseCode
 from actors.protocol.limits import Limits
-from actors.protocol.server import Remembered, Subscription
+from actors.protocol.remembered import Remembered, Subscription
 from actors.reach import StreamReach
-from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Team
+from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Passed, Team
 from actors.signals import SignalTexts
 from runtime import ActorError, Context, PreparedMessage
 
@@ -45,7 +45,8 @@ class ShardGroups:
     Attributes:
         epoch: of the stream, as every welcomed client here knows it.
         when_held: told of a connection whose subscriptions are not live any more, because it reads too slowly.
-        measures: what this shard has counted.
+        measures: what this shard has counted. when_counted: told that it has counted something.
+        recorded: connections that an operator looks at, with the time on trio's clock until which they are.
     """
 
     ctx: Context
@@ -53,7 +54,9 @@ class ShardGroups:
     limits: Limits
     epoch: str = attrs.field(default="", init=False)
     when_held: Callable[[Connection], None] = attrs.field(default=lambda _: None, init=False)
+    when_counted: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     measures: ShardMeasures = attrs.field(factory=ShardMeasures, init=False)
+    recorded: dict[Connection, float] = attrs.field(factory=dict, init=False)
     _groups: dict[int, LocalGroup] = attrs.field(factory=dict, init=False)
     _numbered_at: float | None = attrs.field(default=None, init=False)  # the oldest signal that waits for a flush
     _teams: dict[_TeamKey, Team] = attrs.field(factory=dict, init=False)
@@ -63,6 +66,9 @@ class ShardGroups:
     _changed_rows: set[int] = attrs.field(factory=set, init=False)
     _flushing: bool = attrs.field(default=False, init=False)
     _saving: bool = attrs.field(default=False, init=False)
+
+    def __iter__(self) -> Iterator[LocalGroup]:
+        return iter(self._groups.values())
 
     def __getitem__(self, number: int) -> LocalGroup:
         return self._groups[number]
@@ -78,7 +84,7 @@ class ShardGroups:
                 group = self._groups.setdefault(number, LocalGroup.at(number, places.get(number, sub.cursor)))
                 group.subscribers += 1
                 if number not in places:
-                    group.cursor = group.flushed = min(group.cursor, sub.cursor)
+                    group.cursor = group.flushed = group.begun = min(group.cursor, sub.cursor)
             if sub.min_ms:
                 # What the last instance held back is in the log.
                 self._groups[sub.group].conflate(sub.min_ms)
@@ -174,6 +180,11 @@ class ShardGroups:
             for number in numbers:
                 del self._groups[number].teams[team]
 
+    def acknowledge(self, connection: Connection, offsets: Mapping[str, int]) -> None:
+        """A client has said how far its subscriptions are."""
+        if connection.acknowledge(offsets) and (lag := self.lag(connection)) is not None:
+            self.measures.lag.note(lag)
+
     def lag(self, connection: Connection) -> int | None:
         """By how many offsets a connection's slowest subscription is behind; None before its client has said."""
         lags = [
@@ -182,6 +193,11 @@ class ShardGroups:
             if s in connection.acked
         ]
         return max(0, *lags) if lags else None
+
+    def passed(self, connection: Connection) -> Passed:
+        """What a connection was sent live."""
+        now = (self._groups[number].passed - begun for number, begun in connection.begins.items())
+        return sum(now, connection.passed)
 
     # Frames.
 
@@ -263,6 +279,8 @@ class ShardGroups:
                 group = waiting.popleft()
                 if not (made := group.take(self.epoch)):
                     continue
+                if group.conflates:
+                    self.measures.conflated += len(group.members) * (group.passed - group.before).left_out
                 teams.update(group.teams)
                 for kind, message in made.items():
                     messages.setdefault(kind, {})[group.number] = message
@@ -273,6 +291,7 @@ class ShardGroups:
                 await self.ctx.storage.sync()
         if numbered_at is not None:
             self.measures.fanout.note(trio.current_time() - numbered_at)
+            self.when_counted()
         self._save_soon()
 
     async def _push(self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]]) -> None:
@@ -286,6 +305,7 @@ class ShardGroups:
             self.measures.delivered_bytes += members * len(message.frame)
             if team.careful:
                 self._push_carefully(team, message, encoded)
+                self._record(team, message, encoded)
                 continue
             if team.frames == EVENTS:
                 for member in team.members:
@@ -297,6 +317,15 @@ class ShardGroups:
                 if pushed >= CHUNK_SOCKETS:
                     pushed = 0
                     await self.ctx.checkpoint()  # keeps the turn
+            self._record(team, message, encoded)
+
+    def _record(self, team: Team, message: PreparedMessage, messages: Mapping[int, PreparedMessage]) -> None:
+        """Tell the flight recorders of those members that an operator looks at."""
+        for member in self.recorded:
+            if member in team.members and member.recorder is not None:
+                groups = [self._groups[number] for number in team.groups if number in messages]
+                told = (f"g {group.number}: {group.fresh} signals in {group.began}–{group.flushed}" for group in groups)
+                member.recorder.passed(len(message.frame), "; ".join(told))
 
     def _push_carefully(self, team: Team, message: PreparedMessage, messages: Mapping[int, PreparedMessage]) -> None:
         size = len(message.frame)
@@ -314,14 +343,20 @@ class ShardGroups:
         self.ctx.point("a slow client is sent nothing for now")
         self.measures.slow += 1
         self._leave_team(connection)
-        for number in connection.groups:
-            connection.left(number, self._groups[number].passed)
+        if connection.recorder is not None:
+            connection.recorder.note("slow", "reads too slowly; its subscriptions wait for it")
+        passed = {n: self._groups[n].before if n in messages else self._groups[n].passed for n in connection.groups}
+        for number in passed:
+            connection.left(number, passed[number])
         connection.groups.clear()
+        connection.missed.clear()
         for s, sub in connection.machine.state.subs.items():
             if sub.live:
                 group = self._groups[sub.group]
                 at = group.began if sub.group in messages else group.flushed
                 connection.machine.held(s, max(sub.cursor, at))
+                if sub.on_slow == "skip":
+                    connection.missed[s] = passed[sub.group]
         connection.slow_bytes = connection.ws.backlog_bytes
         connection.remember()
         self.when_held(connection)
@@ -364,10 +399,13 @@ class ShardGroups:
 
     def _add_page(self, group: LocalGroup, page: Page) -> None:
         if page.after > page.asked:
+            self.measures.skipped["retention"] += len(group.members) * (page.after - page.asked)
             earlier = group.take(self.epoch)
             for member in group.members:
                 if member.frames in earlier:
                     member.push(earlier[member.frames])
+                    if member.recorder is not None:
+                        member.recorder.passed(len(earlier[member.frames].frame), f"g {group.number}, before a gap")
                 member.send("\n".join(member.machine.missed(group.number, page.asked, page.after)))
             group.cursor = group.flushed = page.after
         if page.upto > page.after:

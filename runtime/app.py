@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import Any, get_args, get_origin, get_type_hints
 
 import attrs
@@ -52,7 +53,7 @@ class App:
             TypeError: a field is neither a namespace nor the settings. ValueError: two fields have the same key.
         """
         found: dict[str, type[Actor[Any]]] = {}
-        for name, annotation in self._fields().items():
+        for name, annotation in self._fields.items():
             if get_origin(annotation) is Namespace:
                 key = self._key(name)
                 if key in found:
@@ -75,11 +76,11 @@ class App:
                 return namespace(self._key(name))
             return operator if annotation is Operator else settings
 
-        return self.env(**{name: bound(name, annotation) for name, annotation in self._fields().items()})
+        return self.env(**{name: bound(name, annotation) for name, annotation in self._fields.items()})
 
     def namespace_field(self, actor_class: type[Actor[Any]]) -> str | None:
         """The field of `env` whose namespace has actors of this class."""
-        for name, annotation in self._fields().items():
+        for name, annotation in self._fields.items():
             if get_origin(annotation) is Namespace and get_args(annotation) == (actor_class,):
                 return name
         return None
@@ -88,6 +89,7 @@ class App:
         key: str = getattr(attrs.fields(self.env), name).metadata.get("key", name)
         return key
 
+    @cached_property
     def _fields(self) -> dict[str, Any]:
         hints = get_type_hints(self.env)
         return {field.name: hints[field.name] for field in attrs.fields(self.env)}

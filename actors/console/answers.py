@@ -18,6 +18,8 @@ BAD_QUERY = ErrorCode(400, "bad_query")
 LOGIN_REQUIRED = ErrorCode(401, "login_required")
 LOOPBACK_ONLY = ErrorCode(403, "loopback_only")
 NOT_MEANT = ErrorCode(403, "not_meant")
+NO_STREAM = ErrorCode(404, "no_stream")
+ROWS = 200  # of a window
 NAME = "console"
 
 

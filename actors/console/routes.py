@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from actors.console import access, actor_routes, page_routes
+from actors.console import access, actor_routes, analytics_routes, connection_routes, page_routes, subscription_routes
 from actors.console.access import OperatorName
-from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NOT_MEANT, Ask, Invalid, number
+from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NO_STREAM, NOT_MEANT, Ask, Invalid, number
 from actors.console.console import source_json
 from actors.console.sessions import NotSignedIn
 from actors.env import Env
@@ -27,7 +27,7 @@ from runtime import ActorError, Request, Response
 T = TypeVar("T")
 
 OPERATOR = Principal(user="operator", capability=EVERYTHING)
-PAGES = ("overview", "actors", "signals", "ingest", "audit")
+PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "audit")
 AUDIT_ROWS = 200
 SERIES_MINUTES = 60
 _HEADERS = {"cache-control": "no-store"}
@@ -62,16 +62,18 @@ async def let_in(request: Request, env: Env) -> OperatorName | Response:
     return OperatorName("password", request.peer, name)
 
 
-def reading(answer: Answering) -> Route:
-    """A route for `GET` whose answer is JSON."""
+def reading(answer: Answering, *, method: str = "GET") -> Route:
+    """A route that changes nothing, and whose answer is JSON; one for `POST` has to be meant all the same."""
 
     async def route(request: Request, env: Env) -> Response:
-        if request.method != "GET":
-            return _method(request, "GET")
+        if request.method != method:
+            return _method(request, method)
         try:
             who = await let_in(request, env)
             if isinstance(who, Response):
                 return who
+            if method != "GET" and not access.changes_safely(request):
+                return _not_meant()
             value = await answer(Ask(request=request, env=env, who=who))
         except Invalid as error:
             return error_response(error.code, str(error), at=error.at, headers=_HEADERS)
@@ -182,7 +184,7 @@ async def session(ask: Ask) -> dict[str, Any]:
         "version": version("heliograph"),
         "streams": list(ask.env.settings.stream_names),
         "started": round(1_000 * ask.env.operator.started),
-        "pages": list(PAGES),
+        "pages": [name for name in PAGES if name != "analytics" or ask.env.settings.console.has_analytics],
     }
 
 
@@ -251,7 +253,7 @@ async def stream(request: Request, env: Env) -> Response:
     """A stream of the service, with the operator's rights."""
     name = request.params["name"]
     if name not in env.settings.stream_names:
-        return error_response(ErrorCode(404, "no_stream"), f"no stream named {name[:64]!r} is configured")
+        return error_response(NO_STREAM, f"no stream named {name[:64]!r} is configured")
     return await _socket(request, env, name, env.settings.shards)
 
 
@@ -313,4 +315,16 @@ CONSOLE_ROUTES: Mapping[str, Route] = {
     "/console/api/actors/{namespace}/{id}/evict": doing("evict", actor_routes.target, actor_routes.evict),
     "/console/api/actors/{namespace}/{id}/alarm": doing("run alarm", actor_routes.target, actor_routes.alarm),
     "/console/api/actors/{namespace}/{id}/abort": doing("abort", actor_routes.target, actor_routes.abort),
+    "/console/api/analytics": reading(analytics_routes.analytics),
+    "/console/api/analytics.csv": reading(analytics_routes.table),
+    "/console/api/subscriptions": reading(subscription_routes.subscriptions),
+    "/console/api/explain": reading(subscription_routes.explain, method="POST"),
+    "/console/api/connections": reading(connection_routes.connections),
+    "/console/api/connections/{name}/{session}": reading(connection_routes.connection),
+    "/console/api/connections/{name}/{session}/close": doing(
+        "close connection", connection_routes.target, connection_routes.close
+    ),
+    "/console/api/connections/{name}/{session}/goaway": doing(
+        "send away", connection_routes.target, connection_routes.send_away
+    ),
 }

@@ -142,5 +142,6 @@ class Audience:
             for listener in listeners:
                 listener(*args)
 
-        self.__dict__[hook] = tell  # asked for once
-        return tell
+        told: Callable[..., None] = listeners[0] if len(listeners) == 1 else tell
+        self.__dict__[hook] = told  # asked for once
+        return told

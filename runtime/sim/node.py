@@ -146,7 +146,7 @@ class SimulatedNode:
         self._rng = world.rng(f"{name}/platform")
         self._ids = world.rng(f"{name}/ids")
         self._restores = world.rng(f"{name}/restores")
-        self.network = MemoryNetwork(weather=_weather(world.rng(f"{name}/network")))
+        self.network = MemoryNetwork(weather=_weather(world.rng(f"{name}/network"), world.call_after))
         self.life: Life | None = None
         self._image = world.disk.image()
         self._silent: list[Any] = []
@@ -368,12 +368,12 @@ class SimulatedNode:
         await trio.lowlevel.checkpoint_if_cancelled()
         with trio.CancelScope(shield=True):  # nothing stops a thread
             if not life.dead:
-                await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+                await self.world.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
             try:
                 return fn(*args)
             finally:
                 if not life.dead:
-                    await trio.sleep(self._rng.uniform(0.0, 0.001))
+                    await self.world.sleep(self._rng.uniform(0.0, 0.001))
 
     async def _sync_file(self, life: Life, *paths: Path) -> None:
         begun: list[tuple[FileModel, int]] = []
@@ -383,7 +383,7 @@ class SimulatedNode:
             if model is not None:
                 begun.append((model, len(model.unsynced)))
         with trio.CancelScope(shield=True):
-            await trio.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+            await self.world.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
         if life.dead:
             raise OSError(5, "the process is dead")
         for model, count in begun:
@@ -420,8 +420,8 @@ class _OutsideStub:
         return cast("Any", call)
 
 
-def _weather(rng: random.Random) -> Weather:
+def _weather(rng: random.Random, call_after: Callable[[float, Callable[[], object]], None]) -> Weather:
     return Weather(
-        delay_s=lambda: rng.expovariate(500.0),
+        later=lambda fn: call_after(rng.expovariate(500.0), fn),
         bite=lambda size: size if size < 2 or rng.random() < 0.8 else rng.randint(1, size),
     )

@@ -6,11 +6,14 @@ It uses private names of Trio; `check_private_names` says at the start of every 
 from __future__ import annotations
 
 import gc
+import heapq
 import math
 import os
 import random
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from typing import Any, Final
 
 import attrs
@@ -176,11 +179,8 @@ def repeatable(seed: str, order: random.Random) -> Generator[None, None, None]:
     private: Any = trio_run
     system: Any = os
     flag, shuffler, urandom = private._ALLOW_DETERMINISTIC_SCHEDULING, private._r, system.urandom
-    state, collecting = random.getstate(), gc.isenabled()
+    state = random.getstate()
     bytes_of = random.Random(f"{seed}/urandom").randbytes  # noqa: S311 -- reproducible on purpose
-    gc.disable()
-    gc.collect()  # what the last run left would be frozen, run after run
-    gc.freeze()  # what is there already is looked at by none of the collections between runs
     private._ALLOW_DETERMINISTIC_SCHEDULING, private._r = True, order
     system.urandom = bytes_of  # masks of WebSocket frames
     random.seed(f"{seed}/random")
@@ -190,6 +190,21 @@ def repeatable(seed: str, order: random.Random) -> Generator[None, None, None]:
         private._ALLOW_DETERMINISTIC_SCHEDULING, private._r = flag, shuffler
         system.urandom = urandom
         random.setstate(state)
+
+
+@contextmanager
+def uncollected() -> Generator[None, None, None]:
+    """While the block runs no garbage is collected by chance; after it, what the block made and nobody holds is.
+
+    What was there before is not looked at, which would take longer than many a run.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.collect()
         gc.unfreeze()
         if collecting:
             gc.enable()
@@ -223,6 +238,9 @@ class VirtualClock(trio.abc.Clock):
         )
         self._silent = 0
         self._steps_seen = 0
+        self._due: list[tuple[float, int]] = []  # a heap: when, and the number of what
+        self._calls: dict[int, Callable[[], object]] = {}
+        self._numbers = count()
 
     def start_clock(self) -> None:
         """It needs no start."""
@@ -231,17 +249,39 @@ class VirtualClock(trio.abc.Clock):
         """Virtual seconds since the run began."""
         return self.now
 
+    async def sleep(self, seconds: float) -> None:
+        """`trio.sleep` without a cancel scope, which takes five times as long: a run has thousands of them."""
+        number = self._call_after(seconds, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
+
+        def abort(_: Any) -> trio.lowlevel.Abort:
+            del self._calls[number]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def call_after(self, seconds: float, fn: Callable[[], object]) -> None:
+        """Call a function, which must be short and not raise."""
+        self._call_after(seconds, fn)
+
+    def _call_after(self, seconds: float, fn: Callable[[], object]) -> int:
+        number = next(self._numbers)
+        self._calls[number] = fn
+        heapq.heappush(self._due, (self.now + seconds, number))
+        return number
+
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Nothing is ready: jump to the next deadline; when there is none, say who waits for what."""
         private: Any = trio_run
         runner = private.GLOBAL_RUN_CONTEXT.runner
         if runner.waiting_for_idle:
             return _IDLE_FIRST_S
+        deadline = min(deadline, self._next_call())
         if deadline < math.inf:
             if deadline > self.until and self.stuck is None:
                 self._end(f"not finished in time:\n  {_waiting(runner)}")
             else:
                 self.now = max(self.now, deadline)
+                self._call_due()
             return 0
         if self._order.steps != self._steps_seen:
             self._steps_seen = self._order.steps
@@ -254,6 +294,17 @@ class VirtualClock(trio.abc.Clock):
             self.stuck = f"{self.stuck}\n  and cancelled:\n  {_waiting(runner)}"
             raise RuntimeError("the simulation does not end")
         return 0
+
+    def _next_call(self) -> float:
+        while self._due and self._due[0][1] not in self._calls:  # its task was cancelled
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else math.inf
+
+    def _call_due(self) -> None:
+        while self._due and self._due[0][0] <= self.now:
+            fn = self._calls.pop(heapq.heappop(self._due)[1], None)
+            if fn is not None:
+                fn()
 
     def _end(self, why: str) -> None:
         if self.stuck is None:

@@ -16,7 +16,7 @@ from runtime.sim.claim import Claim, Violation
 from runtime.sim.claims import CLAIMS, make_claims
 from runtime.sim.disk import SimulatedDisk
 from runtime.sim.faults import Fault, Faults
-from runtime.sim.scheduling import ORDERS, TaskOrder, VirtualClock, drawn_order, repeatable
+from runtime.sim.scheduling import ORDERS, TaskOrder, VirtualClock, drawn_order, repeatable, uncollected
 from runtime.sim.trace import Event
 from runtime.sim.world import World
 
@@ -163,11 +163,17 @@ def simulate(
     drawn = [one for one in faults.draw(seed) if one.kind not in chosen.spared] if plan is None else plan
     strategy = drawn_order(seed) if order == "drawn" else order
     memory = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="heliograph-sim-", dir=memory) as folder:
-        disk = SimulatedDisk(Path(folder), random.Random(f"{seed}/disk"))  # noqa: S311 -- reproducible on purpose
-        ready = ORDERS[strategy](f"{seed}/order")
-        with repeatable(str(seed), ready), disk.mounted():
-            return _Run(chosen, seed, drawn, operations, strategy, disk, ready).result()
+    with tempfile.TemporaryDirectory(prefix="heliograph-sim-", dir=memory) as folder, uncollected():
+        return _run(chosen, seed, drawn, operations, strategy, Path(folder))
+
+
+def _run(
+    chosen: Scenario, seed: int, plan: Sequence[Fault], operations: int | None, strategy: str, folder: Path
+) -> Result:
+    disk = SimulatedDisk(folder, random.Random(f"{seed}/disk"))  # noqa: S311 -- reproducible on purpose
+    ready = ORDERS[strategy](f"{seed}/order")
+    with repeatable(str(seed), ready), disk.mounted():
+        return _Run(chosen, seed, plan, operations, strategy, disk, ready).result()
 
 
 class _Run:

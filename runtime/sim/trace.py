@@ -79,6 +79,7 @@ class Trace:
         self._events: deque[_Entry] = deque(maxlen=EVENTS_KEPT)
         self._hash = hashlib.blake2b(digest_size=16)
         self._unhashed: list[str] = []
+        self._shown_at, self._shown = -1.0, ""
 
     def note(self, what: str, who: str, detail: str = "") -> int:
         """Something happened; its number."""
@@ -87,7 +88,9 @@ class Trace:
         if self._folder in detail:
             detail = detail.replace(self._folder, "")
         self.fired[what] += 1
-        self._unhashed.append(f"{at:.9f} {what} {who} {detail}\n")
+        if at != self._shown_at:  # much happens at the same time
+            self._shown_at, self._shown = at, f"{at:.9f}"
+        self._unhashed.append(f"{self._shown} {what} {who} {detail}\n")
         if len(self._unhashed) == _HASHED_AT_ONCE:
             self._add_to_hash()
         self._events.append((self.count, at, what, who, detail))

@@ -36,11 +36,11 @@ class Weather:
     """What a network does to bytes on their way. They stay in order and none is lost.
 
     Attributes:
-        delay_s: how long what has arrived is kept from the receiver; asked for each read.
+        later: calls a function after as long as what has arrived is kept from a receiver that waits for it.
         bite: how many of so many bytes one read gets, at least 1.
     """
 
-    delay_s: Callable[[], float]
+    later: Callable[[Callable[[], object]], None]
     bite: Callable[[int], int]
 
 
@@ -78,8 +78,14 @@ class _Pipe:
     def arrived(self) -> bool:
         return not self.held and bool(self.reset or self.buffer or self.finished)
 
+    def arrive(self) -> None:
+        if self.weather is None:
+            self.readable.unpark_all()
+        elif self.readable:
+            self.weather.later(self.readable.unpark_all)
+
     def wake(self) -> None:
-        self.readable.unpark_all()
+        self.arrive()
         self.writable.unpark_all()
 
 
@@ -127,7 +133,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         taken = min(self._out.room, len(data))
         if taken:
             self._out.buffer += memoryview(data)[:taken]
-            self._out.readable.unpark_all()
+            self._out.arrive()
         return taken
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -170,11 +176,10 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise trio.BusyResourceError("another task is receiving from this stream")
         self._receiving = True
         try:
-            await trio.lowlevel.checkpoint()
+            if self._closed or self._in.arrived:
+                await trio.lowlevel.checkpoint()
             while not (self._closed or self._in.arrived):
                 await self._in.readable.park()
-                if self._in.weather is not None:
-                    await trio.sleep(self._in.weather.delay_s())
         finally:
             self._receiving = False
         if self._closed:

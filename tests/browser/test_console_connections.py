@@ -233,3 +233,44 @@ def test_axe_finds_nothing_in_what_was_opened(page: Page, server: Server, scheme
         )
         assert found == [], name
         page.reload()
+
+
+# Of a server without answers of ours.
+
+CONNECT = """([url, hello]) => new Promise((done) => {
+  window.client = new WebSocket(url, "signals.v1.json");
+  window.client.onopen = () => window.client.send(JSON.stringify(hello));
+  window.client.onmessage = (event) => done(JSON.parse(event.data.split("\\n")[0]).session);
+})"""
+
+
+def connect(page: Page, server: Server) -> str:
+    """Let the page be a client, too; its session."""
+    url = f"{server.url.replace('http', 'ws', 1)}/v1/stream"
+    hello = {"t": "hello", "id": 1, "client": {"sdk": "page"}, "subs": [{"s": "all", "filter": {"types": ["a.>"]}}]}
+    session: str = page.evaluate(CONNECT, [url, hello])
+    return session
+
+
+def test_a_client_of_the_server_is_shown_recorded_and_closed(page: Page, server: Server) -> None:
+    open_console(page, server, "connections")
+    session = connect(page, server)
+    page.get_by_role("searchbox").fill(session)
+    page.locator(".row").first.click()
+    events = page.get_by_role("region", name="Its last protocol events").locator("tbody tr")
+    expect(events).to_contain_text(["recording"])
+    page.evaluate("""window.client.send('{"t":"unsub","id":2,"s":"all"}')""")
+    expect(events).to_contain_text(["ok", "unsub", "recording"])
+    page.get_by_role("button", name="Close…").click()
+    page.get_by_label("Reason").fill("by hand")
+    page.get_by_role("button", name="Close the connection").click()
+    expect(page.get_by_role("alert").filter(has_text="has ended")).to_be_visible()
+
+
+def test_the_filter_of_a_client_of_the_server_is_shown_and_explained(page: Page, server: Server) -> None:
+    open_console(page, server, "subscriptions")
+    connect(page, server)
+    expect(page.locator(".row").first).to_contain_text("types a.>")
+    page.get_by_label("Signal as JSON").fill('{"type": "b", "entity": "e", "data": 1}')
+    page.get_by_role("button", name="Explain").click()
+    expect(page.locator(".explained")).to_contain_text("b is none of them")

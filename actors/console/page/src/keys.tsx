@@ -1,5 +1,5 @@
 /** Keys that work on every page, and the list of them. */
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks"; // of layout: a key counts from the moment the page is seen
 
 const KEYS = [
   ["?", "this list"], ["/", "to the filter"], ["↑ ↓", "one row up or down, in lists and tables"], ["Page Up, Page Down", "a screen of rows, in lists"],
@@ -8,7 +8,7 @@ const KEYS = [
 
 /** Escape leaves what was opened, but first closes a dialog that lies over it. */
 export function useEscape(leave: () => void): void {
-  useEffect(() => {
+  useLayoutEffect(() => {
     const key = (event: KeyboardEvent) => event.key === "Escape" && document.querySelector("dialog[open]") === null && leave();
     addEventListener("keydown", key);
     return () => removeEventListener("keydown", key);
@@ -18,7 +18,7 @@ export function useEscape(leave: () => void): void {
 /** Listens for the keys of every page, and is the list of them once somebody presses `?`. */
 export function Keys() {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const key = (event: KeyboardEvent) => {
       const target = event.target as Element;
       if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input, textarea, select") || document.querySelector("dialog[open]") !== null) return;
