@@ -36,6 +36,7 @@ class World:
 
     Attributes:
         seed: of the run. trace: what happened. claims: that are watched. nodes: by name. histories: by name.
+        longest: the number of operations of the longest loop.
         sleep, call_after: of the clock, for what the world itself waits for all the time.
     """
 
@@ -51,6 +52,7 @@ class World:
         self.seed = seed
         self.plan = plan
         self.nursery: trio.Nursery
+        self.longest = 0
         self._operations = operations
         self._down: list[tuple[SimulatedNode, Life, float]] = []
         self._died = trio.Event()
@@ -124,6 +126,7 @@ class World:
 
     def times(self, count: int) -> range:
         """`range(count)`, or less while a failure is shrunk: use it for a scenario's loops over operations."""
+        self.longest = max(self.longest, count)
         return range(count if self._operations is None else min(count, self._operations))
 
     async def connect(self, node: SimulatedNode, *, peer: str = "127.0.0.1") -> MemoryStream:
