@@ -178,9 +178,18 @@ class World:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, node: SimulatedNode, method: str, target: str, *, headers: Mapping[str, str] | None = None
+        self,
+        node: SimulatedNode,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
     ) -> AsyncGenerator[Response, None]:
         """A request whose response is read as it comes: `async for chunk in response.stream`, which may never end.
+
+        Args:
+            timeout_s: until its head has come.
 
         Raises:
             OSError: no answer, or, while it is read, that the connection has ended within it.
@@ -188,8 +197,11 @@ class World:
         number = self.trace.note("request", "http", f"{method} {target}")
         async with await self.connect(node) as stream:
             try:
-                await write_request(stream, method, target, f"{HOST}:{PORT}", b"", headers or {})
-                response = await read_head(stream, method)
+                with trio.move_on_after(timeout_s) as late:
+                    await write_request(stream, method, target, f"{HOST}:{PORT}", b"", headers or {})
+                    response = await read_head(stream, method)
+                if late.cancelled_caught:
+                    raise OSError(110, f"no answer to {method} {target} in {timeout_s:g} s")
                 self.trace.note("response", "http", f"to #{number}: {response.status}")
                 async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", response.stream)):
                     yield response
