@@ -8,6 +8,7 @@
 #   make bench [ARGS="list"]         measure against the physical limit
 #   make sim-nightly                 10,000 seeds of the service's scenarios, of restores and of upgrades (ARGS="--seeds 1..500 --jobs 2" for fewer)
 #   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
+#   make differential                the Python client against the JavaScript one: 100,000 random lives (ARGS="4000 7" for some from a seed)
 #   make autobahn                    the Autobahn suite against the server (ARGS="-i 9.*" for some of its cases)
 #   make soak                        1,000 clients, restart after restart, for ten minutes (ARGS="--clients 100 --minutes 2" for less)
 #   make js                          the tools of the JavaScript client and of the console's page into node_modules
@@ -21,7 +22,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test sim check format bench sim-nightly conformance-live autobahn soak foreign js screenshots wheel clean
+.PHONY: serve test sim check format bench sim-nightly conformance-live differential autobahn soak foreign js screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
@@ -56,6 +57,9 @@ sim-nightly: .venv/installed-run
 
 conformance-live: .venv/installed-test
 	@$(BIN)/python -W ignore::RuntimeWarning -m tests.conformance.live $(ARGS)
+
+differential: .venv/installed-test
+	@$(BIN)/python -m tests.actors.client.differential $(or $(ARGS),100000)
 
 autobahn: .venv/installed-test
 	@$(BIN)/python -m tests.autobahn $(ARGS)

@@ -7,6 +7,7 @@ import trio
 from actors.console.answers import NAME as CONSOLE
 from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
+from actors.handshakes import HANDSHAKES
 from actors.metrics import metrics
 from actors.moving import STEP_S
 from actors.routes import ROUTES
@@ -32,11 +33,17 @@ async def drain(env: Env) -> None:
         await settled
     shards = [env.shards.get_by_name(shard_name(n, name)) for name in names for n in range(env.settings.shards)]
     shards.append(env.shards.get_by_name(shard_name(0, CONSOLE_STREAM)))
-    while shards:
-        calls = [(shard, shard.depart()) for shard in shards]
-        shards = [shard for shard, call in calls if await call]
-        await trio.sleep(STEP_S if shards else 0)
+    for told in [shard.settle() for shard in shards]:
+        await told
+    staying = list(shards)
+    while staying:
+        calls = [(shard, shard.depart()) for shard in staying]
+        staying = [shard for shard, call in calls if await call]
+        await trio.sleep(STEP_S)  # after the last one, too: clients answer to a close
+    for told in [shard.settle() for shard in shards]:
+        await told
     await env.tickets.get_by_name(TICKETS).settle()
+    await env.handshakes.get_by_name(HANDSHAKES).settle()
     await env.consoles.get_by_name(CONSOLE).settle()
 
 

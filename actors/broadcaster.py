@@ -16,7 +16,7 @@ from actors.groups import SCAN_ENTRIES, Group, Groups, Page, TooManyGroups
 from actors.history import HistoryPage, Unreadable, Wish, cut
 from actors.log import RecentIds, SignalLog, StreamState
 from actors.protocol.cursor import Ago, Cursor, Last, Since
-from actors.resume import SECRET_BYTES, Sessions
+from actors.resume import SECRET_BYTES, Session, Sessions
 from actors.signals import Draft, Signal
 from actors.snapshots import Snapshots, conflate
 from actors.stream import (
@@ -76,6 +76,7 @@ class SignalBroadcaster(Actor["Env"]):
         self._sessions = Sessions(self.stream.secret, self._settings.resume_s)
         self._shards: dict[str, ActorId] = {}
         self._behind: set[str] = set()
+        self._asked = self._refused = 0
         self._restored = ctx.storage.get(_RESTORED, bool, False)
         ctx.block_concurrency_while(self._load)
 
@@ -148,6 +149,8 @@ class SignalBroadcaster(Actor["Env"]):
             fanout = Fanout()
             for _ in fanout.publish(self._groups, signals):
                 await self.ctx.checkpoint()
+            self._asked += fanout.asked
+            self._refused += fanout.refused
             self._send(fanout)
             self._wake_by(self.ctx.now() + self._moving_s)
         return receipts
@@ -157,10 +160,9 @@ class SignalBroadcaster(Actor["Env"]):
     async def hello(self, shard: str, resume: str | None, user: str, wanted: tuple[Wanted, ...]) -> Greeted:
         """Begin or continue a session, and subscribe."""
         now = self.ctx.now()
-        kept = None if resume is None else self._sessions.session(resume, user, now)
-        session = kept or f"s_{self.ctx.token(9).hex()}"
-        token = self._sessions.token(session, user, now)
-        return Greeted(session, token, kept is not None, await self.subscribe(shard, wanted))
+        kept = None if resume is None else self._sessions.resumed(resume, user, now)
+        session = kept or Session(f"s_{self.ctx.token(9).hex()}")
+        return Greeted(session, self._sessions.token(session, user, now), await self.subscribe(shard, wanted))
 
     async def subscribe(self, shard: str, wanted: tuple[Wanted, ...]) -> Joined:
         """Record the shard as a listener of each filter's group, and say where each subscriber begins.
@@ -321,7 +323,14 @@ class SignalBroadcaster(Actor["Env"]):
     async def observe(self) -> StreamView:
         """What an operator sees of the stream."""
         state = self.stream
-        return StreamView(state.head, state.head - state.oldest + 1, state.size_bytes, len(self._groups))
+        return StreamView(
+            state.head,
+            state.head - state.oldest + 1,
+            state.size_bytes,
+            len(self._groups),
+            self._asked,
+            self._refused,
+        )
 
     async def filters(self, numbers: tuple[int, ...]) -> tuple[str | None, ...]:
         """The canonical filters of groups; None of one that is not known any more."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
+import trio
 
 from actors.protocol.codes import CloseCode
-from actors.protocol.server import Subscription
+from actors.protocol.remembered import Subscription
 from actors.reach import StreamReach
 from actors.session import Connection
 from actors.shard_groups import ShardGroups
@@ -21,18 +24,22 @@ class CatchingUp:
 
     Args:
         ctx: the shard's. stream: the way to the broadcaster. groups: those of the shard.
+        when_live: hears of a connection whose subscriptions are all live.
     """
 
     ctx: Context
     stream: StreamReach
     groups: ShardGroups
+    when_live: Callable[[Connection], None]
 
     def __attrs_post_init__(self) -> None:
         self.groups.when_held = self.soon
 
     def soon(self, connection: Connection) -> None:
         """Begin, if there is a subscription that is not live."""
-        if connection.behind and not connection.catching_up:
+        if not connection.behind:
+            self.when_live(connection)
+        elif not connection.catching_up:
             connection.catching_up = True
             self.ctx.start_soon(self._catch_up, connection)
 
@@ -52,6 +59,8 @@ class CatchingUp:
                         await self._send_piece(connection, s, sub)
         finally:
             connection.catching_up = False
+        if not connection.closed and not connection.behind:
+            self.when_live(connection)
 
     async def _send_piece(self, connection: Connection, s: str, sub: Subscription) -> None:
         try:
@@ -78,6 +87,10 @@ class CatchingUp:
         if page is None:
             connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
             return []
+        measures = self.groups.measures
+        measures.conflated += page.left_out
+        if page.after > sub.cursor:
+            measures.skipped["retention"] += page.after - sub.cursor
         texts = connection.machine.page(s, page.after, page.upto, page.signals, page.left_out) + self.join(connection)
         if not texts and page.complete:
             # At the broadcaster's cursor, but this shard's group is not: frames were missed.
@@ -91,6 +104,8 @@ class CatchingUp:
             await self.ctx.sleep(DRAIN_S)
             return []
         connection.skipped(s, group.passed)
+        if group.flushed > sub.cursor:
+            self.groups.measures.skipped["slow"] += group.flushed - sub.cursor
         return connection.machine.skipped(s, group.flushed) + self.join(connection)
 
     async def _snap_part(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
@@ -128,6 +143,8 @@ class CatchingUp:
             elif sub.cursor == group.cursor:
                 texts.append(connection.machine.joined(s))
                 self.groups.join(connection, sub.group)
+                if (since := connection.recovering.pop(s, None)) is not None:
+                    self.groups.measures.recovery.note(trio.current_time() - since)
         return texts
 
 

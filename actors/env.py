@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import attrs
 
+from actors.analytics.analytics import Analytics
 from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
 from actors.console.console import Console
 from actors.echo import Echo
+from actors.handshakes import Handshakes
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
 from actors.tickets import Tickets
@@ -25,9 +27,11 @@ class Env:
     shards: Namespace[ConnectionManager]
     ingests: Namespace[Ingest]
     echoes: Namespace[Echo]
+    handshakes: Namespace[Handshakes]
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]
+    analytics: Namespace[Analytics]
     operator: Operator
 
     @property

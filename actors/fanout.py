@@ -40,10 +40,13 @@ class Fanout:
 
     Attributes:
         shards: what each is to be sent. behind: those that get less than there is, and must compare.
+        asked: filters that a signal was held against. refused: those of them that did not let it through.
     """
 
     shards: dict[str, list[Delivery]] = attrs.field(factory=dict, init=False)
     behind: set[str] = attrs.field(factory=set, init=False)
+    asked: int = attrs.field(default=0, init=False)
+    refused: int = attrs.field(default=0, init=False)
     _frames: dict[str, int] = attrs.field(factory=dict, init=False)
 
     def publish(self, groups: Groups, signals: Sequence[Signal]) -> Iterator[int]:
@@ -52,14 +55,18 @@ class Fanout:
         for piece in _pieces(signals):
             # Bit n is set when the piece's signal n is for the group: small, and equal for groups that match the same.
             masks: dict[Group, int] = {}
+            before = steps
             for n, signal in enumerate(piece):
                 bit = 1 << n
                 for group in groups.matching(signal):
                     if group is not None:
                         masks[group] = masks.get(group, 0) | bit
+                    else:
+                        self.refused += 1
                     steps += 1
                     if steps % STEPS == 0:
                         yield steps
+            self.asked += steps - before
             same: dict[int, list[Group]] = {}
             for group, mask in masks.items():
                 same.setdefault(mask, []).append(group)

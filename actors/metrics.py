@@ -1,14 +1,14 @@
 """`GET /metrics`: what the server does, for Prometheus.
 
-Nothing is counted for it: a scrape asks those who count anyway. Counters belong to an instance of a shard and begin at
-0 with each, which is what a counter's reset means. A shard that is not in memory is not woken for a scrape: of it only
-the number of its sockets is known.
+A scrape asks those who count anyway, whether somebody scrapes or not. Counters belong to an instance of a shard and
+begin at 0 with each, which is what a counter's reset means. A shard that is not in memory is not woken for a scrape: of
+it only the number of its sockets is known.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -19,23 +19,23 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from actors.authentication import bearer, is_one_of
 from actors.env import Env
 from actors.error_response import error_response
 from actors.ingest.ingest import IngestStatus
 from actors.loopback import is_local
-from actors.measures import LATENCY_BOUNDS_S
+from actors.measures import LATENCY_BOUNDS_S, Distribution
 from actors.observing import ShardView
-from actors.protocol.codes import UNAUTHENTICATED, ErrorCode
+from actors.protocol.codes import UNAUTHENTICATED, CloseCode, ErrorCode
 from actors.routes import only
 from actors.stream import StreamView, shard_name
-from runtime import ActorError, Request, Response
+from runtime import ActorError, Meter, Request, Response
 
 T = TypeVar("T")
 
 ANSWER_S = 5.0  # for all actors together; Prometheus gives up after 10
-TIMER_S = 0.01
 AT_ONCE = 256  # actors that are looked at before others get a moment
 _RESULTS = {101: "accepted", 200: "accepted", 401: "unauthenticated", 429: "rate_limited", 503: "unavailable"}
 _LOOPBACK_ONLY = ErrorCode(403, "loopback_only")
@@ -49,8 +49,9 @@ class Figures:
         streams: by their names. shards: by stream, those in memory. asleep: sockets of the others, by stream.
         instances: how many actors there are, by class and state. failing, waiting: those that fail, and events in
             mailboxes, by class.
-        destroyed: instances since the start, by class. unanswered: actors that did not answer in time, and are left
-            out. lag_s: of the event loop.
+        destroyed: instances since the start, by class and reason. evicted: those, by reason.
+        measured: what the runtime measures; None: nothing.
+        unanswered: actors that did not answer in time, and are left out.
         now: wall clock, seconds. started: when the node was.
     """
 
@@ -61,9 +62,10 @@ class Figures:
     instances: Counter[tuple[str, str]]
     failing: Counter[str]
     waiting: Counter[str]
-    destroyed: Counter[str]
+    destroyed: Counter[tuple[str, str]]
+    evicted: Mapping[str, int]
+    measured: Meter | None
     unanswered: int
-    lag_s: float
     now: float
     started: float
 
@@ -116,15 +118,13 @@ async def _figures(env: Env) -> Figures:
         waiting[actor.actor_class] += actor.mailbox
     failing = Counter(dict.fromkeys(operator.namespaces.values(), 0))
     failing.update(operator.namespaces[actor.namespace] for actor in operator.failing())
-    destroyed = Counter(dict.fromkeys(operator.namespaces.values(), 0))
-    for namespace, count in operator.destroyed.items():
-        destroyed[operator.namespaces[namespace]] += count
+    destroyed: Counter[tuple[str, str]] = Counter()
+    for (namespace, why), count in operator.destroyed.items():
+        destroyed[operator.namespaces[namespace], why] += count
     deadline = trio.current_time() + ANSWER_S
     streams = await _answers(asked, deadline)
     shards: list[tuple[str, ShardView]] = await _answers(awake, deadline)
     told = await _answers(sources, deadline)
-    begun = trio.current_time()
-    await trio.sleep(TIMER_S)
     return Figures(
         streams=streams,
         shards=shards,
@@ -134,8 +134,9 @@ async def _figures(env: Env) -> Figures:
         failing=failing,
         waiting=waiting,
         destroyed=destroyed,
+        evicted=operator.evicted,
+        measured=operator.measured,
         unanswered=len(asked) + len(awake) + len(sources) - len(streams) - len(shards) - len(told),
-        lag_s=max(0.0, trio.current_time() - begun - TIMER_S),
         now=operator.now(),
         started=operator.started,
     )
@@ -167,13 +168,12 @@ class Families(Collector):
         unanswered = [((), self._figures.unanswered)]
         text = "Streams, shards and sources that did not answer this scrape; their figures are missing."
         yield _gauge("heliograph_unanswered_actors", text, [], unanswered)
-        text = "How late a timer of 10 ms was, once in each scrape."
-        yield _gauge("event_loop_lag_seconds", text, [], [((), self._figures.lag_s)])
         yield from self._of_streams()
         yield from self._of_connections()
         yield from self._of_shards()
         yield from self._of_sources()
         yield from self._of_actors()
+        yield from self._of_runtime()
 
     def _of_streams(self) -> Iterator[Metric]:
         streams, names = self._figures.streams, ["stream"]
@@ -184,6 +184,13 @@ class Families(Collector):
             ("signals_filter_groups", "Distinct filters that somebody subscribes to.", "groups"),
         ):
             yield _gauge(name, what, names, [((stream,), getattr(view, attribute)) for stream, view in streams])
+        asked = [
+            ((stream, result), count)
+            for stream, view in streams
+            for result, count in (("match", view.asked - view.refused), ("no_match", view.refused))
+        ]
+        text = "Filters that signals were held against; those that their type and entity rule out are not."
+        yield _counter("signals_filter_evaluations", text, ["stream", "result"], asked)
 
     def _of_connections(self) -> Iterator[Metric]:
         found: Counter[tuple[str, str]] = Counter()
@@ -226,12 +233,47 @@ class Families(Collector):
         closes = [((view.shard, str(code)), count) for view in shards for code, count in view.closes]
         yield _counter("signals_ws_closes", "Connections that ended, by close code.", ["shard", "code"], closes)
         text = "From the number of a signal until it was handed to the sockets of a shard."
-        fanout = HistogramMetricFamily("signals_fanout_seconds", text, labels=["shard"])
-        bounds = [*map(str, LATENCY_BOUNDS_S), "+Inf"]
-        for view in shards:
-            buckets = list(zip(bounds, map(float, accumulate(view.fanout)), strict=True))
-            fanout.add_metric([view.shard], buckets, view.fanout_s)
-        yield fanout
+        fanout = [((view.shard,), Distribution(LATENCY_BOUNDS_S, view.fanout, view.fanout_s)) for view in shards]
+        yield _histogram("signals_fanout_seconds", text, ["shard"], fanout)
+        yield from self._of_clients(shards)
+
+    def _of_clients(self, shards: Sequence[ShardView]) -> Iterator[Metric]:
+        for name, what, label, attribute in (
+            (
+                "signals_ws_messages",
+                "Messages of clients, but pings of the heartbeat; bad: none at all.",
+                "type",
+                "messages",
+            ),
+            ("signals_sessions_resumed", "Hellos, by the session: new, resumed, or refused.", "result", "resumptions"),
+            ("signals_skipped", "Offsets that subscriptions were told they will not get.", "reason", "skipped"),
+        ):
+            counts = [((view.shard, value), count) for view in shards for value, count in getattr(view, attribute)]
+            yield _counter(name, what, ["shard", label], counts)
+        conflated = [((view.shard,), view.conflated) for view in shards]
+        text = "Signals that newer ones replaced before they were delivered (mode latest)."
+        yield _counter("signals_conflated", text, ["shard"], conflated)
+        limited = [
+            ((view.shard, scope), count)
+            for view in shards
+            for scope, count in (
+                ("handshakes", dict(view.handshakes).get(429, 0)),
+                ("messages", dict(view.closes).get(CloseCode.RATE_LIMITED, 0)),
+                ("connections", dict(view.closes).get(CloseCode.TOO_MANY_CONNECTIONS, 0)),
+            )
+        ]
+        text = "Clients that were refused or closed for doing too much: too many handshakes, messages or connections."
+        yield _counter("signals_rate_limited", text, ["shard", "scope"], limited)
+        for name, what, attribute in (
+            ("signals_recovered_signals", "By how many offsets subscriptions with a cursor were behind.", "behind"),
+            ("signals_recovery_seconds", "How long they took to be live.", "recovery"),
+            (
+                "signals_client_lag_signals",
+                "By how many offsets clients were behind when they said where they are.",
+                "lag",
+            ),
+        ):
+            yield _histogram(name, what, ["shard"], [((view.shard,), getattr(view, attribute)) for view in shards])
 
     def _of_sources(self) -> Iterator[Metric]:
         sources, names = self._figures.sources, ["source"]
@@ -242,6 +284,14 @@ class Families(Collector):
         ):
             values = [((one.name,), getattr(one.state, attribute)) for one in sources]
             yield _counter(name, what, names, values)
+        runs = [
+            ((one.name, result), count)
+            for one in sources
+            for result, count in (("success", one.state.succeeded), ("failure", one.state.failed))
+        ]
+        yield _counter(
+            "scheduler_runs", "Runs of a source, restarts of the server included.", ["source", "result"], runs
+        )
         failures = [((one.name,), one.state.failures) for one in sources]
         yield _gauge("scheduler_failures_in_a_row", "Runs that failed since one succeeded.", names, failures)
         paused = [((one.name,), one.state.paused) for one in sources]
@@ -264,11 +314,48 @@ class Families(Collector):
         failing = [((name,), count) for name, count in self._figures.failing.items()]
         text = "Actors that were destroyed within the last minute, or whose alarm is being tried again."
         yield _gauge("actor_failing", text, ["class"], failing)
-        destroyed = [((name,), count) for name, count in self._figures.destroyed.items()]
-        text = "Instances that were destroyed by an error or an operator since the server's start."
-        yield _counter("actor_restarts", text, ["class"], destroyed)
+        text = "Instances that were destroyed: by a commit that failed, a reset (abort, time-out) or another error."
+        yield _counter("actor_restarts", text, ["class", "reason"], self._figures.destroyed.items())
+        evicted = [((why,), count) for why, count in self._figures.evicted.items()]
+        text = "Instances that left memory: idle for long, for the room of newer ones, or because somebody asked."
+        yield _counter("actor_evictions", text, ["reason"], evicted)
         waiting = [((name,), count) for name, count in self._figures.waiting.items()]
         yield _gauge("actor_mailbox_events", "Events that wait for the turn.", ["class"], waiting)
+
+    def _of_runtime(self) -> Iterator[Metric]:
+        measured = Meter() if self._figures.measured is None else self._figures.measured
+        for name, what, label, histograms in (
+            (
+                "actor_turn_seconds",
+                f"How long an actor kept its turn, of one turn in {Meter.TURNS}.",
+                "class",
+                measured.turns,
+            ),
+            ("actor_mailbox_depth", "Events that waited at the end of those turns.", "class", measured.mailboxes),
+            (
+                "actor_storage_commit_seconds",
+                "How long a group of writes took to become durable, of the shared store or of SQL classes.",
+                "storage",
+                measured.commits,
+            ),
+        ):
+            yield _histogram(
+                name, what, [label], [((value,), Distribution.of(one)) for value, one in histograms.items()]
+            )
+        late = [((), Distribution.of(measured.timers))]
+        yield _histogram("event_loop_lag_seconds", "How late timers fired: whatever is to run waits as long.", [], late)
+
+
+def _histogram(
+    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], Distribution]]
+) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for shown, one in values:
+        bounds = [*map(floatToGoString, one.bounds), "+Inf"]
+        buckets = list(zip(bounds, map(float, accumulate(one.counts)), strict=True))
+        family.add_metric(list(shown), buckets, one.total)
+    found: Metric = family
+    return found
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Any) -> Metric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from actors.measures import Distribution
 from actors.protocol.limits import Limits
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
@@ -23,6 +24,7 @@ class ShardView:
         slowest: the session of the one with the most on its way.
         backlog_bytes: on their way to all clients. handshakes: by the status of the answer.
         closes: by code. fanout: see `Latencies`; `fanout_s` is their sum.
+        messages, resumptions, skipped: by kind, result and reason. behind, recovery, lag: see `ShardMeasures`.
     """
 
     shard: str
@@ -43,6 +45,13 @@ class ShardView:
     closes: tuple[tuple[int, int], ...]
     fanout: tuple[int, ...]
     fanout_s: float
+    messages: tuple[tuple[str, int], ...]
+    resumptions: tuple[tuple[str, int], ...]
+    skipped: tuple[tuple[str, int], ...]
+    conflated: int
+    behind: Distribution
+    recovery: Distribution
+    lag: Distribution
 
 
 async def observed(ctx: Context, shard: str, connections: ShardConnections) -> ShardView:
@@ -79,6 +88,13 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         closes=tuple(measures.closes.items()),
         fanout=tuple(measures.fanout.counts),
         fanout_s=measures.fanout.total_s,
+        messages=tuple(measures.messages.items()),
+        resumptions=tuple(measures.resumptions.items()),
+        skipped=tuple(measures.skipped.items()),
+        conflated=measures.conflated,
+        behind=Distribution.of(measures.behind),
+        recovery=Distribution.of(measures.recovery),
+        lag=Distribution.of(measures.lag),
     )
 
 

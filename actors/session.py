@@ -66,6 +66,7 @@ class Connection:
         missed: by subscription, how many had passed when one that skips what it is too slow for got no more.
         dropped: how many it did not get for that. number: among all connections that its shard has had.
         leaving: it is sent elsewhere by itself. recorder: an operator looks at it.
+        recovering: since when subscriptions that continued from a cursor catch up.
         since: trio's clock when this instance met it: a wall clock that is set must not run out a client's time to
             say hello, after which it would not come back.
     """
@@ -91,6 +92,7 @@ class Connection:
     number: int = 0
     leaving: bool = False
     recorder: FlightRecorder | None = None
+    recovering: dict[str, float] = attrs.Factory(dict)
     since: float = attrs.Factory(trio.current_time)
 
     @property
@@ -176,11 +178,13 @@ class Connection:
             self.dropped += (passed - self.missed[s]).signals
             self.missed[s] = passed
 
-    def acknowledge(self, offsets: Mapping[str, int]) -> None:
-        """Keep how far its client is; what comes within five seconds of the last time is ignored."""
+    def acknowledge(self, offsets: Mapping[str, int]) -> bool:
+        """Keep how far its client is; False: it has said so less than five seconds ago, and this is ignored."""
         now = trio.current_time()
-        if now >= self.acked_at + ACK_S:
-            self.acked_at, self.acked = now, offsets
+        if now < self.acked_at + ACK_S:
+            return False
+        self.acked_at, self.acked = now, offsets
+        return True
 
     def takes(self, size: int, limits: Limits) -> bool:
         """Whether a careful one may be sent so much now: the half of its limit is for what is sent besides."""

@@ -181,11 +181,18 @@ class ConsoleSettings:
         passwords: each lets an operator in from anywhere; with none only requests of this machine are answered, that
             no proxy has passed on.
         session_s: how long somebody stays signed in.
+        analytics_days: for how long it is kept by the hour what became of connections; 0 keeps nothing of it.
     """
 
     enabled: bool = True
     passwords: tuple[Secret, ...] = attrs.field(default=(), validator=_check_passwords)
     session_s: float = attrs.field(default=43_200.0, validator=_between(60, 2_592_000))
+    analytics_days: int = attrs.field(default=90, validator=_between(0, 366))
+
+    @property
+    def has_analytics(self) -> bool:
+        """Whether connections are counted over days."""
+        return self.enabled and self.analytics_days > 0
 
 
 @attrs.frozen(kw_only=True)

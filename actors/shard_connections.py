@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import attrs
+import trio
 
-from actors.admission import Admission
 from actors.catching_up import CatchingUp
 from actors.event_source import EventSource
 from actors.moving import Departure
-from actors.principal import Principal
 from actors.protocol.limits import Limits
 from actors.protocol.messages import Err, SubOk
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import Sub
-from actors.protocol.server import Remembered
+from actors.quota import Quota
+from actors.replacing import Replacing
 from actors.session import Connection
 from actors.shard_groups import ShardGroups
 from actors.stream import Bounds, Granted, Joined
@@ -28,7 +29,7 @@ class ShardConnections:
     """Every connection that a shard serves; iterates over them.
 
     Args:
-        ctx: the shard's. limits: of a connection. admission: whose connections are counted.
+        ctx: the shard's. limits: of a connection. quota: how many anybody has. replacing: whose sockets end others.
         groups: those of the shard. catching_up: how subscriptions reach them.
 
     Attributes:
@@ -37,7 +38,8 @@ class ShardConnections:
 
     ctx: Context
     limits: Limits
-    admission: Admission
+    quota: Quota
+    replacing: Replacing
     groups: ShardGroups
     catching_up: CatchingUp
     departure: Departure | None = attrs.field(default=None, init=False)
@@ -56,7 +58,23 @@ class ShardConnections:
         """One more."""
         self._connections[connection.ws] = connection
         self.groups.measures.opened += 1
+        self.groups.measures.event_sources += isinstance(connection.ws, EventSource)
         connection.number = self.groups.measures.opened
+        self.groups.when_counted()
+
+    @property
+    def are_leaving(self) -> bool:
+        """All are being sent elsewhere, and no other is taken."""
+        return self.departure is not None
+
+    def restore(self, connection: Connection) -> None:
+        """One from before this instance."""
+        self.add(connection)
+        state = connection.machine.state
+        if state.principal is not None:
+            self.quota.restore(connection.ws, state)
+        if connection.machine.is_welcomed:
+            self.replacing.add(connection)
 
     def get(self, ws: WebSocket) -> Connection | None:
         """That of a socket."""
@@ -66,24 +84,19 @@ class ShardConnections:
         """A client is gone: so are its subscriptions."""
         connection = self._connections.pop(ws, None)
         if connection is not None:
+            self.groups.measures.event_sources -= isinstance(ws, EventSource)
             connection.closed = True
             connection.waiting.clear()
             self.groups.recorded.pop(connection, None)
+            self.quota.leave(ws)
+            self.replacing.leave(connection)
             self.drop_all(connection)
-
-    def too_many(self, state: Remembered, principal: Principal) -> bool:
-        """Whether a user, or an address without one, has as many connections as it may have."""
-        if not self.admission.counts(principal, state.peer):
-            return False
-        user = principal.user
-        same = sum(
-            1
-            for other in self
-            if other.machine.state.session
-            and not other.closed
-            and (other.machine.state.user == user if user else other.machine.state.peer == state.peer)
-        )
-        return same >= self.limits.connections_per_user
+        state = None if connection is None else connection.machine.state
+        if state is None and isinstance(ws, WebSocket):
+            state = ws.attachment(Remembered)  # its end has woken the shard
+        if state is not None:
+            self.groups.measures.ended(self.ctx.now() - state.opened)
+        self.groups.when_counted()
 
     def granted(self, connection: Connection, subs: list[Sub], joined: Joined) -> list[tuple[SubOk, list[str]] | Err]:
         """What is answered to each subscription, and what follows the answer."""
@@ -92,7 +105,7 @@ class ShardConnections:
             if not isinstance(granted, Granted):
                 answers.append(connection.machine.unavailable(sub, granted))
                 continue
-            self.groups.measures.recovered(whole=granted.recovered, lost=granted.lost is not None)
+            self._count(connection, sub, granted, joined.bounds.head)
             # The shard hears of every frame of the group from now on, and the next one continues at the head.
             self.groups.add_subscriber(granted.group, joined.bounds.head, sub.min_ms)
             answer, texts = connection.machine.subscribed(
@@ -105,6 +118,16 @@ class ShardConnections:
             )
             answers.append((answer, texts))
         return answers
+
+    def _count(self, connection: Connection, sub: Sub, granted: Granted, head: int) -> None:
+        measures = self.groups.measures
+        measures.recovered(whole=granted.recovered, lost=granted.lost is not None)
+        if granted.recovered:
+            measures.behind.note(head - granted.since.offset)
+            if len(connection.recovering) < self.limits.subs:  # one that ends before it is live leaves its time behind
+                connection.recovering[sub.s] = trio.current_time()
+        elif granted.lost is not None and sub.on_gap == "skip":
+            measures.skipped["retention"] += granted.lost[1] - granted.lost[0]
 
     def answer(self, connection: Connection, texts: Iterable[str]) -> None:
         """Send what the machine made, and what is live at once; all of it in this turn."""

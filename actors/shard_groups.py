@@ -14,7 +14,7 @@ from actors.groups import Page
 from actors.measures import ShardMeasures
 from actors.protocol.codes import CloseCode
 from actors.protocol.limits import Limits
-from actors.protocol.server import Remembered, Subscription
+from actors.protocol.remembered import Remembered, Subscription
 from actors.reach import StreamReach
 from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Passed, Team
 from actors.signals import SignalTexts
@@ -45,7 +45,7 @@ class ShardGroups:
     Attributes:
         epoch: of the stream, as every welcomed client here knows it.
         when_held: told of a connection whose subscriptions are not live any more, because it reads too slowly.
-        measures: what this shard has counted.
+        measures: what this shard has counted. when_counted: told that it has counted something.
         recorded: connections that an operator looks at, with the time on trio's clock until which they are.
     """
 
@@ -54,6 +54,7 @@ class ShardGroups:
     limits: Limits
     epoch: str = attrs.field(default="", init=False)
     when_held: Callable[[Connection], None] = attrs.field(default=lambda _: None, init=False)
+    when_counted: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     measures: ShardMeasures = attrs.field(factory=ShardMeasures, init=False)
     recorded: dict[Connection, float] = attrs.field(factory=dict, init=False)
     _groups: dict[int, LocalGroup] = attrs.field(factory=dict, init=False)
@@ -179,6 +180,11 @@ class ShardGroups:
             for number in numbers:
                 del self._groups[number].teams[team]
 
+    def acknowledge(self, connection: Connection, offsets: Mapping[str, int]) -> None:
+        """A client has said how far its subscriptions are."""
+        if connection.acknowledge(offsets) and (lag := self.lag(connection)) is not None:
+            self.measures.lag.note(lag)
+
     def lag(self, connection: Connection) -> int | None:
         """By how many offsets a connection's slowest subscription is behind; None before its client has said."""
         lags = [
@@ -273,6 +279,8 @@ class ShardGroups:
                 group = waiting.popleft()
                 if not (made := group.take(self.epoch)):
                     continue
+                if group.conflates:
+                    self.measures.conflated += len(group.members) * (group.passed - group.before).left_out
                 teams.update(group.teams)
                 for kind, message in made.items():
                     messages.setdefault(kind, {})[group.number] = message
@@ -283,6 +291,7 @@ class ShardGroups:
                 await self.ctx.storage.sync()
         if numbered_at is not None:
             self.measures.fanout.note(trio.current_time() - numbered_at)
+            self.when_counted()
         self._save_soon()
 
     async def _push(self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]]) -> None:
@@ -390,6 +399,7 @@ class ShardGroups:
 
     def _add_page(self, group: LocalGroup, page: Page) -> None:
         if page.after > page.asked:
+            self.measures.skipped["retention"] += len(group.members) * (page.after - page.asked)
             earlier = group.take(self.epoch)
             for member in group.members:
                 if member.frames in earlier:

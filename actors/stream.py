@@ -10,7 +10,8 @@ import re
 import attrs
 
 from actors.protocol.cursor import Ago, Cursor, Last, Since
-from actors.protocol.requests import OnGap
+from actors.protocol.requests import OnGap, Sub
+from actors.resume import Session
 
 STREAM = "main"  # the stream that has no name in a path
 CONSOLE_STREAM = "console"  # what the console shows of the server; no path of clients leads to it
@@ -78,6 +79,11 @@ class Wanted:
     since: Since
     on_gap: OnGap
     min_ms: int = 0
+
+    @classmethod
+    def of(cls, sub: Sub) -> Wanted:
+        """What a client asks for."""
+        return cls(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms)
 
 
 @attrs.frozen
@@ -157,12 +163,18 @@ class Bounds:
 
 @attrs.frozen
 class StreamView:
-    """What an operator sees of a stream: `retained` signals of so many bytes, and its groups."""
+    """What an operator sees of a stream: `retained` signals of so many bytes, and its groups.
+
+    Attributes:
+        asked: filters that a signal was held against, since the instance began. refused: those that said no.
+    """
 
     head: int
     retained: int
     retained_bytes: int
     groups: int
+    asked: int = 0
+    refused: int = 0
 
 
 @attrs.frozen
@@ -175,9 +187,8 @@ class Joined:
 
 @attrs.frozen
 class Greeted:
-    """The answer to `hello`: the session, and the subscriptions that came with it."""
+    """The answer to `hello`: the session, the token to resume it with, and the subscriptions that came with it."""
 
-    session: str
+    session: Session
     resume: str
-    resumed: bool
     joined: Joined

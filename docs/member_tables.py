@@ -27,6 +27,7 @@ OTHERS: dict[str, Any] = {cls.__name__: cls for cls in (RunningServer, Sql, SqlC
 RUNTIME_SIDE = {
     "ActorId": {"depth", "is_facet"},
     "App": {"classes", "make_env", "namespace_field"},
+    "Meter": {"commit", "first_turn", "timer", "turn"},
     "Reference": {"release"},
     "Storage": {
         "alarm_is_due",

@@ -21,8 +21,9 @@ _NOTHING = Figures(
     failing=Counter(),
     waiting=Counter(),
     destroyed=Counter(),
+    evicted={},
+    measured=None,
     unanswered=0,
-    lag_s=0.0,
     now=0.0,
     started=0.0,
 )

@@ -23,6 +23,7 @@ from runtime.errors import (
 )
 from runtime.frames import PreparedMessage
 from runtime.ids import ActorId
+from runtime.meter import Histogram, Meter
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.references import Reference, RpcTarget
 from runtime.operator import ActorView, Operator, Rows
@@ -44,9 +45,11 @@ __all__ = [
     "Context",
     "FacetStartupOptions",
     "Facets",
+    "Histogram",
     "InvalidBookmark",
     "InvalidId",
     "LimitExceeded",
+    "Meter",
     "Namespace",
     "Operator",
     "Overloaded",

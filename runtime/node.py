@@ -105,7 +105,7 @@ async def open_node(
         backends["sql"] = folder
     async with _own_nursery() as world:
         await world.start(store.run)
-        timers = Timers()
+        timers = Timers(platform.meter)
         world.start_soon(timers.run)
         async with _running(folder), _own_nursery() as actors:
             router = Router(

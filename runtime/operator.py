@@ -6,17 +6,19 @@ An app gets it as a field of its env that is annotated `Operator`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import attrs
 
 from runtime.actor.actor import Actor
+from runtime.codec import plain
 from runtime.errors import ActorError, SqlError
 from runtime.ids import ActorId, id_from_name, id_from_string
+from runtime.meter import Meter
 from runtime.namespace.container import Container
-from runtime.namespace.failures import Failure
+from runtime.namespace.failures import Failure, Reason
 from runtime.namespace.inside import run_alarm, run_in
-from runtime.namespace.router import Router
+from runtime.namespace.router import Eviction, Router
 from runtime.storage.sql import Row
 
 FAILING_S = 60.0  # how long an actor counts as failing whose instance was destroyed
@@ -120,9 +122,23 @@ class Operator:
         return iter(self._router.failures)
 
     @property
-    def destroyed(self) -> Mapping[str, int]:
-        """Instances that were destroyed since the node was started, by the keys of their namespaces."""
-        return dict(self._router.failures.totals)
+    def destroyed(self) -> Mapping[tuple[str, str], int]:
+        """Instances that were destroyed since the node was started, by the keys of their namespaces and the reason.
+
+        `storage`: a commit failed; `reset`: aborted, or a critical section took too long; `error`: its code raised one.
+        """
+        totals = self._router.failures.totals
+        return {(key, why): totals[key, why] for key in self._classes for why in get_args(Reason)}
+
+    @property
+    def evicted(self) -> Mapping[str, int]:
+        """Instances that were forgotten since then: `idle`, for a newer one's `room`, or `asked` for."""
+        return {why: self._router.evictions[why] for why in get_args(Eviction)}
+
+    @property
+    def measured(self) -> Meter | None:
+        """How long turns and commits took, how many events waited, how late timers were; None: nothing is measured."""
+        return self._router.services.platform.meter
 
     @property
     def live(self) -> int:
@@ -170,14 +186,15 @@ class Operator:
     async def entries(
         self, actor_id: ActorId, *, prefix: str = "", after: str | None = None, limit: int = ENTRIES
     ) -> dict[str, Any]:
-        """Keys and values in the order of the keys, at most 200.
+        """Keys in their order, at most 200, and values as far as JSON has a form for them.
 
         Raises:
             ActorError: it could not be asked.
         """
 
         def read(actor: Actor[Any]) -> dict[str, Any]:
-            return actor.ctx.storage.list(prefix=prefix, start_after=after, limit=min(limit, ENTRIES))
+            found = actor.ctx.storage.list(prefix=prefix, start_after=after, limit=min(limit, ENTRIES))
+            return {key: plain(value) for key, value in found.items()}
 
         found: dict[str, Any] = await run_in(self._router, actor_id, read)
         return found

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import attrs
 import trio
 
+from runtime.meter import Meter
 from runtime.tcp import TCP_WRITE, TcpStream, open_listeners
 from runtime.threads import Threads
 
@@ -87,6 +88,7 @@ class Platform:
         writer: the write of a stream that never waits.
         point: `point("commit failed")` stands where a branch begins that is rarely taken, and does nothing. A
             simulation counts them, so that it is known that its runs go there, and may end the process there.
+        meter: keeps what is measured; None: nothing is.
     """
 
     now: Callable[[], float]
@@ -97,6 +99,7 @@ class Platform:
     listen: Listen
     writer: Callable[[trio.abc.Stream], Writer]
     point: Callable[[str], None] = pass_by
+    meter: Meter | None = None
     run_commit: RunBlocking = attrs.field(default=attrs.Factory(lambda self: self.run_blocking, takes_self=True))
 
 
@@ -112,6 +115,7 @@ def real_platform() -> Platform:
         sync_file=_file_syncer(threads.run_short),
         listen=open_listeners,
         writer=_writer,
+        meter=Meter(),
     )
 
 

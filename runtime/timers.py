@@ -12,6 +12,8 @@ from itertools import count
 
 import trio
 
+from runtime.meter import Meter
+
 
 class Timer:
     """One future call; `cancel()` takes it back."""
@@ -44,9 +46,14 @@ class Timer:
 
 
 class Timers:
-    """Timers of one server, fired by its `run` task. What they call must be short and must not raise."""
+    """Timers of one server, fired by its `run` task. What they call must be short and must not raise.
 
-    def __init__(self) -> None:
+    Args:
+        meter: is told how late they are.
+    """
+
+    def __init__(self, meter: Meter | None = None) -> None:
+        self._meter = meter
         self._heap: list[tuple[float, int, Timer]] = []
         self._ages = count()
         self._cancelled = 0
@@ -68,15 +75,18 @@ class Timers:
 
     async def run(self) -> None:
         """Fire timers until cancelled."""
+        now = trio.current_time()
         while True:
-            now = trio.current_time()
             while self._heap and self._heap[0][0] <= now:
                 heapq.heappop(self._heap)[2]._fire()
             self._earlier = trio.Event()
-            self._sleeps_until = self._heap[0][0] if self._heap else math.inf
-            with trio.move_on_at(self._sleeps_until):
+            due = self._sleeps_until = self._heap[0][0] if self._heap else math.inf
+            with trio.move_on_at(due) as scope:
                 await self._earlier.wait()
             self._sleeps_until = -math.inf
+            now = trio.current_time()
+            if scope.cancelled_caught and self._meter is not None:
+                self._meter.timer(now - due)
 
     def _compact(self) -> None:
         # Without this a timer that is set and cancelled all the time would grow the heap without bound.

@@ -50,6 +50,7 @@ class IngestState:
         rejected: what was offered and is no signal. rejection: the last such.
         last_success, last_failure: wall clock, seconds. failing_since: of the first failure in a row.
         took_s: how long the last run took. paused: an operator wants no runs.
+        succeeded, failed: runs, in total.
     """
 
     cursor: str | None = None
@@ -66,6 +67,8 @@ class IngestState:
     failing_since: float | None = None
     took_s: float | None = None
     paused: bool = False
+    succeeded: int = 0
+    failed: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -188,7 +191,14 @@ class Ingest(Actor["Env"]):
             self._failed(settings, schedule, error)
         else:
             now = self.ctx.now()
-            self.memory = attrs.evolve(self.memory, failures=0, error="", last_success=now, failing_since=None)
+            self.memory = attrs.evolve(
+                self.memory,
+                failures=0,
+                error="",
+                last_success=now,
+                failing_since=None,
+                succeeded=self.memory.succeeded + 1,
+            )
             self._plan(settings, schedule.after(due), earliest=now + pause_s if pause_s else 0.0)
         finally:
             self._running = False
@@ -204,7 +214,14 @@ class Ingest(Actor["Env"]):
         failures, now = self.memory.failures + 1, self.ctx.now()
         text = f"{type(error).__name__}: {error}"[:ERROR_CHARACTERS]
         since = self.memory.failing_since or now
-        self.memory = attrs.evolve(self.memory, failures=failures, error=text, last_failure=now, failing_since=since)
+        self.memory = attrs.evolve(
+            self.memory,
+            failures=failures,
+            error=text,
+            last_failure=now,
+            failing_since=since,
+            failed=self.memory.failed + 1,
+        )
         if self.memory.paused:
             return
         pause_s = min(RETRY_S * 2 ** min(failures - 1, 20), RETRY_S_MAX) * (1 + 0.25 * self.ctx.random.random())

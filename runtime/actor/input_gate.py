@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from runtime.actor.result import DONE, Error, Result
+from runtime.meter import Meter
 
 if TYPE_CHECKING:
     from runtime.actor.cell import Cell
     from runtime.actor.due_timers import DueTimers
     from runtime.actor.frame import Frame
+
+_LAST = Meter.TURNS - 1
 
 
 class Work:
@@ -245,7 +248,7 @@ class InputGate:
         due: its timers that are due and have not had their turn; None when there are none.
     """
 
-    __slots__ = ("_next", "_queue", "_sections", "cell", "closed", "depth", "due", "held", "parent", "turns")
+    __slots__ = ("_began", "_next", "_queue", "_sections", "cell", "closed", "depth", "due", "held", "parent", "turns")
 
     def __init__(self, cell: Cell, parent: InputGate | None = None) -> None:
         self.cell = cell
@@ -253,7 +256,9 @@ class InputGate:
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.closed = False
         self.held = False
-        self.turns = 0  # how often it was let go
+        meter = cell.services.platform.meter
+        self.turns = 0 if meter is None else meter.first_turn()  # and how often it was let go
+        self._began = 0.0  # of a turn that is measured
         self.due: DueTimers | None = None
         # None while empty: most actors are idle most of the time.
         self._next: deque[Entry] | None = None  # goes before sections and queue
@@ -272,6 +277,8 @@ class InputGate:
             gate._queue.append(entry)
         else:
             gate.held = True
+            if not gate.turns & _LAST:
+                gate._began = trio.current_time()
             if isinstance(entry, Work):
                 gate.cell.start_job(gate, entry)
             elif not entry.grant():
@@ -280,7 +287,12 @@ class InputGate:
     def leave(self) -> None:
         """Let the turn go: to a section that waits, else to the first in the queue."""
         assert self.held, "the turn was let go twice"
+        place = self.turns & _LAST
         self.turns += 1
+        if not place:
+            self._measure()
+        elif place == _LAST:
+            self._began = trio.current_time()  # of the next one, if it begins now
         while self._next:
             entry = self._next.popleft()
             if self._give(entry):
@@ -297,6 +309,11 @@ class InputGate:
                 return
         self._next = self._queue = None
         self.held = False
+
+    def _measure(self) -> None:
+        meter = self.cell.services.platform.meter
+        if meter is not None:
+            meter.turn(self.cell.actor_class.__name__, trio.current_time() - self._began, len(self))
 
     def _give(self, entry: Entry) -> bool:
         if not isinstance(entry, Work):

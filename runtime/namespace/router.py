@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -31,6 +32,7 @@ from runtime.timers import Timer, Timers
 EVICTIONS_PER_TURN = 256  # of the loop
 EVICTIONS_S = 0.0005
 PAUSE_S = 0.001
+Eviction = Literal["idle", "room", "asked"]
 EVICT_WAIT_S = 30.0  # Durable Objects: how long the eviction hook waits for running events
 
 
@@ -76,6 +78,7 @@ class Router:
         )
         self.containers: dict[ActorId, Container] = {}
         self.failures = Failures()
+        self.evictions: Counter[Eviction] = Counter()
         self.construct: Callable[[Cell], Actor[Any]] = self._construct  # bound once, because every cell keeps it
         self._classes = dict(classes)
         self.names: Mapping[type[Actor[Any]], Names] = {cls: Names.of(cls) for cls in self._classes.values()}
@@ -144,7 +147,7 @@ class Router:
             longest = self._idle.longest()
             if longest is None:
                 raise Overloaded(f"{self._live:,} actors are busy in memory; at most {self._live_actors:,}")
-            longest.evict()
+            self._evict(longest, "room")
         if container.has_file:
             if self._objects >= self._open_objects:
                 longest = self._idle_objects.longest()
@@ -153,7 +156,7 @@ class Router:
                         f"{self._objects:,} actors with databases of their own are busy; at most "
                         f"{self._open_objects:,} (limits.OPEN_OBJECTS)"
                     )
-                longest.evict()
+                self._evict(longest, "room")
             self._objects += 1
         self._live += 1
 
@@ -206,7 +209,7 @@ class Router:
             if due > begun:
                 wait = max(due - begun, PAUSE_S)
                 break
-            container.evict()
+            self._evict(container, "idle")
             if self._time() - begun >= EVICTIONS_S:
                 break
         self._sweep = self.services.timers.call_after(wait, self._evict_idle)
@@ -232,7 +235,11 @@ class Router:
                 )
             if cut_sockets:
                 container.cut_sockets()
-            container.evict()
+            self._evict(container, "asked")
+
+    def _evict(self, container: Container, why: Eviction) -> None:
+        self.evictions[why] += 1
+        container.evict()
 
     def abort(self, actor_id: ActorId, reason: str) -> None:
         """Destroy an actor's instance from outside; harmless when it is not in memory."""

@@ -363,9 +363,12 @@ class ObjectStore:
         for file in files:
             file.unsynced = False
         failure: StorageFailed | None = None
+        begun = trio.current_time()
         try:
             if files:
                 await self._platform.sync_file(*(file.log for file in files))
+                if self._platform.meter is not None:
+                    self._platform.meter.commit("sql", trio.current_time() - begun)
             else:
                 await trio.lowlevel.checkpoint()
         except OSError as error:

@@ -121,12 +121,16 @@ class SharedStore:
     async def _commit_group(self, writer: GroupWriter) -> None:
         """Commit the next group; the caller sees to it that nothing cancels that."""
         batches = self._queue.take_group(self._group_bytes)
+        begun = trio.current_time()
         try:
             failed = await self._platform.run_commit(writer.write, batches, self._platform.now())
         except BaseException as error:
             lost = StorageFailed(f"the writes may not be stored: {error!r}")
             self._queue.settle(dict.fromkeys(range(len(batches)), lost))
             raise
+        finally:
+            if self._platform.meter is not None:
+                self._platform.meter.commit("shared", trio.current_time() - begun)
         self._queue.settle(failed)
 
     def open(self, actor: ActorId) -> ReadHandle:

@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from runtime.meter import Meter
 from runtime.platform import Platform
 from runtime.testing.disk import VirtualDisk
 from runtime.testing.streams import MemoryNetwork, writer
@@ -32,6 +33,7 @@ def virtual_platform(seed: int = 0, network: MemoryNetwork | None = None, disk: 
         sync_file=_sync_nothing if disk is None else disk.sync_file,
         listen=(network or MemoryNetwork()).listen,
         writer=writer,
+        meter=Meter(),
     )
 
 

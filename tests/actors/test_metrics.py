@@ -20,7 +20,9 @@ from actors.app import app
 from actors.broadcaster import SignalBroadcaster
 from actors.env import Env
 from actors.metrics import ANSWER_S, metrics
-from actors.settings import MetricsSettings, Settings, SourceSettings
+from actors.protocol.limits import Limits
+from actors.settings import AuthSettings, MetricsSettings, Settings, SourceSettings, StreamSettings
+from actors.signals import Draft
 from runtime import App, Namespace, Request, Secret
 from runtime.testing import start_server
 
@@ -122,20 +124,110 @@ async def test_sources_and_failing_actors_are_told(autojump_clock):
         server.abort(server.env.echoes.get_by_name("e"), "broken by the test")
         now = await scraped(server)
         assert now["actor_failing", "Echo"] == 1
-        assert now["actor_restarts_total", "Echo"] == 1
-        assert now["actor_restarts_total", "Tickets"] == 0
+        assert now["actor_restarts_total", "Echo", "reset"] == 1
+        assert now["actor_restarts_total", "Echo", "error"] == now["actor_restarts_total", "Tickets", "reset"] == 0
+        assert now["scheduler_runs_total", "broken", "failure"] >= 1
+        assert now["scheduler_runs_total", "broken", "success"] == 0
 
 
 async def test_sockets_that_outlive_an_eviction_are_no_new_handshakes_and_refusals_are_told_apart(autojump_clock):
     async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
         async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
             await subscribed(ws, {})
+            await trio.sleep(6)  # it has told the analytics, and nobody's hello is due any more
             await server.evict(server.env.shards.get_by_name("shard-0"))
             assert (await server.request("GET", "/v1/stream")).status == 426
             now = await scraped(server)
     assert now["signals_ws_connections", "main", "open"] == 1
     assert now["signals_ws_handshakes_total", "accepted", "shard-0"] == 0
     assert now["signals_ws_handshakes_total", "refused", "shard-0"] == 1
+
+
+async def test_what_clients_say_and_how_they_come_back_is_counted(autojump_clock, peer):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        stream = server.env.broadcasters.get_by_name("main")
+        async with peer(server) as one:
+            welcome = await one.ask("hello", features=["ack"])
+            assert (await one.ask("sub", s="a", filter={"where": {"f": "/data", "op": "gt", "v": 4}}))["t"] == "subok"
+            assert (await one.receive())["t"] == "live"
+            await stream.publish(tuple(Draft.of("a.b", "e", n) for n in range(10)))
+            assert (await one.receive())["t"] == "sig"
+            await one.send(t="ack", c={"a": 4})
+            assert (await one.ask("nonsense"))["t"] == "err"
+        async with peer(server, hello={"resume": welcome["resume"]}) as two:
+            cursor = {"cursor": f"{welcome['epoch']}:3"}
+            assert (await two.ask("sub", s="b", filter={}, **{"from": cursor}))["recovered"] is True
+            while (await two.receive())["t"] != "live":
+                pass
+            now = await scraped(server)
+    messages = {
+        kind: now["signals_ws_messages_total", *sorted((kind, "shard-0"))] for kind in ("hello", "sub", "ack", "bad")
+    }
+    assert messages == {"hello": 2, "sub": 2, "ack": 1, "bad": 1}
+    assert now["signals_client_lag_signals_sum", "shard-0"] == 6
+    assert now["signals_sessions_resumed_total", "new", "shard-0"] == 1
+    assert now["signals_sessions_resumed_total", "resumed", "shard-0"] == 1
+    assert now["signals_recovered_signals_sum", "shard-0"] == 7
+    assert now["signals_recovery_seconds_count", "shard-0"] == now["signals_recovered_signals_count", "shard-0"] == 1
+    assert now["signals_filter_evaluations_total", "main", "match"] == 5
+    assert now["signals_filter_evaluations_total", "main", "no_match"] == 5
+
+
+async def test_what_newer_signals_replaced_and_what_is_not_stored_any_more_is_counted(autojump_clock, peer):
+    few = StreamSettings(retention_signals=5, retention_s=0)
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1, stream=few)) as server:
+        stream = server.env.broadcasters.get_by_name("main")
+        async with peer(server) as one:
+            welcome = await one.ask("hello", features=["latest"])
+            await one.ask("sub", s="a", filter={}, mode="latest", min_ms=1_000)
+            for n in range(21):
+                await stream.publish((Draft.of("a.b", "e", n),))
+                await trio.sleep(0.01)
+            await trio.sleep(2)
+            cursor = {"cursor": f"{welcome['epoch']}:3"}
+            await one.ask("sub", s="b", filter={}, on_gap="skip", **{"from": cursor})
+            await trio.sleep(2)
+            now = await scraped(server)
+    assert now["signals_deliveries_total", "shard-0"] == 2
+    assert now["signals_conflated_total", "shard-0"] == 19
+    oldest = now["signals_stored_offset", "main"] - now["signals_retained", "main"] + 1
+    assert oldest > 4
+    assert now["signals_skipped_total", "retention", "shard-0"] == oldest - 1 - 3
+
+
+async def test_clients_that_do_too_much_are_counted_by_what_it_was(autojump_clock, peer):
+    strict = attrs.evolve(
+        QUIET,
+        shards=1,
+        auth=AuthSettings(tokens=(Secret(TOKEN),)),
+        limits=Limits(rate_burst=3, connections_per_user=1),
+    )
+    async with start_server(app, settings=strict) as server:
+        async with peer(server, {"token": TOKEN}) as one:
+            async with peer(server) as more:
+                await more.send(t="hello", id=1, token=TOKEN)
+                assert (await more.closed())[0] == 4009
+            for n in range(1, 8):
+                await one.send(t="unsub", id=n, s="x")
+            assert (await one.closed())[0] == 4107
+        await trio.sleep(1)
+        now = await scraped(server)
+    limited = {key[1]: value for key, value in now.items() if key[0] == "signals_rate_limited_total"}
+    assert limited == {"handshakes": 0, "messages": 1, "connections": 1}
+
+
+async def test_turns_evictions_and_late_timers_are_told(autojump_clock, peer):
+    async with start_server(app, settings=QUIET) as server:
+        for _ in range(200):
+            await server.env.echoes.get_by_name("e").fetch(Request())
+        await server.evict(server.env.echoes.get_by_name("e"))
+        async with peer(server, hello={}):
+            await trio.sleep(60)  # its time to say hello and to stay silent is over then
+        now = await scraped(server)
+    assert 3 <= now["actor_turn_seconds_count", "Echo"] <= 4
+    assert now["actor_mailbox_depth_count", "Echo"] == now["actor_turn_seconds_count", "Echo"]
+    assert now["event_loop_lag_seconds_bucket", "+Inf"] > 0
+    assert now["actor_evictions_total", "asked"] == 1
 
 
 class Stuck(SignalBroadcaster):
@@ -166,6 +258,7 @@ async def test_a_scrape_wakes_no_shard_that_has_left_memory(autojump_clock):
     async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
         async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
             await subscribed(ws, {})
+            await trio.sleep(6)  # it has told the analytics, and nobody's hello is due any more
             await server.evict(server.env.shards.get_by_name("shard-0"))
             for _ in range(2):
                 now = await scraped(server)

@@ -16,14 +16,14 @@ from tests.browser.serving import Server
 pytestmark = pytest.mark.real
 
 AXE = Path(__file__).parent.parent.parent / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("overview", "actors", "signals", "ingest", "audit")
+PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "audit")
 PASSWORD = "a-password-of-many-characters"
 expect.set_options(timeout=PATIENCE_MS)
 
 
 def open_console(page: Page, server: Server, name: str = "overview") -> None:
     page.goto(f"{server.url}/console/#/{name}")
-    expect(page.locator("h1")).to_have_text(name.capitalize())
+    expect(page.locator("h1")).to_have_text(name.partition("?")[0].capitalize())
 
 
 def test_the_overview_is_live_and_every_light_has_its_rule(page: Page, server: Server, told: Told) -> None:

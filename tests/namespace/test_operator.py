@@ -122,7 +122,8 @@ async def test_an_actor_fails_for_a_minute_after_its_instance_was_destroyed(auto
         await trio.sleep(61)
         assert operator.failing() == {}
         assert [failure.error for failure in operator.failures()] == ["ActorReset: gave up"]
-        assert sum(operator.destroyed.values()) == 1
+        assert {key: count for key, count in operator.destroyed.items() if count} == {("rooms", "reset"): 1}
+        assert operator.evicted == {"idle": 1, "room": 0, "asked": 0}
 
 
 async def test_an_actor_fails_while_its_alarm_is_tried_again(autojump_clock):

@@ -3,9 +3,11 @@ import { useEffect, useState } from "preact/hooks";
 
 import { Refusal, get, post } from "./api";
 import { ActorsPage } from "./actors";
+import { AnalyticsPage } from "./analytics";
 import { Chart } from "./chart";
 import { ConnectionsPage } from "./connections";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
+import { Heads } from "./list";
 import { SignalsPage } from "./signals";
 import { SubscriptionsPage } from "./subscriptions";
 import { link, overview, put, series, session, sources, type Light, type Source } from "./model";
@@ -59,10 +61,10 @@ function OverviewPage() {
         <Figure name="CPU" value={now.cpu === null ? "–" : rate(now.cpu * 100)} unit="% of a core" />
       </dl>
       <div class="charts">
-        <Chart title="Signals" unit="per second" at={at} lines={[{ label: "signals", color: "--accent", values: lines.signals_per_s }]} />
-        <Chart title="Deliveries" unit="per second" at={at} lines={[{ label: "deliveries", color: "--accent", values: lines.deliveries_per_s }]} />
-        <Chart title="Connections" unit="" at={at} lines={[{ label: "connections", color: "--accent", values: lines.connections }]} />
-        <Chart title="Fan-out" unit="ms" at={at} lines={[{ label: "p50", color: "--accent", values: lines.p50_ms }, { label: "p99", color: "--second", values: lines.p99_ms }]} />
+        <Chart title="Signals" show={rate} unit="per second" at={at} lines={[{ label: "signals", color: "--accent", values: lines.signals_per_s }]} />
+        <Chart title="Deliveries" show={rate} unit="per second" at={at} lines={[{ label: "deliveries", color: "--accent", values: lines.deliveries_per_s }]} />
+        <Chart title="Connections" show={count} unit="" at={at} lines={[{ label: "connections", color: "--accent", values: lines.connections }]} />
+        <Chart title="Fan-out" show={duration} unit="ms" at={at} lines={[{ label: "p50", color: "--accent", values: lines.p50_ms }, { label: "p99", color: "--second", values: lines.p99_ms }]} />
       </div>
     </>
   );
@@ -107,7 +109,7 @@ function IngestPage() {
   return (
     <div class="wide" tabIndex={0} role="region" aria-label="Sources">
       <table>
-        <thead><tr>{["Source", "State", "Schedule", "Last run", "Next", "Produced", "Duplicates", "Rejected", "Failures in a row", "Actions"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+        <Heads names={["Source", "State", "Schedule", "Last run", "Next", "#Produced", "#Duplicates", "#Rejected", "#Failures in a row", "Actions"]} />
         <tbody>{[...sources.value.values()].map((source) => <SourceRow key={source.name} source={source} now={now} />)}</tbody>
       </table>
     </div>
@@ -135,7 +137,7 @@ function AuditPage() {
       {error && <p class="error" role="alert">{error}</p>}
       <div class="wide" tabIndex={0} role="region" aria-label="Audit log">
         <table>
-          <thead><tr>{["When", "Who", "From", "What", "To what", "Result"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+          <Heads names={["When", "Who", "From", "What", "To what", "Result"]} />
           <tbody>
             {audit.entries.map((one, n) => (
               <tr key={offset + n}><td class="time">{stamp(one.at)}</td><td>{one.who}</td><td>{one.peer}</td><td>{one.what}</td><td>{one.target}</td><td class={one.result === "done" || one.result === "signed in" ? "" : "error"}>{one.result}</td></tr>
@@ -159,6 +161,7 @@ export const pages: Record<string, { title: string; View: () => preact.JSX.Eleme
   subscriptions: { title: "Subscriptions", View: SubscriptionsPage },
   signals: { title: "Signals", View: SignalsPage },
   ingest: { title: "Ingest", View: IngestPage },
+  analytics: { title: "Analytics", View: AnalyticsPage },
   audit: { title: "Audit", View: AuditPage },
 };
 
