@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import trio
 
-from runtime.platform import Platform, Writer
+from runtime.platform import Begun, OpenFile, Platform, Writer
 from runtime.tcp import TcpListener
 
 _LIVE = b"HTTP/1.1 101 "
@@ -79,11 +80,29 @@ class Faults:
         if (left_s := self._delays_until - trio.current_time()) > 0:
             await trio.sleep(min(self._delay_s, left_s))
 
+    def begin(self, begin: Callable[[], Begun]) -> Begun:
+        """Begin with a commit now, or let it wait."""
+        if self._delays_until > trio.current_time():
+            return _Late(self.wait, begin)
+        return begin()
+
     def accepted(self, stream: trio.abc.Stream, writer: Writer) -> FaultyStream:
         """A connection has come."""
         faulty = FaultyStream(stream, writer, self._streams)
         self._streams[faulty] = None
         return faulty
+
+
+@attrs.frozen
+class _Late:
+    """What begins once it has waited, as soon as somebody waits for its end."""
+
+    wait: Callable[[], Awaitable[None]]
+    begin: Callable[[], Begun]
+
+    async def end(self) -> Any:
+        await self.wait()
+        return await self.begin().end()
 
 
 class FaultyStream(trio.abc.HalfCloseableStream):
@@ -223,15 +242,25 @@ def with_faults(platform: Platform, kill: Callable[[], None]) -> tuple[Platform,
     def writer(stream: trio.abc.Stream, /) -> Writer:
         return Writer(FaultyStream.write, stream) if isinstance(stream, FaultyStream) else platform.writer(stream)
 
-    async def run_commit(fn: Callable[..., Any], /, *args: Any) -> Any:
-        await faults.wait()
-        return await platform.run_commit(fn, *args)
+    def begin_commit(fn: Callable[..., Any], /, *args: Any) -> Begun:
+        return faults.begin(partial(platform.begin_commit, fn, *args))
+
+    def begin_sync(*files: OpenFile) -> Begun:
+        return faults.begin(partial(platform.begin_sync, *files))
 
     async def sync_file(*paths: Path) -> None:
         await faults.wait()
         await platform.sync_file(*paths)
 
-    changed = attrs.evolve(
-        platform, now=faults.now, listen=listen, writer=writer, run_commit=run_commit, sync_file=sync_file
+    return (
+        attrs.evolve(
+            platform,
+            now=faults.now,
+            listen=listen,
+            writer=writer,
+            sync_file=sync_file,
+            begin_commit=begin_commit,
+            begin_sync=begin_sync,
+        ),
+        faults,
     )
-    return changed, faults

@@ -90,7 +90,7 @@ async def test_commits_wait_for_a_time(autojump_clock, world):
     platform, faults, _ = world
     faults.delay_commits(2, seconds=5)
     for expected in (2, 4, 5, 5):
-        assert await platform.run_commit(len, "abc") == 3
+        assert await platform.begin_commit(len, "abc").end() == 3
         assert trio.current_time() == expected
     faults.delay_commits(2, seconds=5)
     await platform.sync_file()
@@ -114,7 +114,7 @@ async def test_everything_ends_at_once_when_it_is_told(autojump_clock, world):
     faults.skew_clock(300, seconds=60)
     faults.delay_commits(60, seconds=60)
     faults.end()
-    await platform.run_commit(len, "")
+    await platform.begin_commit(len, "").end()
     await ours.send_all(b"x")
     assert await theirs.receive_some() == b"x"
     assert platform.now() == now
