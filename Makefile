@@ -1,7 +1,8 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else is installed into .venv.
 #
 #   make serve [ARGS="--port 0 …"]   set up and run the signal service
-#   make test  [ARGS="-k turn …"]    set up and run the tests
+#   make test  [ARGS="-k turn …"]    set up and run the tests; without ARGS "make sim" before them
+#   make sim   [ARGS="--seeds 7 …"]  500 seeds of the service in a simulated world, with nothing beside them; prints the time
 #   make check                       format, lint, types, layers
 #   make format                      rewrite files in the house format
 #   make bench [ARGS="list"]         measure against the physical limit
@@ -21,14 +22,18 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test check format bench sim-nightly conformance-live differential autobahn soak foreign js screenshots wheel clean
+.PHONY: serve test sim check format bench sim-nightly conformance-live differential autobahn soak foreign js screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
 
 # In several processes, because the longest tests wait for real servers and browsers.
 test: .venv/installed-test
+	@$(if $(ARGS),,$(MAKE) sim)
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+sim: .venv/installed-run
+	@$(BIN)/heliograph sim run --coverage $(or $(ARGS),--seeds 1..500 --in-turn --jobs 2)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check --quiet .

@@ -169,11 +169,12 @@ class ServerMachine:
         if not self._hello_seen:
             hello_s = self.limits.hello_ms / 1000
             return hello_s - open_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
-        if self.state.notice_at is not None:
-            return self.state.notice_at - now, _EXPIRING
         silence = heartbeat_s - silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {heartbeat_s:g} s")
-        expires = self.state.expires
-        return silence if expires is None or silence[0] < expires - now else (expires - now, _EXPIRED)
+        notice_at, expires = self.state.notice_at, self.state.expires
+        if expires is None:
+            return silence
+        end = (expires - now, _EXPIRED) if notice_at is None else (notice_at - now, _EXPIRING)
+        return silence if silence[0] < end[0] else end
 
     def _count(self) -> None:
         if self.state.counted and self._bucket is None:

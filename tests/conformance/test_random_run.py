@@ -115,3 +115,10 @@ def test_a_run_in_which_programs_were_not_judged_says_so_and_is_not_good(tmp_pat
     assert not summary.good
     summary.take(Judged(2, drawn(7, 2), Verdict()))
     assert "not judged" not in str(summary)
+
+
+def test_what_had_to_be_late_for_a_program_to_be_the_same_is_told(tmp_path):
+    summary = Summary(7, 3, tmp_path, began=0.0, now=lambda: 10.0)
+    for number, how in ((1, ""), (2, "lateCalls"), (3, "lateCalls")):
+        summary.take(Judged(number, drawn(7, number), Verdict(how=how)))
+    assert "the same only with lateCalls: 2 (2, 3)" in str(summary)

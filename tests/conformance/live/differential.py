@@ -35,12 +35,14 @@ class Verdict:
     Attributes:
         texts: what differs, first thing first; empty when nothing does.
         there, here: its traces.
+        how: what had to be late here for it to be the same; empty for nothing.
         left_out: why it says nothing: it has more than one outcome on the real runtime, or none.
     """
 
     texts: tuple[str, ...] = ()
     there: Trace = attrs.field(factory=dict)
     here: Trace = attrs.field(factory=dict)
+    how: str = ""
     left_out: str = ""
 
 
@@ -80,21 +82,21 @@ class Comparison:
         try:
             return await self._judge(program, first, again)
         except ServerEnded:
-            return Verdict((), {}, first, ENDS)
+            return Verdict((), {}, first, left_out=ENDS)
 
     async def _judge(self, program: Trace, first: Trace, again: int) -> Verdict:
         there = each_caller(await self.servers.record(program))
         here = self.here.outcomes(program, first, HERE)
-        if await here.include(there):
-            return Verdict((), there, first)
+        if (how := await here.how(there)) is not None:
+            return Verdict((), there, first, how)
         race = False
         for _ in range(again):
             once_more = each_caller(await self.servers.record(program))
-            if await here.include(once_more):
-                return Verdict((), once_more, first)
+            if (how := await here.how(once_more)) is not None:
+                return Verdict((), once_more, first, how)
             race = race or bool(differences(there, once_more))
         if race:
-            return Verdict((), there, first, RACE)
+            return Verdict((), there, first, left_out=RACE)
         if self.beside is not None and differences(there, await self.beside.trace(program)):
             return Verdict((), there, first)
         return Verdict(tuple(map(str, here.nearest(there))), there, first)

@@ -68,28 +68,30 @@ class Outcomes:
     Several when tasks of several actors are ready, or waits end, at the same moment; and as messages take their time.
 
     Attributes:
-        found: those so far.
+        found: those so far, each with how the program was run: the names of what was late, empty for as it is.
     """
 
     here: Here
-    found: list[Trace]
-    _left: list[Trace]
+    found: list[tuple[Trace, str]]
+    _left: list[tuple[Trace, str]]
 
-    async def include(self, there: Trace) -> bool:
-        """Whether it is one of them."""
-        if any(not differences(there, one) for one in self.found):
-            return True
+    async def how(self, there: Trace) -> str | None:
+        """How it is run to have a trace; None when it never has."""
+        for one, how in self.found:
+            if not differences(there, one):
+                return how
         while self._left:
-            trace = await self.here.trace(self._left.pop(0))
-            if all(differences(trace, other) for other in self.found):
-                self.found.append(trace)
+            program, how = self._left.pop(0)
+            trace = await self.here.trace(program)
+            if all(differences(trace, other) for other, _ in self.found):
+                self.found.append((trace, how))
                 if not differences(there, trace):
-                    return True
-        return False
+                    return how
+        return None
 
     def nearest(self, there: Trace) -> list[Difference]:
         """In what it differs from that of those so far which is the most like it."""
-        return min((differences(there, one) for one in self.found), key=len)
+        return min((differences(there, one) for one, _ in self.found), key=len)
 
 
 @attrs.define(eq=False)
@@ -118,7 +120,8 @@ class Here:
 
     def outcomes(self, program: Trace, first: Trace, times: int) -> Outcomes:
         """What a program can do, of which one trace is known; `times`: how often it is run as it is."""
-        return Outcomes(self, [first], [program] * (times - 1) + [{**program, **one} for one in _VARIANTS])
+        variants = [({**program, **one}, " and ".join(one)) for one in _VARIANTS]
+        return Outcomes(self, [(first, "")], [(program, "")] * (times - 1) + variants)
 
     async def _answer(self, question: Trace | list[int]) -> tuple[Trace, Trace]:
         async with self._lock:

@@ -52,7 +52,9 @@ async def first_found(servers: Servers, plain: Here, bug: Here, same: Sequence[J
         trace = await bug.trace(one.program)
         if not differences(there, trace):
             continue
-        if await bug.outcomes(one.program, trace, HERE).include(there) or await _varies(plain, one.program, there):
+        if await bug.outcomes(one.program, trace, HERE).how(there) is not None:
+            continue
+        if await _varies(plain, one.program, there):
             continue
         verdict = await comparison.judge(one.program, trace)
         if verdict.texts:

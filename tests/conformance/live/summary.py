@@ -37,6 +37,7 @@ class Summary:
     suspects: Callable[[], int] = lambda: 0
     tally: Tally = attrs.field(factory=Tally)
     left_out: Counter[str] = attrs.field(factory=Counter)
+    late: dict[str, list[int]] = attrs.field(factory=dict)
     same: list[Judged] = attrs.field(factory=list)
     different: list[Judged] = attrs.field(factory=list)
     now: Callable[[], float] = trio.current_time
@@ -54,9 +55,12 @@ class Summary:
             self.different.append(one)
             self._write(one)
             click.echo(f"  program {one.number} differs: {one.verdict.texts[0]}")
-        elif one.number <= self.first:
+            return len(self.different) >= DIFFERENCES
+        if one.verdict.how:
+            self.late.setdefault(one.verdict.how, []).append(one.number)
+        if one.number <= self.first:
             self.same.append(one)
-        return len(self.different) >= DIFFERENCES
+        return False
 
     async def tell(self) -> None:
         """Say how far it is, now and then."""
@@ -103,6 +107,8 @@ class Summary:
 
     def __str__(self) -> str:
         lines = [self._done(), f"  in them: {self.tally}"]
+        for how, numbers in sorted(self.late.items()):
+            lines.append(f"  the same only with {how}: {len(numbers)} ({', '.join(map(str, sorted(numbers)))})")
         if self.lacking():
             lines.append(f"  too few programs with: {', '.join(self.lacking())}")
         if len(self.different) >= DIFFERENCES:
