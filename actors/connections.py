@@ -234,8 +234,22 @@ class ConnectionManager(Actor["Env"]):
         return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
-        """Something is due: a hello that did not come, a silence, the end of a token."""
-        self._deadlines.check(self._connections)
+        """Something is due: a hello that did not come, a silence, the end of a token, a great age."""
+        due = self._deadlines.check(self._connections)
+        if due.old:
+            everywhere = self.env.settings.all_shards
+            self.ctx.start_soon(self._send_away, Departure(due.old, CloseCode.REBALANCE, self._heartbeat, everywhere))
+        if due.expired:
+            with suppress(ActorError):  # without the newest cursor a quiet subscription reads a little more next time
+                await self._stream.settle(tuple({group for one in due.expired for group in one.groups}))
+            for connection, step in due.expired.items():
+                if texts := self._groups.rest(connection):
+                    connection.send("\n".join(texts))
+                connection.close(step.code, step.reason)
+
+    async def _send_away(self, departure: Departure) -> None:
+        while departure.step(self.ctx.now()):
+            await self.ctx.sleep(STEP_S)
 
     # Requests.
 
