@@ -59,8 +59,8 @@ class Deadlines:
                 connection.send(step.text)
                 connection.machine.noticed()
                 connection.remember()
-            if self.heartbeat.max_age_s and not connection.leaving:
-                ends = connection.machine.state.opened + self.heartbeat.max_age_s
+            if self.heartbeat.age_max_s and not connection.leaving:
+                ends = connection.machine.state.opened + self.heartbeat.age_max_s
                 if ends <= now and connection.machine.is_welcomed:
                     connection.leaving = True
                     found.old.append(connection)

@@ -184,7 +184,7 @@ async def test_goaway_says_where_to_go(autojump_clock: Any, peer: Any) -> None:
 
 
 async def test_who_has_been_connected_for_long_connects_anew(autojump_clock: Any, follower: Any, peer: Any) -> None:
-    connections = ConnectionSettings(handover_s=4.0, max_age_s=300.0, moves_per_s=20)
+    connections = ConnectionSettings(handover_s=4.0, age_max_s=300.0, moves_per_s=20)
     settings = Settings(sources_enabled=False, connections=connections)
     async with start_server(app, settings=settings) as server, trio.open_nursery() as nursery:
         followers = await follow_many(server, nursery, follower, 10)
