@@ -32,10 +32,18 @@ async def drain(env: Env) -> None:
         await settled
     shards = [env.shards.get_by_name(shard_name(n, name)) for name in names for n in range(env.settings.shards)]
     shards.append(env.shards.get_by_name(shard_name(0, CONSOLE_STREAM)))
-    while shards:
-        calls = [(shard, shard.depart()) for shard in shards]
-        shards = [shard for shard, call in calls if await call]
-        await trio.sleep(STEP_S if shards else 0)
+    for told in [shard.settle() for shard in shards]:
+        await told
+    staying = list(shards)
+    while staying:
+        calls = [(shard, shard.depart()) for shard in staying]
+        staying = [shard for shard, call in calls if await call]
+        await trio.sleep(STEP_S)  # after the last one, too: clients answer to a close
+    for told in [shard.settle() for shard in shards]:
+        await told
+    if env.settings.tracing.share:
+        for traced in [env.tracers.get_by_name(name).settle() for name in names]:
+            await traced
     await env.tickets.get_by_name(TICKETS).settle()
     await env.consoles.get_by_name(CONSOLE).settle()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from heapq import nlargest
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
 from actors.admission import Admission, offered_encoding
+from actors.analytics.reporter import Reporter
 from actors.authentication import bearer, shown_ticket, token_in_url
 from actors.catching_up import DRAIN_S, CatchingUp
 from actors.deadlines import Deadlines
@@ -30,8 +30,9 @@ from actors.reach import StreamReach
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import Bounds, Change, Changed, Wanted, shard_number
+from actors.stream import CONSOLE_STREAM, Bounds, Change, Changed, Wanted, shard_number, stream_of
 from actors.tickets import TICKETS
+from actors.tracing import DeliveryTraces
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ConnectionManager(Actor["Env"]):
         self._admission = Admission(self._limits)
         self._authenticator = env.authenticator
         self._stream = StreamReach(ctx, env.broadcasters)
-        self._groups = ShardGroups(ctx, self._stream, self._limits)
+        self._groups = ShardGroups(ctx, self._stream, self._limits, DeliveryTraces(ctx, env.tracers))
         self._catching_up = CatchingUp(ctx, self._stream, self._groups)
         self._deadlines = Deadlines(ctx, self._heartbeat)
         self._connections = ShardConnections(ctx, self._limits, self._admission, self._groups, self._catching_up)
@@ -69,6 +70,10 @@ class ConnectionManager(Actor["Env"]):
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
+        shard = self._stream.shard
+        told = env.settings.console.has_analytics and stream_of(shard) != CONSOLE_STREAM
+        self._reporter = Reporter(ctx, shard, self._groups.measures, env.analytics if told else None)
+        self._groups.when_counted = self._reporter.soon
 
     def _restore(self) -> None:
         for ws in reversed(self.ctx.get_web_sockets()):
@@ -205,6 +210,10 @@ class ConnectionManager(Actor["Env"]):
         self._groups.measures.closed(ABNORMAL)
         self._connections.forget(ws)
 
+    async def settle(self) -> None:
+        """The server goes down: tell the analytics what was counted."""
+        await self._reporter.settle()
+
     async def observe(self) -> ShardView:
         """What an operator sees of this shard; of many connections it looks at some at a time."""
         return await observed(self.ctx, self._stream.shard, self._connections)
@@ -289,7 +298,7 @@ class ConnectionManager(Actor["Env"]):
         self._deadlines.wake_for(connection)
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
-        wanted = _wanted(subs)
+        wanted = tuple(map(Wanted.of, subs))
         self._stream.asking += 1
         try:
             greeted = await self._stream.ask(
@@ -326,6 +335,8 @@ class ConnectionManager(Actor["Env"]):
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
         texts = [machine.welcomed(welcome, hello.client)]
+        self._groups.measures.greeted(machine.state.sdk, resumed=greeted.resumed)
+        self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):
                 texts += one[1]
@@ -350,7 +361,7 @@ class ConnectionManager(Actor["Env"]):
         resets = connection.resets
         self._stream.asking += 1
         try:
-            wanted = _wanted([sub])
+            wanted = (Wanted.of(sub),)
             joined = await self._stream.ask(lambda stream: stream.subscribe(self._stream.shard, wanted))
             self._connections.enter(joined.bounds)
             if connection.resets != resets:
@@ -471,9 +482,9 @@ class ConnectionManager(Actor["Env"]):
 
     # What the broadcaster says.
 
-    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float) -> None:
+    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float, traced: tuple[int, ...] = ()) -> None:
         """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
-        self._groups.take(deliveries, numbered_at)
+        self._groups.take(deliveries, numbered_at, traced)
 
     async def compare(self, groups: tuple[int, ...], cursors: tuple[int, ...]) -> None:
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""
@@ -482,7 +493,3 @@ class ConnectionManager(Actor["Env"]):
     async def enter(self, bounds: Bounds) -> None:
         """The stream was brought back to an earlier state and is of another epoch now."""
         self._connections.enter(bounds)
-
-
-def _wanted(subs: Iterable[Sub]) -> tuple[Wanted, ...]:
-    return tuple(Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms) for sub in subs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from actors.analytics.analytics import Analytics
 from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
@@ -11,6 +12,7 @@ from actors.console.console import Console
 from actors.echo import Echo
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
+from actors.signal_tracer import SignalTracer
 from actors.tickets import Tickets
 from actors.token_verifier import TokenVerifier
 from runtime import Namespace, Operator
@@ -28,6 +30,8 @@ class Env:
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]
+    tracers: Namespace[SignalTracer]
+    analytics: Namespace[Analytics]
     operator: Operator
 
     @property

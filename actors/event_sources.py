@@ -30,6 +30,7 @@ from runtime import ActorError, Context, Request, Response
 if TYPE_CHECKING:
     from actors.env import Env
 
+EVENT_SOURCE = "event source"  # what such a client is called, for it does not say
 _LATER_S = 1
 _BUSY_S = 5  # when somebody with too many connections may try again
 
@@ -101,7 +102,7 @@ class EventSources:
         self, connection: Connection, source: EventSource, sub: Sub, principal: Principal
     ) -> Response | None:
         """Subscribe and begin; or why not now."""
-        connections, wishes = self.connections, (Wanted(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms),)
+        connections, wishes = self.connections, (Wanted.of(sub),)
         self.stream.asking += 1
         try:
             joined = await self.stream.ask(lambda stream: stream.subscribe(self.stream.shard, wishes))
@@ -120,6 +121,7 @@ class EventSources:
             return self._crowded() if crowded else _leaving()
         subok, texts = answer
         connections.add(connection)
+        connections.groups.measures.greeted(EVENT_SOURCE, resumed=subok.recovered is not None)
         self.deadlines.wake_for(connection)
         source.epoch = joined.bounds.epoch
         source.begin(encode_retry(round(self.ctx.random.uniform(*RETRY_MS))) + _first(sub, subok))

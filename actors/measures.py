@@ -13,7 +13,11 @@ from actors.protocol.requests import ClientMessage
 from runtime import Histogram
 
 LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SESSION_BOUNDS_S = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 43_200, 86_400, 259_200, 604_800)
 CODES_KEPT = 64
+SDKS_KEPT = 64
+OTHER_SDK = "other"
+UNNAMED_SDK = "not said"
 RECOVERY_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 BEHIND_BOUNDS = (0, 1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000)
 
@@ -31,7 +35,7 @@ class Latencies:
         self.total_s += seconds * times
 
 
-def quantile(counts: Sequence[int], share: float) -> float | None:
+def quantile(counts: Sequence[int], share: float, bounds: Sequence[float] = LATENCY_BOUNDS_S) -> float | None:
     """The time that this share of a histogram took at most, in seconds, between two bounds by proportion; None of none.
 
     What took longer than the last bound counts as that.
@@ -42,10 +46,10 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     rank, seen = share * total, 0
     for n, count in enumerate(counts[:-1]):
         if count and seen + count >= rank:
-            low = LATENCY_BOUNDS_S[n - 1] if n else 0.0
-            return low + (LATENCY_BOUNDS_S[n] - low) * (rank - seen) / count
+            low = bounds[n - 1] if n else 0.0
+            return low + (bounds[n] - low) * (rank - seen) / count
         seen += count
-    return LATENCY_BOUNDS_S[-1]
+    return bounds[-1]
 
 
 @attrs.frozen
@@ -73,6 +77,10 @@ class ShardMeasures:
             or not at all, because the epoch was another one.
         slow: how often a client was closed or held back for reading too slowly.
         closes: connections that have ended, by the code of the end that was first to close.
+        sessions: connections that have ended, by their length: how many took up to each of `SESSION_BOUNDS_S`, and in
+            the last place how many took longer.
+        reconnects: connections that continued a session. event_sources: those that are some, now.
+        sdks: connections by what their clients say they are.
         opened: connections that were taken. handshakes: those that were asked for, by the status of the answer.
         messages: of clients, by kind; `bad` is none of the protocol. resumptions: hellos by what became of the session.
         behind: by how many offsets subscriptions were when they continued from a cursor.
@@ -92,6 +100,10 @@ class ShardMeasures:
     opened: int = attrs.field(default=0, init=False)
     handshakes: Counter[int] = attrs.field(factory=Counter, init=False)
     closes: Counter[int] = attrs.field(factory=Counter, init=False)
+    sessions: list[int] = attrs.field(factory=lambda: [0] * (len(SESSION_BOUNDS_S) + 1), init=False)
+    reconnects: int = attrs.field(default=0, init=False)
+    event_sources: int = attrs.field(default=0, init=False)
+    sdks: Counter[str] = attrs.field(factory=Counter, init=False)
     messages: Counter[str] = attrs.field(factory=Counter, init=False)
     resumptions: Counter[str] = attrs.field(factory=Counter, init=False)
     behind: Histogram = attrs.field(factory=lambda: Histogram(BEHIND_BOUNDS), init=False)
@@ -99,6 +111,16 @@ class ShardMeasures:
     lag: Histogram = attrs.field(factory=lambda: Histogram(BEHIND_BOUNDS), init=False)
     skipped: Counter[str] = attrs.field(factory=Counter, init=False)
     conflated: int = attrs.field(default=0, init=False)
+
+    def greeted(self, sdk: str, *, resumed: bool) -> None:
+        """A client has said what it is; those beyond the first 64 different ones count as `other`."""
+        self.reconnects += resumed
+        sdk = sdk or UNNAMED_SDK
+        self.sdks[sdk if sdk in self.sdks or len(self.sdks) < SDKS_KEPT else OTHER_SDK] += 1
+
+    def ended(self, seconds: float) -> None:
+        """A connection has ended that lasted so long."""
+        self.sessions[bisect_left(SESSION_BOUNDS_S, seconds)] += 1
 
     def received(self, message: ClientMessage | Err) -> None:
         """A client has said something."""

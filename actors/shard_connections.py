@@ -57,7 +57,9 @@ class ShardConnections:
         """One more."""
         self._connections[connection.ws] = connection
         self.groups.measures.opened += 1
+        self.groups.measures.event_sources += isinstance(connection.ws, EventSource)
         connection.number = self.groups.measures.opened
+        self.groups.when_counted()
 
     def get(self, ws: WebSocket) -> Connection | None:
         """That of a socket."""
@@ -67,10 +69,17 @@ class ShardConnections:
         """A client is gone: so are its subscriptions."""
         connection = self._connections.pop(ws, None)
         if connection is not None:
+            self.groups.measures.event_sources -= isinstance(ws, EventSource)
             connection.closed = True
             connection.waiting.clear()
             self.groups.recorded.pop(connection, None)
             self.drop_all(connection)
+        state = None if connection is None else connection.machine.state
+        if state is None and isinstance(ws, WebSocket):
+            state = ws.attachment(Remembered)  # its end has woken the shard
+        if state is not None:
+            self.groups.measures.ended(self.ctx.now() - state.opened)
+        self.groups.when_counted()
 
     def too_many(self, state: Remembered, principal: Principal) -> bool:
         """Whether a user, or an address without one, has as many connections as it may have."""

@@ -10,7 +10,7 @@ import re
 import attrs
 
 from actors.protocol.cursor import Ago, Cursor, Last, Since
-from actors.protocol.requests import OnGap
+from actors.protocol.requests import OnGap, Sub
 
 STREAM = "main"  # the stream that has no name in a path
 CONSOLE_STREAM = "console"  # what the console shows of the server; no path of clients leads to it
@@ -78,6 +78,11 @@ class Wanted:
     since: Since
     on_gap: OnGap
     min_ms: int = 0
+
+    @classmethod
+    def of(cls, sub: Sub) -> Wanted:
+        """What a client asks for."""
+        return cls(sub.filter.canonical, sub.since, sub.on_gap, sub.min_ms)
 
 
 @attrs.frozen

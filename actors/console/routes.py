@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 
 import attrs
 
-from actors.console import access, actor_routes, connection_routes, page_routes, subscription_routes
+from actors.console import (
+    access,
+    actor_routes,
+    analytics_routes,
+    connection_routes,
+    page_routes,
+    subscription_routes,
+    trace_routes,
+)
 from actors.console.access import OperatorName
 from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NO_STREAM, NOT_MEANT, Ask, Invalid, number
 from actors.console.console import source_json
@@ -27,7 +35,7 @@ from runtime import ActorError, Request, Response
 T = TypeVar("T")
 
 OPERATOR = Principal(user="operator", capability=EVERYTHING)
-PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "audit")
+PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "audit")
 AUDIT_ROWS = 200
 SERIES_MINUTES = 60
 _HEADERS = {"cache-control": "no-store"}
@@ -184,7 +192,7 @@ async def session(ask: Ask) -> dict[str, Any]:
         "version": version("heliograph"),
         "streams": list(ask.env.settings.stream_names),
         "started": round(1_000 * ask.env.operator.started),
-        "pages": list(PAGES),
+        "pages": [name for name in PAGES if name != "analytics" or ask.env.settings.console.has_analytics],
     }
 
 
@@ -315,6 +323,9 @@ CONSOLE_ROUTES: Mapping[str, Route] = {
     "/console/api/actors/{namespace}/{id}/evict": doing("evict", actor_routes.target, actor_routes.evict),
     "/console/api/actors/{namespace}/{id}/alarm": doing("run alarm", actor_routes.target, actor_routes.alarm),
     "/console/api/actors/{namespace}/{id}/abort": doing("abort", actor_routes.target, actor_routes.abort),
+    "/console/api/trace/{name}/{offset}": reading(trace_routes.trace),
+    "/console/api/analytics": reading(analytics_routes.analytics),
+    "/console/api/analytics.csv": reading(analytics_routes.table),
     "/console/api/subscriptions": reading(subscription_routes.subscriptions),
     "/console/api/explain": reading(subscription_routes.explain, method="POST"),
     "/console/api/connections": reading(connection_routes.connections),

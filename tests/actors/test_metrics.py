@@ -134,6 +134,7 @@ async def test_sockets_that_outlive_an_eviction_are_no_new_handshakes_and_refusa
     async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
         async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
             await subscribed(ws, {})
+            await trio.sleep(6)  # it has told the analytics, and nobody's hello is due any more
             await server.evict(server.env.shards.get_by_name("shard-0"))
             assert (await server.request("GET", "/v1/stream")).status == 426
             now = await scraped(server)
@@ -257,6 +258,7 @@ async def test_a_scrape_wakes_no_shard_that_has_left_memory(autojump_clock):
     async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
         async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
             await subscribed(ws, {})
+            await trio.sleep(6)  # it has told the analytics, and nobody's hello is due any more
             await server.evict(server.env.shards.get_by_name("shard-0"))
             for _ in range(2):
                 now = await scraped(server)

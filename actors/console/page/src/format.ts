@@ -12,9 +12,15 @@ export function duration(ms: number | null): string {
   if (ms < 1_000) return `${short.format(ms)} ms`;
   const s = ms / 1_000;
   if (s < 60) return `${short.format(s)} s`;
-  if (s < 3_600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
-  if (s < 86_400) return `${Math.floor(s / 3_600)} h ${Math.floor((s % 3_600) / 60)} min`;
-  return `${Math.floor(s / 86_400)} d ${Math.floor((s % 86_400) / 3_600)} h`;
+  if (s < 3_600) return parts(s, 60, "min", 1, "s");
+  if (s < 86_400) return parts(s, 3_600, "h", 60, "min");
+  return parts(s, 86_400, "d", 3_600, "h");
+}
+
+/** In two units, or in one when nothing is left for the other. */
+function parts(s: number, large: number, name: string, small: number, smaller: string): string {
+  const rest = Math.floor((s % large) / small);
+  return `${Math.floor(s / large)} ${name}${rest > 0 ? ` ${rest} ${smaller}` : ""}`;
 }
 
 export function size(bytes: number): string {

@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { Refusal, get, post } from "./api";
 import { ActorsPage } from "./actors";
+import { AnalyticsPage } from "./analytics";
 import { Chart } from "./chart";
 import { ConnectionsPage } from "./connections";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
@@ -59,10 +60,10 @@ function OverviewPage() {
         <Figure name="CPU" value={now.cpu === null ? "–" : rate(now.cpu * 100)} unit="% of a core" />
       </dl>
       <div class="charts">
-        <Chart title="Signals" unit="per second" at={at} lines={[{ label: "signals", color: "--accent", values: lines.signals_per_s }]} />
-        <Chart title="Deliveries" unit="per second" at={at} lines={[{ label: "deliveries", color: "--accent", values: lines.deliveries_per_s }]} />
-        <Chart title="Connections" unit="" at={at} lines={[{ label: "connections", color: "--accent", values: lines.connections }]} />
-        <Chart title="Fan-out" unit="ms" at={at} lines={[{ label: "p50", color: "--accent", values: lines.p50_ms }, { label: "p99", color: "--second", values: lines.p99_ms }]} />
+        <Chart title="Signals" show={rate} unit="per second" at={at} lines={[{ label: "signals", color: "--accent", values: lines.signals_per_s }]} />
+        <Chart title="Deliveries" show={rate} unit="per second" at={at} lines={[{ label: "deliveries", color: "--accent", values: lines.deliveries_per_s }]} />
+        <Chart title="Connections" show={count} unit="" at={at} lines={[{ label: "connections", color: "--accent", values: lines.connections }]} />
+        <Chart title="Fan-out" show={duration} unit="ms" at={at} lines={[{ label: "p50", color: "--accent", values: lines.p50_ms }, { label: "p99", color: "--second", values: lines.p99_ms }]} />
       </div>
     </>
   );
@@ -159,6 +160,7 @@ export const pages: Record<string, { title: string; View: () => preact.JSX.Eleme
   subscriptions: { title: "Subscriptions", View: SubscriptionsPage },
   signals: { title: "Signals", View: SignalsPage },
   ingest: { title: "Ingest", View: IngestPage },
+  analytics: { title: "Analytics", View: AnalyticsPage },
   audit: { title: "Audit", View: AuditPage },
 };
 
