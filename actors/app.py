@@ -7,6 +7,7 @@ import trio
 from actors.console.answers import NAME as CONSOLE
 from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
+from actors.handshakes import HANDSHAKES
 from actors.metrics import metrics
 from actors.moving import STEP_S
 from actors.routes import ROUTES
@@ -45,6 +46,7 @@ async def drain(env: Env) -> None:
         for traced in [env.tracers.get_by_name(name).settle() for name in names]:
             await traced
     await env.tickets.get_by_name(TICKETS).settle()
+    await env.handshakes.get_by_name(HANDSHAKES).settle()
     await env.consoles.get_by_name(CONSOLE).settle()
 
 

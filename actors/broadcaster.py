@@ -16,7 +16,7 @@ from actors.groups import SCAN_ENTRIES, Group, Groups, Page, TooManyGroups
 from actors.history import HistoryPage, Unreadable, Wish, cut
 from actors.log import RecentIds, SignalLog, StreamState
 from actors.protocol.cursor import Ago, Cursor, Last, Since
-from actors.resume import SECRET_BYTES, Sessions
+from actors.resume import SECRET_BYTES, Session, Sessions
 from actors.signals import Draft, Signal
 from actors.snapshots import Snapshots, conflate
 from actors.stream import (
@@ -166,10 +166,9 @@ class SignalBroadcaster(Actor["Env"]):
     async def hello(self, shard: str, resume: str | None, user: str, wanted: tuple[Wanted, ...]) -> Greeted:
         """Begin or continue a session, and subscribe."""
         now = self.ctx.now()
-        kept = None if resume is None else self._sessions.session(resume, user, now)
-        session = kept or f"s_{self.ctx.token(9).hex()}"
-        token = self._sessions.token(session, user, now)
-        return Greeted(session, token, kept is not None, await self.subscribe(shard, wanted))
+        kept = None if resume is None else self._sessions.resumed(resume, user, now)
+        session = kept or Session(f"s_{self.ctx.token(9).hex()}")
+        return Greeted(session, self._sessions.token(session, user, now), await self.subscribe(shard, wanted))
 
     async def subscribe(self, shard: str, wanted: tuple[Wanted, ...]) -> Joined:
         """Record the shard as a listener of each filter's group, and say where each subscriber begins.

@@ -10,6 +10,7 @@ from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
 from actors.console.console import Console
 from actors.echo import Echo
+from actors.handshakes import Handshakes
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
 from actors.signal_tracer import SignalTracer
@@ -27,6 +28,7 @@ class Env:
     shards: Namespace[ConnectionManager]
     ingests: Namespace[Ingest]
     echoes: Namespace[Echo]
+    handshakes: Namespace[Handshakes]
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]

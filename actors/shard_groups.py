@@ -14,7 +14,7 @@ from actors.groups import Page
 from actors.measures import ShardMeasures
 from actors.protocol.codes import CloseCode
 from actors.protocol.limits import Limits
-from actors.protocol.server import Remembered, Subscription
+from actors.protocol.remembered import Remembered, Subscription
 from actors.reach import StreamReach
 from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Passed, Team
 from actors.signals import SignalTexts

@@ -103,6 +103,7 @@ def measure_shared(megabytes: int, folder: Path, *, keeps: bool, value_bytes: in
                 assert not any(failed.values()), failed
                 if writer.checkpoint_due:
                     writer.checkpoint()
+            writer.checkpoint()  # what is in the log is written twice in the end
 
         write(1)
         writer.write([WriteBatch(actor=actor, sequence=0, writes={}, mark=True)], time.time())

@@ -6,7 +6,8 @@ it, and `lineage`, a random id of this copy of the data. Whoever puts an older c
 
 A row of `history` says what was there before a change. Its `key` tells of what: a blob, of that key in the slot `owner`
 (NULL: the key was absent); 0, the due time of the actor with the number `owner` (NULL: no alarm); 1, the slot of that
-actor. A row whose `key` is NULL is a point of the history; its `value` is the time. Ids have no gaps.
+actor. A row whose `key` is NULL is a point of the history; its `value` is the time. Ids have no gaps. Where there is a
+`size`, the value is deflated (`deflated`), and had that many bytes.
 
 `keys` has rowids because without them a value of more than a quarter of a page takes a page of its own. A database
 that was made without them stays so: the same statements do for both.
@@ -27,7 +28,7 @@ from runtime.storage.ancestry import read_ancestors
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.store import StoreUnusable
 
-FORMAT = 3
+FORMAT = 4
 """The version of the schema below, kept in the database."""
 DATABASE = "heliograph.db"
 LINEAGE = "lineage"
@@ -60,7 +61,7 @@ CREATE TABLE dropped ( -- emptied when the history does not reach back any more
     slot INTEGER NOT NULL,
     actor INTEGER NOT NULL
 );
-CREATE TABLE history (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, key, value);
+CREATE TABLE history (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, key, value, size INTEGER);
 """
 
 _TO_FORMAT_2 = """
@@ -113,7 +114,11 @@ def _let_facets_in(_: apsw.Connection) -> None:
     """Facets are actors with longer ids, and keys that are no text; a version that knows none would show both."""
 
 
-UPGRADES: Upgrades = {1: _add_history, 2: _let_facets_in}
+def _let_values_be_deflated(connection: apsw.Connection) -> None:
+    connection.execute("ALTER TABLE history ADD COLUMN size INTEGER")
+
+
+UPGRADES: Upgrades = {1: _add_history, 2: _let_facets_in, 3: _let_values_be_deflated}
 
 
 def open_database(

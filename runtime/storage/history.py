@@ -16,6 +16,7 @@ import attrs
 
 from runtime.errors import InvalidBookmark
 from runtime.storage.bookmarks import NO_HISTORY, Retention, check_point, point_text
+from runtime.storage.deflated import OLD_VALUE, VALUE_THEN, load_deflate
 
 INTERVAL_S = 1.0  # between points that nobody asked for
 _KNOWN = 50_000  # keys that change in one interval; then the next one begins
@@ -27,22 +28,22 @@ _ROW_BYTES = 20  # of a row beside key and value
 CHANGED_ALARM, CHANGED_SLOT = 0, 1  # values of `key`, see the schema
 
 # Triggers make it one statement for all keys of a commit. They exist on the connection that writes, and only there.
-_TRIGGERS = """
+_TRIGGERS = f"""
 CREATE TEMP TABLE pause (x);
 CREATE TEMP TABLE undo (key BLOB PRIMARY KEY, id INTEGER) WITHOUT ROWID;
 CREATE TEMP TRIGGER key_put AFTER INSERT ON main.keys WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
     INSERT INTO history (owner, key) VALUES (NEW.slot, NEW.key); END;
 CREATE TEMP TRIGGER key_changed AFTER UPDATE ON main.keys WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
-    INSERT INTO history (owner, key, value) VALUES (OLD.slot, OLD.key, OLD.value); END;
+    INSERT INTO history (owner, key, value, size) VALUES (OLD.slot, OLD.key, {OLD_VALUE}); END;
 CREATE TEMP TRIGGER key_deleted AFTER DELETE ON main.keys WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
-    INSERT INTO history (owner, key, value) VALUES (OLD.slot, OLD.key, OLD.value); END;
+    INSERT INTO history (owner, key, value, size) VALUES (OLD.slot, OLD.key, {OLD_VALUE}); END;
 CREATE TEMP TRIGGER alarm_put AFTER INSERT ON main.alarms WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
     INSERT INTO history (owner, key) VALUES (NEW.actor, 0); END;
 CREATE TEMP TRIGGER alarm_changed AFTER UPDATE ON main.alarms WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
     INSERT INTO history (owner, key, value) VALUES (OLD.actor, 0, OLD.due); END;
 CREATE TEMP TRIGGER alarm_deleted AFTER DELETE ON main.alarms WHEN NOT EXISTS (SELECT 1 FROM pause) BEGIN
     INSERT INTO history (owner, key, value) VALUES (OLD.actor, 0, OLD.due); END;
-"""
+"""  # noqa: S608 -- constants
 
 _FIRST_OF_ACTOR = "SELECT key, value, min(id) FROM history WHERE id > ? AND owner = ? AND key IN (0, 1) GROUP BY key"
 _SWEEP = "SELECT id, key IS NULL, value, ifnull(length(key), 0) + ifnull(length(value), 0) FROM history ORDER BY id"
@@ -171,6 +172,7 @@ class HistoryWriter(HistoryReader):
         self._retention = retention
         self._known: set[tuple[int, bytes | None]] = set()
         self._recording: bool | None = True
+        load_deflate(connection)
         connection.execute(_TRIGGERS)
         if connection.execute("SELECT count(*) FROM (SELECT 1 FROM history WHERE key IS NULL LIMIT 1)").get == 0:
             connection.execute("INSERT INTO history (owner, value) VALUES (0, ?)", (now,))
@@ -315,7 +317,8 @@ class HistoryWriter(HistoryReader):
             if execute("SELECT count(*) FROM undo").get == 0:
                 continue
             execute(
-                "INSERT INTO keys SELECT ?, undo.key, value FROM undo JOIN history USING (id) WHERE value IS NOT NULL "
+                f"INSERT INTO keys SELECT ?, undo.key, {VALUE_THEN} FROM undo JOIN history USING (id) "  # noqa: S608
+                "WHERE value IS NOT NULL "
                 "ON CONFLICT DO UPDATE SET value = excluded.value",
                 (slot,),
             )

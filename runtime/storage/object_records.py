@@ -1,7 +1,10 @@
 """The records of an object's history as files: segments of at most a few MiB, added to at the end of the newest.
 
-A record is a head, the numbers of some pages, their contents (deflated), and the record's length. A change of more
-pages than a record has room for is in several; it counts when the one that is marked as the last is there.
+A record is a head, the numbers of some pages, their contents (zlib), and the record's length. A change of more pages
+than a record has room for is in several; it counts when the one that is marked as the last is there.
+
+No whole record has a sector of zeros, which tells one that a power cut took a part of from one that is damaged: what
+is not deflated is in stored blocks (RFC 1951, 3.2.4) that are shorter than a sector and begin with a length.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ _HEAD = struct.Struct("<4sIQQQ8s8sdIIIHB")
 _CHECKED_FROM = 8
 _LENGTH = struct.Struct("<I")
 _SECTOR_BYTES = 512  # what a disk writes at a time, at least
+_STORED_HEAD = struct.Struct("<BHH")  # whether it is the last block; its length, and that inverted
+_STORED_BYTES = 500
 
 
 @attrs.frozen(kw_only=True)
@@ -155,7 +160,7 @@ def _is_there_to_its_end(first: Record | None, rest: bytes) -> bool:
 
 
 def _lacks_a_sector(at: int, rest: bytes) -> bool:
-    """Whether a sector is empty, which no record of commits has: what the pages held is deflated."""
+    """Whether a sector is empty, which no record has."""
     begins = [0, *range(-at % _SECTOR_BYTES or _SECTOR_BYTES, len(rest), _SECTOR_BYTES)]
     parts = (rest[begin:end] for begin, end in zip(begins, [*begins[1:], len(rest)], strict=True))
     # A length ends with zeros, too.
@@ -209,6 +214,19 @@ def _is_whole(data: bytes) -> bool:
     return zlib.crc32(memoryview(data)[_CHECKED_FROM:]) == check
 
 
+def _stored(data: bytes) -> bytes:
+    """As zlib's level 0, in short blocks."""
+    end = len(data) - len(data) % _STORED_BYTES
+    head, blocks = _stored_head(_STORED_BYTES), [data[at : at + _STORED_BYTES] for at in range(0, end, _STORED_BYTES)]
+    last = data[end:]
+    check = zlib.adler32(data).to_bytes(4, "big")
+    return b"".join((head.join([b"\x78\x01", *blocks]), _stored_head(len(last), is_last=True), last, check))
+
+
+def _stored_head(length: int, *, is_last: bool = False) -> bytes:
+    return _STORED_HEAD.pack(is_last, length, length ^ 0xFFFF)
+
+
 class RecordWriter:
     """Writes behind a record; what it has written counts after `finish`.
 
@@ -233,7 +251,8 @@ class RecordWriter:
         firsts = range(0, max(1, len(change.pages)), RECORD_PAGES)
         for place, first in enumerate(firsts):
             pages = change.pages[first : first + RECORD_PAGES]
-            contents = zlib.compress(b"".join(map(change.read, pages)), change.level)
+            held = b"".join(map(change.read, pages))
+            contents = zlib.compress(held, change.level) if change.level else _stored(held)
             is_last = place == len(firsts) - 1
             data = bytearray(
                 _HEAD.pack(

@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 import attrs
 
+from runtime.storage.deflated import VALUE_THEN
 from runtime.storage.history import CHANGED_SLOT, HistoryWriter, Prepared
 
 IN_PLACE_BYTES = 16 << 20
@@ -26,7 +27,7 @@ _OF_SLOT = "FROM history WHERE id > ?1 AND id <= ?2 AND owner = ?3 AND typeof(ke
 _WEIGH = f"SELECT count(*), ifnull(sum(length(key) + ifnull(length(value), 0)), 0) {_OF_SLOT}"
 # What was there before its first change is what a key had; later changes find that in its place. A key that was absent
 # is held by a number until the end.
-_CHANGED = f"INSERT INTO keys SELECT ?4, key, ifnull(value, 0) {_OF_SLOT} ORDER BY id ON CONFLICT DO NOTHING"
+_CHANGED = f"INSERT INTO keys SELECT ?4, key, ifnull({VALUE_THEN}, 0) {_OF_SLOT} ORDER BY id ON CONFLICT DO NOTHING"
 _ABSENT = f"SELECT count(*) {_OF_SLOT} AND value IS NULL"
 _HELD = f"slot = ?4 AND typeof(value) = 'integer' AND key IN (SELECT key {_OF_SLOT} AND value IS NULL)"
 _GONE = f"SELECT count(*) FROM keys WHERE slot = ?3 AND key IN (SELECT key FROM keys WHERE {_HELD})"  # noqa: S608

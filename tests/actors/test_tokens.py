@@ -441,6 +441,14 @@ async def anything_but_pongs(p: Any) -> dict[str, Any]:
     return found
 
 
+async def test_a_silent_client_is_closed_long_before_the_end_of_its_token(autojump_clock: Any, peer: Any) -> None:
+    async with start_server(app, settings=LOCKED) as server:
+        async with peer(server, {"token": token(now_of(server), ttl=900)}) as p:
+            before = trio.current_time()
+            assert (await p.closed())[0] == 4105
+            assert 60 <= trio.current_time() - before <= 66
+
+
 async def test_a_newer_token_of_the_same_user_renews_in_place(autojump_clock: Any, peer: Any) -> None:
     async with start_server(app, settings=LOCKED) as server:
         begun = now_of(server)

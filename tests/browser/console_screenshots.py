@@ -50,7 +50,7 @@ PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "inges
 
 
 def take(target: Path) -> None:
-    """Save `console-PAGE.png` of each page, 1280 wide, the overview in dark, too, and two pages as a phone shows them.
+    """Save `console-PAGE.png` of each page, 1280 wide; some in dark, too, and the overview as a phone shows it.
 
     Raises: SystemExit, when there is no Chromium.
     """
@@ -79,9 +79,8 @@ def _elsewhere(browser: Browser, server: Server, target: Path) -> None:
         _open(dark, server, name)
         dark.screenshot(path=target / f"console-{name}-dark.png")
     phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, color_scheme="light")
-    for name in ("overview", "connections"):
-        _open(phone, server, name)
-        phone.screenshot(path=target / f"console-{name}-phone.png")
+    _open(phone, server, "overview")
+    phone.screenshot(path=target / "console-overview-phone.png")
 
 
 def _act(page: Page, server: Server) -> None:

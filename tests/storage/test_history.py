@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import apsw
 import attrs
 import pytest
 import trio
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
 from runtime.storage.bookmarks import Retention, bookmark_text
+from runtime.storage.checksums import CHECKSUM_VFS
+from runtime.storage.database_file import DATABASE
 from runtime.storage.memory import MemoryStore
 from runtime.storage.shared import SharedStore
 from runtime.storage.store import Store
@@ -302,6 +306,63 @@ async def test_sweeping_keeps_up_with_commits_that_never_pause(tmp_path: Path) -
         (size,) = store.read("SELECT sum(length(value)) FROM history", ())[0]
         assert size < 30 << 20
         nursery.cancel_scope.cancel()
+
+
+# What the history takes.
+
+
+def texts(seed: int, size: int) -> dict[bytes, bytes | None]:
+    rng = random.Random(seed)
+    words = [rng.randbytes(3).hex().encode() for _ in range(500)]
+    return {b"%d" % n: b" ".join(rng.choices(words, k=size // 7 + 1))[:size] for n in range(200)}
+
+
+async def test_values_of_every_length_come_back_byte_for_byte(disk: Disk) -> None:
+    rng = random.Random(1)
+    old: dict[bytes, bytes] = {}
+    for n, size in enumerate([*range(0, 2_000, 7), 5_000, 128_000]):
+        old[b"random %d" % n] = rng.randbytes(size)
+        old[b"zeros %d" % n] = bytes(size)
+        old[b"text %d" % n] = (b"as texts are, the same again, " * (size // 30 + 1))[:size]
+    async with disk.running() as store:
+        await commit(store, batch(A, 1, {**old}))
+        then = await bookmark(store)
+        await commit(store, batch(A, 2, {key: b"new" if n % 2 else None for n, key in enumerate(old)}))
+        after = await bookmark(store)
+        for target, found in ((then, old), (after, {key: b"new" for n, key in enumerate(old) if n % 2}), (then, old)):
+            await restore(store, A, target)
+            assert state(store, A) == (found, None)
+
+
+async def test_the_history_takes_less_than_what_it_is_of_when_that_can_be_deflated(tmp_path: Path) -> None:
+    async with Disk("shared", tmp_path).running() as store:
+        assert isinstance(store, SharedStore)
+        await commit(store, batch(A, 1, texts(1, 1_000)))
+        await bookmark(store)
+        await commit(store, batch(A, 2, texts(2, 1_000)))
+        rows = store.read("SELECT sum(length(value)), count(size) FROM history WHERE typeof(key) = 'blob'", ())
+        size, deflated = rows[0]
+        assert deflated == 25
+        assert 150_000 < size < 195_000
+
+
+async def test_a_history_from_before_values_were_deflated_still_leads_back(tmp_path: Path) -> None:
+    disk = Disk("shared", tmp_path)
+    async with disk.running() as store:
+        await commit(store, batch(A, 1, {b"k": b"old" * 50}))
+        then = await bookmark(store)
+        await commit(store, batch(A, 2, {b"k": b"new"}))
+    assert disk.data is not None
+    database = apsw.Connection(str(disk.data / DATABASE), vfs=CHECKSUM_VFS)
+    database.execute("ALTER TABLE history DROP COLUMN size; UPDATE meta SET value = 3 WHERE name = 'format'")
+    database.close()
+    async with disk.running() as store:
+        await commit(store, batch(A, 1, texts(1, 1_000)))
+        between = await bookmark(store)
+        await commit(store, batch(A, 2, texts(2, 1_000)))
+        for target, found in ((then, {b"k": b"old" * 50}), (between, {b"k": b"new", **texts(1, 1_000)})):
+            await restore(store, A, target)
+            assert state(store, A) == (found, None)
 
 
 # Failures.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import random
 import shutil
 import sys
@@ -15,13 +16,13 @@ import apsw
 import attrs
 import pytest
 
-from runtime.errors import InvalidBookmark
+from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.limits import StorageLimits
-from runtime.storage import object_backup
+from runtime.storage import object_backup, object_restore
 from runtime.storage.bookmarks import Retention
 from runtime.storage.object_backup import copy_object
 from runtime.storage.object_file import ObjectFile, open_object
-from runtime.storage.object_history import ObjectHistory
+from runtime.storage.object_history import ObjectHistory, pages_then
 from runtime.storage.object_points import point_at
 from runtime.storage.object_records import segments
 from runtime.storage.object_restore import bring_back
@@ -535,3 +536,59 @@ def test_a_bit_that_flips_in_the_newest_record_before_a_kill_leads_to_no_mix(
             assert copy.dump() == life.known[point], f"{number}: {point:x}"
         copy.close()
     assert refused
+
+
+@pytest.mark.parametrize("harm", ["a bit flips", "a sector is lost"])
+def test_the_records_of_a_large_restore_that_was_cut_short_lead_to_no_mix(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    # Of so many pages the records are not deflated, and many of the pages are all but empty.
+    chance = random.Random(harm)
+    life.sql("CREATE TABLE t (x INTEGER PRIMARY KEY, y)")
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2400) SELECT i"
+    life.sql(f"INSERT INTO t {numbers}, zeroblob(3000) FROM n")
+    then = life.bookmark()
+    life.close()
+    life.sql("UPDATE t SET y = zeroblob(3001)")
+    now = life.dump()
+    life.close()
+
+    def cut_short(*part: Any) -> Iterator[tuple[int, bytes]]:
+        yield from itertools.islice(pages_then(*part), 1_000)
+        raise OSError("the power is cut")
+
+    def not_begun(*_: Any) -> None:
+        raise OSError("the power is cut")
+
+    with monkeypatch.context() as patch:
+        if harm == "a bit flips":
+            patch.setattr(object_restore, "pages_then", cut_short)
+        else:  # no page is overwritten before the records are synced
+            patch.setattr(object_restore, "_overwrite", not_begun)
+        with pytest.raises(OSError, match="cut"):
+            life.back_to(then)
+    records = [record for record in ObjectHistory(life.path).records() if not record.has_log]
+    assert len(records) > 8
+    undo, refused = records[0].start, 0
+    unsynced = [record for record in records if record.path == records[-1].path]
+    for number in range(12):
+        folder = copied(life.path.parent, tmp_path / "harmed")
+        record = chance.choice(records if harm == "a bit flips" else unsynced)
+        segment = folder / record.path.relative_to(life.path.parent)
+        content = bytearray(segment.read_bytes())
+        at = record.at + chance.randrange(512, record.length)
+        if harm == "a bit flips":
+            content[at] ^= 1 << chance.randrange(8)
+        else:
+            sector = slice(at // 512 * 512, min(at // 512 * 512 + 512, len(content)))
+            content[sector] = bytes(sector.stop - sector.start)
+        segment.write_bytes(content)
+        copy = Life(folder / life.path.name, now=life.now + 10)
+        try:
+            copy.back_to(undo)
+        except (StorageFailed, OSError):
+            refused += 1
+        else:
+            assert copy.dump() == now, f"{number}: {record.place} at {at}"
+        copy.close()
+    assert refused == (12 if harm == "a bit flips" else 0)

@@ -1,15 +1,8 @@
 /** What an application holds of one subscription: a bounded buffer, handlers and loops, and its own cursor. */
 import { Emitter, SignalError } from "./emitter.js";
+import { gapItem } from "./item.js";
 
 export const OVERFLOW = ["block", "drop_oldest", "latest", "error"];
-
-export function signalItem(epoch, { o, ...signal }) {
-  return { kind: "signal", epoch, offset: o, cursor: `${epoch}:${o}`, ...signal };
-}
-
-export function gapItem(epoch, after, upto, reason) {
-  return { kind: "gap", epoch, after, upto, reason };
-}
 
 /**
  * One subscription, made by `client.subscribe`. Read it with `on("signal" | "gap" | "state", handler)` or as an async
@@ -64,11 +57,11 @@ export class Subscription extends Emitter {
     this.#iterated = true;
     for (;;) {
       const taking = this.#shift();
-      if (taking !== undefined) {
+      if (taking) {
         yield taking.item;
         this.#took(taking.cursor); // only now: who stops inside the loop's body gets the item again another day
       } else if (this.#ended) {
-        if (this.#error !== null) throw this.#error;
+        if (this.#error) throw this.#error;
         return;
       } else {
         this.#took(this.#wire);
@@ -78,7 +71,7 @@ export class Subscription extends Emitter {
   }
 
   /**
-   * Change `types`, `entities` and `where` (as one), `latestMs`, in place; `backfill` `{ last }` or `{ ago_ms }` brings
+   * Change `types`, `entities` and `where` (as one), `latestMs` or `onSlow` in place; `backfill` `{ last }` or `{ ago_ms }` brings
    * older signals that only the new filter lets through, marked `snapshot`. Resolves once the change is in force.
    */
   update(change) {
@@ -132,8 +125,8 @@ export class Subscription extends Emitter {
   _changed(error = null) {
     const change = this.#change;
     this.#change = null;
-    if (error === null) change?.resolve();
-    else change?.reject(error);
+    if (error) change?.reject(error);
+    else change?.resolve();
   }
 
   _end(state, error) {
@@ -142,7 +135,7 @@ export class Subscription extends Emitter {
     this.#ended = true;
     this.#error = error;
     this.state = state;
-    this._emit("state", error === null ? { state } : { state, error });
+    this._emit("state", { state, error: error ?? undefined });
     this.#wake();
   }
 
@@ -157,7 +150,7 @@ export class Subscription extends Emitter {
   #pump() {
     while (this.#handled && !this.#iterated && !this.#busy && !this.#left) {
       const taking = this.#shift();
-      if (taking === undefined) return this.#took(this.#wire);
+      if (!taking) return this.#took(this.#wire);
       const pending = this._emit(taking.item.kind, taking.item);
       if (pending.length === 0) {
         this.#took(taking.cursor);
@@ -175,9 +168,9 @@ export class Subscription extends Emitter {
   #shift() {
     let taking = this.#dropped;
     this.#dropped = null;
-    if (taking === null) {
+    if (!taking) {
       const [first] = this.#queue;
-      if (first === undefined) return undefined;
+      if (!first) return undefined;
       taking = first[1];
       this.#queue.delete(first[0]);
     }
@@ -189,7 +182,7 @@ export class Subscription extends Emitter {
   }
 
   #took(cursor) {
-    if (cursor === null || cursor === this.#taken) return;
+    if (!cursor || cursor === this.#taken) return;
     this.#taken = cursor;
     if (this.#limits.ack !== "receive") this.#client._moved(this.name, cursor);
   }

@@ -4,6 +4,7 @@ import { SignalClient, type Signal } from "heliograph";
 
 import { post } from "./api";
 import { clock, count } from "./format";
+import { Heads } from "./list";
 import { session } from "./model";
 import { TraceView } from "./trace";
 
@@ -66,7 +67,7 @@ export function SignalsPage() {
       {rows.length === 0 ? <p class="empty">No signal of this kind so far. The next one appears here.</p> : (
         <div ref={box} class="wide tail" tabIndex={0} role="region" aria-label="Signals">
           <table>
-            <thead><tr>{["Offset", "Time", "Type", "Entity", "Data"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+            <Heads names={["#Offset", "Time", "Type", "Entity", "Data"]} />
             <tbody>{rows.map((one) => <Row key={`${one.epoch}:${one.offset}`} of={one} open={open} />)}</tbody>
           </table>
         </div>

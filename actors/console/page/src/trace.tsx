@@ -5,6 +5,7 @@ import type { Signal } from "heliograph";
 import { get } from "./api";
 import { count, duration, moment } from "./format";
 import { useEscape } from "./keys";
+import { Heads } from "./list";
 
 interface Step { name: string; at: number; after_ms: number; detail: string }
 interface Trace { found: boolean; offset: number; type: string | null; entity: string | null; ts: number | null; steps: Step[] }
@@ -36,7 +37,7 @@ export function TraceView({ of, stream, close }: { of: Signal; stream: string; c
         <p>Its way is not known: signals are traced while somebody looks at the console, the newest 4,096 of a stream.</p>
       ) : (
         <table>
-          <thead><tr><th scope="col">Step</th><th scope="col" class="number">After</th><th scope="col" class="span">Share</th><th scope="col">At</th><th scope="col">What</th></tr></thead>
+          <Heads names={["Step", "#After", "Share", "At", "What"]} />
           <tbody>{trace.steps.map((one) => (
             <tr key={one.name}>
               <th scope="row">{one.name}</th><td class="number time">{duration(one.after_ms)}</td>
