@@ -1,12 +1,14 @@
 # Needs Python 3.11 or newer with venv, git and make; everything else is installed into .venv.
 #
 #   make serve [ARGS="--port 0 …"]   set up and run the signal service
-#   make test  [ARGS="-k turn …"]    set up and run the tests
+#   make test  [ARGS="-k turn …"]    set up and run the tests; without ARGS "make sim" before them
+#   make sim   [ARGS="--seeds 7 …"]  500 seeds of the service in a simulated world, with nothing beside them; prints the time
 #   make check                       format, lint, types, layers
 #   make format                      rewrite files in the house format
 #   make bench [ARGS="list"]         measure against the physical limit
 #   make sim-nightly                 10,000 seeds of the service's scenarios, of restores and of upgrades (ARGS="--seeds 1..500 --jobs 2" for fewer)
 #   make conformance-live            the scenarios and random programs, on the real runtime (from npm) and here
+#   make differential                the Python client against the JavaScript one: 100,000 random lives (ARGS="4000 7" for some from a seed)
 #   make autobahn                    the Autobahn suite against the server (ARGS="-i 9.*" for some of its cases)
 #   make soak                        1,000 clients, restart after restart, for ten minutes (ARGS="--clients 100 --minutes 2" for less)
 #   make js                          the tools of the JavaScript client and of the console's page into node_modules
@@ -20,14 +22,18 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: serve test check format bench sim-nightly conformance-live autobahn soak foreign js screenshots wheel clean
+.PHONY: serve test sim check format bench sim-nightly conformance-live differential autobahn soak foreign js screenshots wheel clean
 
 serve: .venv/installed-run
 	@exec $(BIN)/heliograph serve $(ARGS)
 
 # In several processes, because the longest tests wait for real servers and browsers.
 test: .venv/installed-test
+	@$(if $(ARGS),,$(MAKE) sim)
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
+
+sim: .venv/installed-run
+	@$(BIN)/heliograph sim run --coverage $(or $(ARGS),--seeds 1..500 --in-turn --jobs 2)
 
 check: .venv/installed-dev
 	@$(BIN)/ruff format --check --quiet .
@@ -51,6 +57,9 @@ sim-nightly: .venv/installed-run
 
 conformance-live: .venv/installed-test
 	@$(BIN)/python -W ignore::RuntimeWarning -m tests.conformance.live $(ARGS)
+
+differential: .venv/installed-test
+	@$(BIN)/python -m tests.actors.client.differential $(or $(ARGS),100000)
 
 autobahn: .venv/installed-test
 	@$(BIN)/python -m tests.autobahn $(ARGS)

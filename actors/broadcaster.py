@@ -16,7 +16,7 @@ from actors.groups import SCAN_ENTRIES, Group, Groups, Page, TooManyGroups
 from actors.history import HistoryPage, Unreadable, Wish, cut
 from actors.log import RecentIds, SignalLog, StreamState
 from actors.protocol.cursor import Ago, Cursor, Last, Since
-from actors.resume import SECRET_BYTES, Sessions
+from actors.resume import SECRET_BYTES, Session, Sessions
 from actors.signals import Draft, Signal
 from actors.snapshots import Snapshots, conflate
 from actors.stream import (
@@ -160,10 +160,9 @@ class SignalBroadcaster(Actor["Env"]):
     async def hello(self, shard: str, resume: str | None, user: str, wanted: tuple[Wanted, ...]) -> Greeted:
         """Begin or continue a session, and subscribe."""
         now = self.ctx.now()
-        kept = None if resume is None else self._sessions.session(resume, user, now)
-        session = kept or f"s_{self.ctx.token(9).hex()}"
-        token = self._sessions.token(session, user, now)
-        return Greeted(session, token, kept is not None, await self.subscribe(shard, wanted))
+        kept = None if resume is None else self._sessions.resumed(resume, user, now)
+        session = kept or Session(f"s_{self.ctx.token(9).hex()}")
+        return Greeted(session, self._sessions.token(session, user, now), await self.subscribe(shard, wanted))
 
     async def subscribe(self, shard: str, wanted: tuple[Wanted, ...]) -> Joined:
         """Record the shard as a listener of each filter's group, and say where each subscriber begins.
@@ -364,9 +363,10 @@ class SignalBroadcaster(Actor["Env"]):
             ends = self._log.oldest_ts(state) / 1000 + self._settings.retention_max_s
             self._wake_by(max(ends, now + self._settings.position_s))
 
-    async def settle(self) -> None:
-        """Move every quiet group to the head, so that whoever leaves now takes the newest cursor along."""
-        quiet = [group for group in self._groups if group.cursor < self.stream.head]
+    async def settle(self, groups: tuple[int, ...] | None = None) -> None:
+        """Move quiet groups, of these or all, to the head, so that whoever leaves now takes the newest cursor along."""
+        found = self._groups if groups is None else map(self._groups.get, groups)
+        quiet = [group for group in found if group is not None and group.cursor < self.stream.head]
         for at in range(0, len(quiet), MOVED_AT_ONCE):
             fanout = Fanout()
             fanout.move(quiet[at : at + MOVED_AT_ONCE], self.stream.head)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 import trio
 
 from actors.protocol.codes import CloseCode
-from actors.protocol.server import Subscription
+from actors.protocol.remembered import Subscription
 from actors.reach import StreamReach
 from actors.session import Connection
 from actors.shard_groups import ShardGroups
@@ -22,18 +24,22 @@ class CatchingUp:
 
     Args:
         ctx: the shard's. stream: the way to the broadcaster. groups: those of the shard.
+        when_live: hears of a connection whose subscriptions are all live.
     """
 
     ctx: Context
     stream: StreamReach
     groups: ShardGroups
+    when_live: Callable[[Connection], None]
 
     def __attrs_post_init__(self) -> None:
         self.groups.when_held = self.soon
 
     def soon(self, connection: Connection) -> None:
         """Begin, if there is a subscription that is not live."""
-        if connection.behind and not connection.catching_up:
+        if not connection.behind:
+            self.when_live(connection)
+        elif not connection.catching_up:
             connection.catching_up = True
             self.ctx.start_soon(self._catch_up, connection)
 
@@ -53,6 +59,8 @@ class CatchingUp:
                         await self._send_piece(connection, s, sub)
         finally:
             connection.catching_up = False
+        if not connection.closed and not connection.behind:
+            self.when_live(connection)
 
     async def _send_piece(self, connection: Connection, s: str, sub: Subscription) -> None:
         try:

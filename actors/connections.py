@@ -7,10 +7,11 @@ from heapq import nlargest
 from importlib.metadata import version
 from typing import TYPE_CHECKING, ClassVar
 
-from actors.admission import Admission, offered_encoding
+from actors.admission import Admission, counts, offered_encoding
 from actors.analytics.reporter import Reporter
-from actors.authentication import bearer, shown_ticket, token_in_url
-from actors.catching_up import DRAIN_S, CatchingUp
+from actors.authentication import token_in_url
+from actors.catching_up import CatchingUp
+from actors.changing import Changing
 from actors.deadlines import Deadlines
 from actors.event_source import is_for_events
 from actors.event_sources import EventSources
@@ -19,19 +20,20 @@ from actors.history import HistoryPage, Wish
 from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Places
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
-from actors.principal import NotAccepted, Principal
+from actors.principal import NotAccepted
 from actors.protocol.codes import CloseCode
-from actors.protocol.cursor import Cursor
 from actors.protocol.encoding import JSON
 from actors.protocol.messages import PONG, Err, Ok, Welcome
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import PING, Ack, Auth, Hello, Hist, Mod, Pub, Sub, Unsub
-from actors.protocol.server import DEFLATE, FEATURES, Close, Remembered, Reply, ServerMachine, Step
+from actors.protocol.server import DEFLATE, FEATURES, Close, Reply, ServerMachine, Step
+from actors.quota import Moment, Quota
 from actors.reach import StreamReach
+from actors.replacing import Replacing
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import CONSOLE_STREAM, Bounds, Change, Changed, Wanted, shard_number, stream_of
-from actors.tickets import TICKETS
+from actors.stream import CONSOLE_STREAM, Bounds, Wanted, shard_number, stream_of
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
@@ -57,19 +59,23 @@ class ConnectionManager(Actor["Env"]):
         self._limits = env.settings.limits
         self._shown = self._limits.to_json()
         self._heartbeat = env.settings.connections
-        self._admission = Admission(self._limits)
         self._authenticator = env.authenticator
+        self._admission = Admission(ctx, env)
         self._stream = StreamReach(ctx, env.broadcasters)
+        shard = self._stream.shard
         self._groups = ShardGroups(ctx, self._stream, self._limits)
-        self._catching_up = CatchingUp(ctx, self._stream, self._groups)
+        self._quota = Quota(shard, env.shards, env.settings)
+        self._replacing = Replacing(ctx, shard, env.shards, env.settings.shards)
+        self._catching_up = CatchingUp(ctx, self._stream, self._groups, self._replacing.live)
         self._deadlines = Deadlines(ctx, self._heartbeat)
-        self._connections = ShardConnections(ctx, self._limits, self._admission, self._groups, self._catching_up)
-        number = shard_number(self._stream.shard)
-        self._inspector = Inspector(ctx, number, self._connections, self._heartbeat)
+        self._connections = ShardConnections(
+            ctx, self._limits, self._quota, self._replacing, self._groups, self._catching_up
+        )
+        self._inspector = Inspector(ctx, shard_number(shard), self._connections, self._heartbeat)
+        self._changing = Changing(ctx, self._stream, self._groups, self._connections, self._catching_up)
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
-        shard = self._stream.shard
         told = env.settings.console.has_analytics and stream_of(shard) != CONSOLE_STREAM
         self._reporter = Reporter(ctx, shard, self._groups.measures, env.analytics if told else None)
         self._groups.when_counted = self._reporter.soon
@@ -78,7 +84,7 @@ class ConnectionManager(Actor["Env"]):
         for ws in reversed(self.ctx.get_web_sockets()):
             state: Remembered | None = ws.attachment(Remembered)
             if state is not None and ws.ready_state == _OPEN:
-                self._connections.add(Connection(ws, ServerMachine(self._limits, state)))
+                self._connections.restore(Connection(ws, ServerMachine(self._limits, state)))
         self._groups.restore(connection.machine.state for connection in self._connections)
         for connection in self._connections:
             self._groups.tune(connection)
@@ -106,18 +112,10 @@ class ConnectionManager(Actor["Env"]):
             return chosen
         if (name := token_in_url(request)) is not None:
             return Response.text(f"{name} in the URL would end in logs; the token belongs into hello\n", 400)
-        try:
-            principal = await self._who(request)
-        except ActorError:
-            return Response(503, b"tokens cannot be checked now\n", {"retry-after": "1"})
-        if isinstance(principal, NotAccepted):
-            return Response(401, f"{principal.told}\n".encode(), {"www-authenticate": "Bearer"})
-        if self._connections.departure is not None:
-            return Response(503, b"clients are being sent elsewhere\n", {"retry-after": "1"})
-        now = self.ctx.now()
-        counted = self._admission.counts(principal, request.peer)
-        if counted and (wait_s := self._admission.too_many_handshakes(request.peer, now)):
-            return Response(429, b"too many connections from this address\n", {"retry-after": str(wait_s)})
+        principal = await self._admission.admit(request, self._connections)
+        if isinstance(principal, Response):
+            return principal
+        counted, now = counts(principal, request.peer), self.ctx.now()
         self.ctx.accept_web_socket(ws, compress=self._heartbeat.compression)
         ws.limit_message(self._limits.msg_bytes, INFLATION * self._limits.msg_bytes)
         ws.limit_backlog(self._limits.backlog_bytes, self._limits.backlog_ms / 1000, CloseCode.SLOW_CONSUMER)
@@ -128,14 +126,8 @@ class ConnectionManager(Actor["Env"]):
         connection = Connection(ws, machine)
         self._connections.add(connection)
         connection.remember()
-        self._deadlines.wake_by(self.ctx.now() + self._limits.hello_ms / 1000)  # not a moment before its time is over
+        self._deadlines.wake_by(now + self._limits.hello_ms / 1000)  # not a moment before its time is over
         return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen.subprotocol})
-
-    async def _who(self, request: Request) -> Principal | NotAccepted | None:
-        """Who a header says it is; None when none does, and `hello` has to."""
-        if (ticket := shown_ticket(request)) is not None:
-            return await self.env.tickets.get_by_name(TICKETS).redeem(ticket)
-        return None if (token := bearer(request)) is None else await self._authenticator.principal(token)
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
         """Carry out a client's frame after all its earlier ones."""
@@ -242,8 +234,22 @@ class ConnectionManager(Actor["Env"]):
         return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
-        """Something is due: a hello that did not come, a silence, the end of a token."""
-        self._deadlines.check(self._connections)
+        """Something is due: a hello that did not come, a silence, the end of a token, a great age."""
+        due = self._deadlines.check(self._connections)
+        if due.old:
+            everywhere = self.env.settings.all_shards
+            self.ctx.start_soon(self._send_away, Departure(due.old, CloseCode.REBALANCE, self._heartbeat, everywhere))
+        if due.expired:
+            with suppress(ActorError):  # without the newest cursor a quiet subscription reads a little more next time
+                await self._stream.settle(tuple({group for one in due.expired for group in one.groups}))
+            for connection, step in due.expired.items():
+                if texts := self._groups.rest(connection):
+                    connection.send("\n".join(texts))
+                connection.close(step.code, step.reason)
+
+    async def _send_away(self, departure: Departure) -> None:
+        while departure.step(self.ctx.now()):
+            await self.ctx.sleep(STEP_S)
 
     # Requests.
 
@@ -260,7 +266,7 @@ class ConnectionManager(Actor["Env"]):
             case Sub():
                 await self._subscribe(connection, step)
             case Mod():
-                await self._modify(connection, step)
+                await self._changing.modify(connection, step)
             case Ack(offsets):
                 self._groups.acknowledge(connection, offsets)
             case Auth():
@@ -289,19 +295,23 @@ class ConnectionManager(Actor["Env"]):
         if isinstance(principal, NotAccepted):
             await self._carry_out(connection, machine.unauthenticated(hello, principal.told))
             return
-        user = principal.user
-        if self._connections.too_many(machine.state, principal):
-            connection.close(CloseCode.TOO_MANY_CONNECTIONS, f"more than {self._limits.connections_per_user}")
-            return
         machine.authenticated(principal, self.ctx.now())
         self._deadlines.wake_for(connection)
+        try:
+            free = await self._quota.take(connection.ws, machine.state)
+        except ActorError as error:
+            self._unavailable(connection, hello, error)
+            return
+        if not free:
+            connection.close(CloseCode.TOO_MANY_CONNECTIONS, f"more than {self._limits.connections_per_user}")
+            return
         plan = machine.wanted(hello)
         subs = [one for one in plan if isinstance(one, Sub)]
         wanted = tuple(map(Wanted.of, subs))
         self._stream.asking += 1
         try:
             greeted = await self._stream.ask(
-                lambda stream: stream.hello(self._stream.shard, hello.resume, user, wanted)
+                lambda stream: stream.hello(self._stream.shard, hello.resume, principal.user, wanted)
             )
             self._connections.enter(greeted.joined.bounds)
             answers = iter(self._connections.granted(connection, subs, greeted.joined))
@@ -310,14 +320,13 @@ class ConnectionManager(Actor["Env"]):
             return
         finally:
             self._stream.asking -= 1
-        self._groups.measures.welcomed(asked=hello.resume is not None, resumed=greeted.resumed)
         filled = [one if isinstance(one, Err) else next(answers) for one in plan]
         bounds = greeted.joined.bounds
         welcome = Welcome(
             id=hello.id,
-            session=greeted.session,
+            session=greeted.session.name,
             resume=greeted.resume,
-            resumed=greeted.resumed,
+            resumed=greeted.session.is_resumed,
             epoch=bounds.epoch,
             head=bounds.head,
             oldest=bounds.oldest,
@@ -326,15 +335,17 @@ class ConnectionManager(Actor["Env"]):
             dead_ms=self._heartbeat.dead_ms,
             limits=self._shown_limits(bounds),
             features=tuple(
-                feature
-                for feature in FEATURES
-                if feature in hello.features and (feature != DEFLATE or connection.compresses)
+                one for one in FEATURES if one in hello.features and (one != DEFLATE or connection.compresses)
             ),
             server=SERVER,
             subs=tuple(one if isinstance(one, Err) else one[0] for one in filled),
         )
-        texts = [machine.welcomed(welcome, hello.client)]
-        self._groups.measures.greeted(machine.state.sdk, resumed=greeted.resumed)
+        texts = [machine.welcomed(welcome, hello.client, greeted.session.number)]
+        self._replacing.add(connection)
+        if welcome.resumed:
+            self._admission.resumed(machine.state.peer)
+        asked = hello.resume is not None
+        self._groups.measures.welcomed(machine.state.sdk, asked=asked, resumed=welcome.resumed)
         self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):
@@ -376,68 +387,6 @@ class ConnectionManager(Actor["Env"]):
             connection.send(answer.encode())
         else:
             self._connections.answer(connection, [answer[0].encode(), *answer[1]])
-
-    async def _modify(self, connection: Connection, mod: Mod) -> None:
-        """Let a subscription go over to the group of its new filter, exactly where it is."""
-        before = connection.machine.state.subs[mod.s]
-        filter_ = None if mod.change.filter is None else mod.change.filter.canonical
-        min_ms = before.min_ms if mod.change.min_ms is None else mod.change.min_ms
-        change = Change(before.group, filter_, min_ms, mod.change.backfill, None if before.live else before.cursor)
-        resets = connection.resets
-        connection.changing = mod.s  # while it catches up, it stays where it is
-        self._stream.asking += 1
-        try:
-            changed = await self._stream.ask(lambda stream: stream.modify(self._stream.shard, change))
-            if isinstance(changed, Changed):
-                self._connections.enter(changed.bounds)
-                self._groups.add_subscriber(changed.group, changed.bounds.head, min_ms)
-        except ActorError as error:
-            changed = str(error)
-        finally:
-            self._stream.asking -= 1
-        try:
-            if isinstance(changed, Changed):
-                await self._change(connection, mod, changed, resets)
-            elif changed is None:
-                connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
-            elif connection.resets == resets:
-                self._connections.answer(connection, [connection.machine.unavailable(mod, changed).encode()])
-        finally:
-            connection.changing = None
-            self._catching_up.soon(connection)
-
-    async def _change(self, connection: Connection, mod: Mod, changed: Changed, resets: int) -> None:
-        head = changed.bounds.head
-        while True:
-            if connection.closed or connection.resets != resets:
-                self._groups.release([changed.group])
-                return
-            sub = connection.machine.state.subs[mod.s]
-            group = self._groups[sub.group]
-            if not sub.live or (group.cursor >= head and not group.healing):
-                break
-            # Frames were missed: it is only known where its client is when those have been sent.
-            self._groups.heal_soon(group)
-            await self.ctx.sleep(DRAIN_S)
-        texts: list[str] = []
-        cursor = sub.cursor
-        if sub.live:
-            texts += group.rest(mod.s)
-            cursor = group.cursor
-        answer = connection.machine.modified(
-            mod,
-            group=changed.group,
-            since=Cursor(changed.bounds.epoch, cursor),
-            head=head,
-            filter_=changed.filter,
-            backfill=changed.backfill,
-        )
-        after = connection.machine.state.subs[mod.s]
-        for number in after.groups[1:]:
-            self._groups.add_subscriber(number, 0)
-        self._groups.drop(connection, [sub])
-        connection.changing = None
-        self._connections.answer(connection, [*texts, answer.encode()])
 
     async def _publish(self, connection: Connection, publications: list[Pub]) -> None:
         """Publish and acknowledge all of them, and empty the list."""
@@ -492,3 +441,13 @@ class ConnectionManager(Actor["Env"]):
     async def enter(self, bounds: Bounds) -> None:
         """The stream was brought back to an earlier state and is of another epoch now."""
         self._connections.enter(bounds)
+
+    # What other shards say.
+
+    async def quota_used(self, holder: str, before: Moment) -> int:
+        """How many connections somebody has here that came before this moment."""
+        return self._quota.count(holder, before)
+
+    async def replaced(self, session: str, number: int) -> None:
+        """The socket of this number has everything that the older ones of its session had, which end."""
+        self._replacing.end(session, number)

@@ -9,7 +9,9 @@ from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
 from actors.console.console import Console
+from actors.console.injection import FaultInjection
 from actors.echo import Echo
+from actors.handshakes import Handshakes
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
 from actors.tickets import Tickets
@@ -26,10 +28,12 @@ class Env:
     shards: Namespace[ConnectionManager]
     ingests: Namespace[Ingest]
     echoes: Namespace[Echo]
+    handshakes: Namespace[Handshakes]
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]
     analytics: Namespace[Analytics]
+    injections: Namespace[FaultInjection]
     operator: Operator
 
     @property

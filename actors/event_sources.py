@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from actors.admission import Admission
+from actors.admission import Admission, counts
 from actors.authentication import bearer
 from actors.deadlines import Deadlines
 from actors.error_response import error_response
@@ -17,8 +17,9 @@ from actors.protocol.codes import DRAINING, OVERLOADED, RATE_LIMITED, UNAUTHENTI
 from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
 from actors.protocol.messages import Err, Gap, Reset, SubOk
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import Sub
-from actors.protocol.server import Remembered, ServerMachine
+from actors.protocol.server import ServerMachine
 from actors.protocol.server_sent_events import encode_event, encode_id, encode_retry
 from actors.reach import StreamReach
 from actors.session import Connection
@@ -66,9 +67,15 @@ class EventSources:
         except Refused as error:
             return error_response(error.error, str(error), at=error.at)
         try:
+            if wait_s := await self.admission.of_address(request.peer):
+                return _too_many(wait_s)
             principal = await self._principal(request)
+            if not isinstance(principal, NotAccepted) and (
+                wait_s := await self.admission.of_user(request.peer, principal)
+            ):
+                return _too_many(wait_s)
         except ActorError as error:
-            return _later(OVERLOADED, f"tokens cannot be checked now: {error}", _LATER_S)
+            return _later(OVERLOADED, f"who comes cannot be checked now: {error}", _LATER_S)
         if isinstance(principal, NotAccepted):
             message = f"{principal.told}; send a token as `Authorization: Bearer …`, or a `ticket` of /v1/tickets"
             return error_response(UNAUTHENTICATED, message, headers={"www-authenticate": "Bearer"})
@@ -76,18 +83,20 @@ class EventSources:
             sub = attrs.evolve(sub, filter=narrowed(sub.filter, principal.capability))
         except Refused as error:
             return error_response(error.error, str(error), at=error.at)
-        counted = self.admission.counts(principal, request.peer)
-        if counted and (wait_s := self.admission.too_many_handshakes(request.peer, self.ctx.now())):
-            return _later(RATE_LIMITED, "too many connections from this address", wait_s)
+        counted = counts(principal, request.peer)
         session, now = f"e_{self.ctx.token(9).hex()}", self.ctx.now()
         state = Remembered(peer=request.peer, counted=counted, session=session, opened=now)
         machine = ServerMachine(self._limits, state)
         machine.authenticated(principal, now)
-        if self.connections.too_many(state, principal):
-            return self._crowded()
         source = self._source(sub)
-        refused = await self._subscribe(Connection(source, machine), source, sub, principal)
+        try:
+            if not await self.connections.quota.take(source, machine.state):
+                return _later(RATE_LIMITED, f"more than {self._limits.connections_per_user} connections", _BUSY_S)
+            refused = await self._subscribe(Connection(source, machine), source, sub)
+        except ActorError as error:
+            refused = _later(OVERLOADED, str(error), _LATER_S)
         if refused is not None:
+            self.connections.quota.leave(source)
             return refused
         self._tick_soon()
         return Response(200, headers=HEADERS, stream=source.stream)
@@ -98,27 +107,21 @@ class EventSources:
             return await self.env.authenticator.principal(bearer(request))
         return await self.env.tickets.get_by_name(TICKETS).redeem(ticket)
 
-    async def _subscribe(
-        self, connection: Connection, source: EventSource, sub: Sub, principal: Principal
-    ) -> Response | None:
-        """Subscribe and begin; or why not now."""
+    async def _subscribe(self, connection: Connection, source: EventSource, sub: Sub) -> Response | None:
+        """Subscribe and begin; or why not now. Raises: ActorError."""
         connections, wishes = self.connections, (Wanted.of(sub),)
         self.stream.asking += 1
         try:
             joined = await self.stream.ask(lambda stream: stream.subscribe(self.stream.shard, wishes))
             connections.enter(joined.bounds)
             (answer,) = connections.granted(connection, [sub], joined)
-        except ActorError as error:
-            return _later(OVERLOADED, str(error), _LATER_S)
         finally:
             self.stream.asking -= 1
         if isinstance(answer, Err):
             return _later(OVERLOADED, answer.msg, _LATER_S)
-        # Others came, or all were sent away, in the meantime.
-        crowded = connections.too_many(connection.machine.state, principal)
-        if crowded or connections.departure is not None:
+        if connections.departure is not None:  # all were sent away in the meantime
             connections.drop_all(connection)
-            return self._crowded() if crowded else _leaving()
+            return _leaving()
         subok, texts = answer
         connections.add(connection)
         connections.groups.measures.greeted(EVENT_SOURCE, resumed=subok.recovered is not None)
@@ -127,9 +130,6 @@ class EventSources:
         source.begin(encode_retry(round(self.ctx.random.uniform(*RETRY_MS))) + _first(sub, subok))
         connections.answer(connection, texts)
         return None
-
-    def _crowded(self) -> Response:
-        return _later(RATE_LIMITED, f"more than {self._limits.connections_per_user} connections", _BUSY_S)
 
     def _source(self, sub: Sub) -> EventSource:
         async def ended() -> None:
@@ -173,3 +173,7 @@ def _leaving() -> Response:
 
 def _later(error: ErrorCode, message: str, wait_s: int) -> Response:
     return error_response(error, message, headers={"retry-after": str(wait_s)})
+
+
+def _too_many(wait_s: int) -> Response:
+    return _later(RATE_LIMITED, "too many connections from this address", wait_s)

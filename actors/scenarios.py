@@ -6,7 +6,7 @@ Clients are the Python SDK, sockets are real WebSockets, and the actors are thos
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,151 +14,17 @@ import attrs
 import trio
 
 from actors.app import app
-from actors.client import Gap, Signal, SignalClient
-from actors.client.websocket import websocket_connect
+from actors.client import Gap, SignalClient
 from actors.ingest.source import BATCH_SIGNALS, Batch, InvalidCursor, SourceFailed
 from actors.ingest.source import World as SourceWorld
-from actors.protocol.encoding import ENCODINGS
 from actors.protocol.limits import Limits
 from actors.protocol.requests import OnGap
+from actors.scenarios_clients import LAST, PATIENCE_S, QUIET, Stream
 from actors.settings import ConnectionSettings, Settings, SourceSettings, StreamSettings
 from actors.signals import Draft
 from actors.stream import STREAM, shard_name
 from runtime import InvalidBookmark
-from runtime.sim import SimulatedNode, Unknown, World, scenario
-
-LAST = "last.of.all"
-_PATIENCE_S = 600.0  # after the faults: reconnects back off to a minute
-
-
-@attrs.define(eq=False)
-class Seen:
-    """What one subscriber was given, and whether it may be.
-
-    Attributes:
-        wants: whether a signal matches. by_id: what any client knows: offset to id. begins: what came before was gone.
-    """
-
-    world: World
-    name: str
-    wants: Callable[[str, str], bool]
-    by_id: dict[int, str]
-    offsets: list[int] = attrs.field(factory=list[int])
-    ids: set[str] = attrs.field(factory=set[str])
-    gaps: list[Gap] = attrs.field(factory=list[Gap])
-    done: trio.Event = attrs.field(factory=trio.Event)
-    begins: int = 0
-    _end: int | None = None
-
-    def ends_at(self, offset: int) -> None:
-        """The offset of the last signal of all: it is done as well when it is told that it misses that one."""
-        self._end = offset
-        if not self.missed(offset):
-            self.done.set()
-
-    def take(self, item: Signal | Gap) -> None:
-        """One more. Raises: AssertionError: it must not come."""
-        if isinstance(item, Gap):
-            self.world.trace.note("gap", self.name, f"{item.after}..{item.upto} {item.reason}")
-            self.gaps.append(item)
-            if self._end is not None:
-                self.ends_at(self._end)
-            return
-        self.world.trace.note("delivered", self.name, f"{item.o} {item.id}")
-        newest = self.offsets[-1] if self.offsets else 0
-        assert item.o > newest, f"{self.name} was given {item.o} after {newest}"
-        assert self.wants(item.type, item.entity), f"{self.name} was given {item.type} {item.entity}"
-        known = self.by_id.setdefault(item.o, item.id)
-        assert known == item.id, f"offset {item.o} was {known} and is {item.id} for {self.name}"
-        assert item.id not in self.ids, f"{self.name} was given {item.id} again, at {item.o}"
-        self.ids.add(item.id)
-        self.offsets.append(item.o)
-        if item.type == LAST:
-            self.done.set()
-
-    def missed(self, offset: int) -> bool:
-        """Neither given nor in a gap."""
-        if offset in self.offsets or offset <= self.begins:
-            return False
-        return not any((gap.after or 0) < offset <= (gap.upto or offset) for gap in self.gaps)
-
-
-@attrs.define(eq=False)
-class Stream:
-    """The clients of one run, and what the service has promised them.
-
-    Attributes:
-        acked: id to offset. kinds: id to type and entity. forgets: the earliest that is stored may not be the first.
-    """
-
-    world: World
-    node: SimulatedNode
-    by_id: dict[int, str] = attrs.field(factory=dict[int, str])
-    acked: dict[str, int] = attrs.field(factory=dict[str, int])
-    kinds: dict[str, tuple[str, str]] = attrs.field(factory=dict[str, tuple[str, str]])
-    subscribers: list[Seen] = attrs.field(factory=list[Seen])
-    forgets: bool = False
-
-    def client(self, name: str) -> SignalClient:
-        """A client of its own; its encoding is drawn."""
-        world, node = self.world, self.node
-        return SignalClient(
-            "http://127.0.0.1:8787",
-            random=world.rng(f"{name}/jitter"),
-            connect=websocket_connect(lambda _: world.connect(node)),
-            name=name,
-            encoding=world.rng(f"{name}/encoding").choice(tuple(ENCODINGS)),
-        )
-
-    async def publish(self, client: SignalClient, signal_id: str, type_: str, entity: str, data: object) -> None:
-        """Publish, and remember what was promised."""
-        self.kinds[signal_id] = type_, entity
-        number = self.world.trace.note("publish", "publishers", signal_id)
-        ack = await client.publish(type_, entity, data, id=signal_id)
-        self.world.trace.note("acked", "publishers", f"#{number} {signal_id} at {ack.offset}")
-        known = self.by_id.setdefault(ack.offset, signal_id)
-        assert known == signal_id, f"offset {ack.offset} was {known} and was given to {signal_id} too"
-        self.acked[signal_id] = ack.offset
-
-    async def follow(
-        self,
-        name: str,
-        wants: Callable[[str, str], bool],
-        *,
-        pause_s: float = 0.0,
-        buffer: int = 1_000,
-        **filter_: Any,
-    ) -> None:
-        """Subscribe from the beginning and take everything until the last signal of all."""
-        seen = Seen(self.world, name, lambda t, e: t == LAST or wants(t, e), self.by_id)
-        self.subscribers.append(seen)
-        async with self.client(name) as client:
-            async with client.subscribe(since="earliest", buffer=buffer, **filter_) as subscription:
-                async for item in subscription:
-                    if self.forgets and subscription.cursor is not None and not (seen.offsets or seen.gaps):
-                        seen.begins = subscription.cursor.offset
-                    seen.take(item)
-                    if seen.done.is_set():
-                        return
-                    if pause_s and not self.world.quiet:
-                        await trio.sleep(pause_s)
-
-    async def end(self) -> None:
-        """Faults are over: a last signal must reach everybody, and nobody may have missed anything before it."""
-        await self.world.quiesce()
-        with trio.fail_after(_PATIENCE_S):
-            async with self.client("last") as client:
-                await self.publish(client, "last", LAST, "all", None)
-            for seen in self.subscribers:
-                seen.ends_at(self.acked["last"])
-                await seen.done.wait()
-        for seen in self.subscribers:
-            for signal_id, offset in self.acked.items():
-                if seen.wants(*self.kinds[signal_id]):
-                    assert not seen.missed(offset), f"{seen.name} never got {signal_id} at {offset}, which was acked"
-
-
-_QUIET = Settings(sources_enabled=False, shards=2)
+from runtime.sim import Unknown, World, scenario
 
 
 @scenario(
@@ -177,7 +43,7 @@ _QUIET = Settings(sources_enabled=False, shards=2)
 )
 async def following(w: World) -> None:
     """Two publishers and three subscribers with filters: each gets every matching signal once and in order."""
-    node = await w.start_node(app, settings=_QUIET)
+    node = await w.start_node(app, settings=QUIET)
     stream = Stream(w, node)
 
     async def publisher(name: str) -> None:
@@ -202,7 +68,7 @@ async def following(w: World) -> None:
 @scenario
 async def slow_consumers(w: World) -> None:
     """A subscriber that hardly reads is closed and resumes; another one beside it notices nothing of it."""
-    node = await w.start_node(app, settings=attrs.evolve(_QUIET, shards=1, limits=Limits(backlog_bytes=200_000)))
+    node = await w.start_node(app, settings=attrs.evolve(QUIET, shards=1, limits=Limits(backlog_bytes=200_000)))
     stream = Stream(w, node)
 
     async def publisher() -> None:
@@ -229,7 +95,7 @@ async def forgetting(w: World) -> None:
     few = StreamSettings(retention_signals=w.rng("options").choice((3, 12)), retention_s=0.0)
     data = w.rng("data").choice(("", "x" * 30_000))
     limits = Limits(msg_bytes=100_000, backlog_bytes=300_000)
-    node = await w.start_node(app, settings=attrs.evolve(_QUIET, stream=few, shards=1, limits=limits))
+    node = await w.start_node(app, settings=attrs.evolve(QUIET, stream=few, shards=1, limits=limits))
     stream = Stream(w, node, forgets=True)
 
     async def publisher() -> None:
@@ -327,7 +193,7 @@ async def ingesting(w: World) -> None:
 async def restarting(w: World) -> None:
     """The server is told to stop again and again while it is used: its clients go on, and nobody misses anything."""
     connections = ConnectionSettings(handover_s=0.5, moves_per_s=10)
-    node = await w.start_node(app, settings=attrs.evolve(_QUIET, connections=connections))
+    node = await w.start_node(app, settings=attrs.evolve(QUIET, connections=connections))
     stream = Stream(w, node)
 
     async def publisher(name: str) -> None:
@@ -358,7 +224,7 @@ async def restarting(w: World) -> None:
 async def moving(w: World) -> None:
     """Clients are asked to go, and come back to the same server: each opens its next connection first."""
     connections = ConnectionSettings(handover_s=1.0, moves_per_s=10)
-    node = await w.start_node(app, settings=attrs.evolve(_QUIET, connections=connections))
+    node = await w.start_node(app, settings=attrs.evolve(QUIET, connections=connections))
     stream = Stream(w, node)
 
     async def publisher() -> None:
@@ -391,7 +257,7 @@ async def moving(w: World) -> None:
 async def hibernating(w: World) -> None:
     """Everybody is silent for longer than an actor stays in memory: each wakes and gets what it missed meanwhile."""
     few = StreamSettings(dedup_s=0.2)  # but always the last 1,000
-    node = await w.start_node(app, settings=attrs.evolve(_QUIET, stream=few), idle_s=0.5)
+    node = await w.start_node(app, settings=attrs.evolve(QUIET, stream=few), idle_s=0.5)
     stream = Stream(w, node)
 
     async def publisher(name: str) -> None:
@@ -451,7 +317,7 @@ class Reader:
 @scenario
 async def bringing_back(w: World) -> None:
     """The log is brought back to an earlier moment while it is used: everybody hears of it, and goes on."""
-    node = await w.start_node(app, settings=_QUIET)
+    node = await w.start_node(app, settings=QUIET)
     stream = Stream(w, node)
     by_offset: dict[tuple[str, int], str] = {}
     readers = [Reader(w, "skips", "skip", by_offset), Reader(w, "fails", "fail", by_offset)]
@@ -491,7 +357,7 @@ async def bringing_back(w: World) -> None:
             busy.start_soon(publisher)
             busy.start_soon(operator)
         await w.quiesce(5.0)
-        with trio.fail_after(_PATIENCE_S):
+        with trio.fail_after(PATIENCE_S):
             async with stream.client("last") as client:
                 for number in itertools.count():  # one that comes back now begins after what there is
                     if all(reader.done.is_set() for reader in readers):

@@ -10,8 +10,11 @@ from actors.scenarios import (
     restarting,
     slow_consumers,
 )
+from actors.scenarios_events import reading_events
 from actors.scenarios_http import posting
 from actors.scenarios_modes import changing_filters, conflating, dropping
+from actors.scenarios_streams import separating
+from actors.scenarios_tokens import renewing
 
 __all__ = [
     "bringing_back",
@@ -24,6 +27,9 @@ __all__ = [
     "ingesting",
     "moving",
     "posting",
+    "reading_events",
+    "renewing",
     "restarting",
+    "separating",
     "slow_consumers",
 ]

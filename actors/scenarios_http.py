@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from actors.app import app
-from actors.scenarios import Stream
+from actors.scenarios_clients import Stream
 from actors.settings import Settings, SourceSettings
 from runtime import Response
 from runtime.sim import SimulatedNode, World, scenario

@@ -11,13 +11,10 @@ from actors.app import app
 from actors.client import Ago, Last, Signal, SnapSignal, Subscription
 from actors.protocol.limits import Limits
 from actors.protocol.requests import OnSlow
-from actors.scenarios import LAST, Seen, Stream
-from actors.settings import Settings
+from actors.scenarios_clients import LAST, PATIENCE_S, QUIET, Seen, Stream
 from runtime.sim import World, scenario
 
-_QUIET = Settings(sources_enabled=False, shards=2)
 _TYPES = ("price.tick", "alert.high", "rare.one")
-_PATIENCE_S = 600.0
 
 
 @attrs.define(eq=False)
@@ -72,7 +69,7 @@ class Changing:
 @scenario
 async def changing_filters(w: World) -> None:
     """Two subscribers change their filters in place all the time: each gets what each filter lets through, once."""
-    node = await w.start_node(app, settings=_QUIET, idle_s=w.rng("options").choice((0.5, 10.0)))
+    node = await w.start_node(app, settings=QUIET, idle_s=w.rng("options").choice((0.5, 10.0)))
     stream = Stream(w, node)
     price = frozenset(("price.tick",))
     everybody = [Changing(w, "reads", [(0, price)]), Changing(w, "looks", [])]
@@ -96,7 +93,7 @@ async def changing_filters(w: World) -> None:
         await publisher()
         await w.quiesce()
         await trio.sleep(20.0)
-        with trio.fail_after(_PATIENCE_S):
+        with trio.fail_after(PATIENCE_S):
             async with stream.client("last") as client:
                 await stream.publish(client, "last", LAST, "all", None)
             for one in everybody:
@@ -164,7 +161,7 @@ class Conflated:
 @scenario
 async def conflating(w: World) -> None:
     """Subscribers of the newest values alone: each gets the last of every pair, and is told how many it does not."""
-    node = await w.start_node(app, settings=_QUIET, idle_s=w.rng("options").choice((0.5, 10.0)))
+    node = await w.start_node(app, settings=QUIET, idle_s=w.rng("options").choice((0.5, 10.0)))
     stream = Stream(w, node)
     everybody = [Conflated(w, "often", 20), Conflated(w, "seldom", 3_000)]
 
@@ -191,7 +188,7 @@ async def conflating(w: World) -> None:
 async def dropping(w: World) -> None:
     """Subscribers that hardly read and would rather miss something than be closed: all that they miss is explained."""
     limits = Limits(msg_bytes=100_000, backlog_bytes=300_000)
-    node = await w.start_node(app, settings=attrs.evolve(_QUIET, shards=1, limits=limits))
+    node = await w.start_node(app, settings=attrs.evolve(QUIET, shards=1, limits=limits))
     stream = Stream(w, node)
     skips = Seen(w, "skips", lambda _, __: True, stream.by_id)
     latest = Conflated(w, "latest", 0, "latest")
@@ -220,7 +217,7 @@ async def dropping(w: World) -> None:
         await publisher()
         await stream.end()
         skips.ends_at(stream.acked["last"])
-        with trio.fail_after(_PATIENCE_S):
+        with trio.fail_after(PATIENCE_S):
             await skips.done.wait()
         skipping.cancel_scope.cancel()  # who was told that the last signal is missing waits for more
     assert {gap.reason for gap in skips.gaps} <= {"slow"}

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator
 import attrs
 import trio
 
-from actors.admission import Admission
 from actors.catching_up import CatchingUp
 from actors.event_source import EventSource
 from actors.moving import Departure
-from actors.principal import Principal
 from actors.protocol.limits import Limits
 from actors.protocol.messages import Err, SubOk
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import Sub
-from actors.protocol.server import Remembered
+from actors.quota import Quota
+from actors.replacing import Replacing
 from actors.session import Connection
 from actors.shard_groups import ShardGroups
 from actors.stream import Bounds, Granted, Joined
@@ -29,7 +29,7 @@ class ShardConnections:
     """Every connection that a shard serves; iterates over them.
 
     Args:
-        ctx: the shard's. limits: of a connection. admission: whose connections are counted.
+        ctx: the shard's. limits: of a connection. quota: how many anybody has. replacing: whose sockets end others.
         groups: those of the shard. catching_up: how subscriptions reach them.
 
     Attributes:
@@ -38,7 +38,8 @@ class ShardConnections:
 
     ctx: Context
     limits: Limits
-    admission: Admission
+    quota: Quota
+    replacing: Replacing
     groups: ShardGroups
     catching_up: CatchingUp
     departure: Departure | None = attrs.field(default=None, init=False)
@@ -61,6 +62,20 @@ class ShardConnections:
         connection.number = self.groups.measures.opened
         self.groups.when_counted()
 
+    @property
+    def are_leaving(self) -> bool:
+        """All are being sent elsewhere, and no other is taken."""
+        return self.departure is not None
+
+    def restore(self, connection: Connection) -> None:
+        """One from before this instance."""
+        self.add(connection)
+        state = connection.machine.state
+        if state.principal is not None:
+            self.quota.restore(connection.ws, state)
+        if connection.machine.is_welcomed:
+            self.replacing.add(connection)
+
     def get(self, ws: WebSocket) -> Connection | None:
         """That of a socket."""
         return self._connections.get(ws)
@@ -73,6 +88,8 @@ class ShardConnections:
             connection.closed = True
             connection.waiting.clear()
             self.groups.recorded.pop(connection, None)
+            self.quota.leave(ws)
+            self.replacing.leave(connection)
             self.drop_all(connection)
         state = None if connection is None else connection.machine.state
         if state is None and isinstance(ws, WebSocket):
@@ -80,20 +97,6 @@ class ShardConnections:
         if state is not None:
             self.groups.measures.ended(self.ctx.now() - state.opened)
         self.groups.when_counted()
-
-    def too_many(self, state: Remembered, principal: Principal) -> bool:
-        """Whether a user, or an address without one, has as many connections as it may have."""
-        if not self.admission.counts(principal, state.peer):
-            return False
-        user = principal.user
-        same = sum(
-            1
-            for other in self
-            if other.machine.state.session
-            and not other.closed
-            and (other.machine.state.user == user if user else other.machine.state.peer == state.peer)
-        )
-        return same >= self.limits.connections_per_user
 
     def granted(self, connection: Connection, subs: list[Sub], joined: Joined) -> list[tuple[SubOk, list[str]] | Err]:
         """What is answered to each subscription, and what follows the answer."""

@@ -14,7 +14,7 @@ from actors.groups import Page
 from actors.measures import ShardMeasures
 from actors.protocol.codes import CloseCode
 from actors.protocol.limits import Limits
-from actors.protocol.server import Remembered, Subscription
+from actors.protocol.remembered import Remembered, Subscription
 from actors.reach import StreamReach
 from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Passed, Team
 from actors.signals import SignalTexts
@@ -251,6 +251,13 @@ class ShardGroups:
         else:
             group.waits = True
             self.ctx.set_timeout(group.due_s, self._flush_late, group)
+
+    def rest(self, connection: Connection) -> list[str]:
+        """What is pending for a socket's live subscriptions, for it alone, because it is about to be closed."""
+        if connection.closed or connection.socket is None:
+            return []
+        subs = connection.machine.state.subs.items()
+        return [text for s, sub in subs if sub.live for text in self._groups[sub.group].rest(s)]
 
     async def flush_held_back(self) -> None:
         """Conflated frames leave now, because connections are about to end."""

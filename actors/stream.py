@@ -11,6 +11,7 @@ import attrs
 
 from actors.protocol.cursor import Ago, Cursor, Last, Since
 from actors.protocol.requests import OnGap, Sub
+from actors.resume import Session
 
 STREAM = "main"  # the stream that has no name in a path
 CONSOLE_STREAM = "console"  # what the console shows of the server; no path of clients leads to it
@@ -186,9 +187,8 @@ class Joined:
 
 @attrs.frozen
 class Greeted:
-    """The answer to `hello`: the session, and the subscriptions that came with it."""
+    """The answer to `hello`: the session, the token to resume it with, and the subscriptions that came with it."""
 
-    session: str
+    session: Session
     resume: str
-    resumed: bool
     joined: Joined

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import operator
 import types
 from collections.abc import Callable
@@ -365,3 +366,18 @@ def _parts(value: Any, cls: type, path: str) -> list[tuple[Any, str | None]]:
     if refusal is not None:
         return [(refusal, None)]
     return [(f"{path} is a {cls.__module__}.{cls.__qualname__}; {_LEGAL}", None)]
+
+
+def plain(value: object) -> Any:
+    """A decoded value as far as JSON has a form for it, for people to look at; the rest as Python writes it."""
+    if isinstance(value, dict):
+        items = cast("dict[object, object]", value).items()
+        return {key if isinstance(key, str) else repr(key): plain(inner) for key, inner in items}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in cast("list[object]", value)]
+    if isinstance(value, bytes):
+        try:
+            return json.loads(value)  # a text of JSON, such as a stored signal
+        except ValueError:
+            return value.hex()
+    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

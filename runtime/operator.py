@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 import attrs
 
 from runtime.actor.actor import Actor
+from runtime.codec import plain
 from runtime.errors import ActorError, SqlError
+from runtime.faults import Faults
 from runtime.ids import ActorId, id_from_name, id_from_string
 from runtime.meter import Meter
 from runtime.namespace.container import Container
@@ -72,10 +74,12 @@ class Operator:
 
     Attributes:
         started: when the node was; wall clock, seconds.
+        faults: what makes things fail on purpose; None in a server that was not started for that.
     """
 
-    def __init__(self, router: Router, classes: Mapping[str, type[Actor[Any]]]) -> None:
+    def __init__(self, router: Router, classes: Mapping[str, type[Actor[Any]]], faults: Faults | None = None) -> None:
         self._router = router
+        self.faults = faults
         self._classes = dict(classes)
         self.started = router.services.platform.now()
 
@@ -185,14 +189,15 @@ class Operator:
     async def entries(
         self, actor_id: ActorId, *, prefix: str = "", after: str | None = None, limit: int = ENTRIES
     ) -> dict[str, Any]:
-        """Keys and values in the order of the keys, at most 200.
+        """Keys in their order, at most 200, and values as far as JSON has a form for them.
 
         Raises:
             ActorError: it could not be asked.
         """
 
         def read(actor: Actor[Any]) -> dict[str, Any]:
-            return actor.ctx.storage.list(prefix=prefix, start_after=after, limit=min(limit, ENTRIES))
+            found = actor.ctx.storage.list(prefix=prefix, start_after=after, limit=min(limit, ENTRIES))
+            return {key: plain(value) for key, value in found.items()}
 
         found: dict[str, Any] = await run_in(self._router, actor_id, read)
         return found

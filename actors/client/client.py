@@ -44,6 +44,7 @@ from actors.signals import Draft
 READ_AGAIN_MS = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}")
+_VERSION = version("heliograph")
 
 Delivery = happened.Signals | happened.Snap | happened.Gap | happened.SubState
 
@@ -128,7 +129,7 @@ class SignalClient:
         if encoding not in ENCODINGS:
             raise ValueError(f"encoding is {encoding!r}; it is 'json' or 'msgpack'")
         self._new_id = new_id or _new_id
-        info = ClientInfo(name=name, version=version("heliograph"), sdk="python")
+        info = ClientInfo(name=name, version=_VERSION, sdk="python")
         jitter = (random or randomness.Random()).random  # noqa: S311
         self._machine = ClientMachine(jitter, info, encoding=ENCODINGS[encoding])
         address = Address.parse(url, stream)

@@ -111,7 +111,8 @@ class Links:
                 tasks.start_soon(self._send, link, transport)
                 try:
                     while True:
-                        await self._reading.wait()
+                        if not self._reading.is_set():
+                            await self._reading.wait()
                         if self._received(link, await transport.receive()) and not link.renews:
                             link.renews = True
                             tasks.start_soon(self._renew, link)

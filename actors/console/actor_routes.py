@@ -15,6 +15,8 @@ from runtime import ActorError, ActorId, ActorView, InvalidId, Request, SqlError
 
 AT_ONCE = 128  # actors that are looked at before others get a moment
 TEXT_BYTES = 4_096  # of a stored value
+UNSHOWN = "secret"  # what is stored under this name, as a key or a field, is not shown
+HIDDEN = "…"
 QUERY_BYTES = 16_384
 _NO_ACTOR = ErrorCode(404, "no_actor")
 _REFUSED = ErrorCode(400, "refused")
@@ -116,7 +118,8 @@ async def storage(ask: Ask) -> dict[str, Any]:
 
 
 def _entry(key: str, value: object) -> dict[str, Any]:
-    text = json.dumps(_plain(value), ensure_ascii=False, default=repr)
+    shown = HIDDEN if key.rpartition("/")[2] == UNSHOWN else _hidden(value)
+    text = json.dumps(shown, ensure_ascii=False)
     data = text.encode("utf-8", "replace")
     cut = len(data) > TEXT_BYTES
     return {
@@ -127,19 +130,14 @@ def _entry(key: str, value: object) -> dict[str, Any]:
     }
 
 
-def _plain(value: object) -> object:
-    """What JSON has a form for; the rest as Python writes it."""
+def _hidden(value: object) -> object:
+    """The same without what is under the name `secret`."""
     if isinstance(value, dict):
-        items = cast("dict[object, object]", value).items()
-        return {key if isinstance(key, str) else repr(key): _plain(inner) for key, inner in items}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in cast("list[object]", value)]
-    if isinstance(value, bytes):
-        try:
-            return json.loads(value)  # a text of JSON, such as a stored signal
-        except ValueError:
-            return value.hex()
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
+        items = cast("dict[str, object]", value).items()
+        return {key: HIDDEN if key == UNSHOWN else _hidden(inner) for key, inner in items}
+    if isinstance(value, list):
+        return [_hidden(inner) for inner in cast("list[object]", value)]
+    return value
 
 
 async def sql(ask: Ask) -> dict[str, Any]:

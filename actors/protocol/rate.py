@@ -32,3 +32,7 @@ class TokenBucket:
             return True
         self.wait_s = (1 - self._level) / self.per_s
         return False
+
+    def give_back(self) -> None:
+        """What was let through last does not count."""
+        self._level = min(self.burst, self._level + 1)

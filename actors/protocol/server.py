@@ -6,11 +6,11 @@ eviction of the shard is one frozen value (`Remembered`), kept in the socket's a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-from actors.principal import Capability, NotAccepted, Principal
+from actors.principal import NotAccepted, Principal
 from actors.protocol.allowed import allowed, narrowed
 from actors.protocol.codes import (
     DUPLICATE_SUB,
@@ -26,11 +26,12 @@ from actors.protocol.codes import (
 )
 from actors.protocol.cursor import Cursor
 from actors.protocol.decoding import decode_client
-from actors.protocol.encoding import ENCODINGS, EncodingName
+from actors.protocol.encoding import ENCODINGS
 from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
 from actors.protocol.messages import PONG, Err, Gap, Live, Lost, Ok, Reset, SubOk, Welcome, encode_sig, encode_snap
 from actors.protocol.rate import TokenBucket
+from actors.protocol.remembered import Remembered, Snapping, Subscription
 from actors.protocol.requests import (
     Ack,
     Auth,
@@ -39,8 +40,6 @@ from actors.protocol.requests import (
     Hello,
     Hist,
     Mod,
-    OnGap,
-    OnSlow,
     Ping,
     Pub,
     Sub,
@@ -62,106 +61,6 @@ FEATURES = (
 RATE_VIOLATIONS_S = 60.0
 SDK_CHARACTERS = 64
 NOTICE_S = 60.0  # before its token expires a client is told so
-
-
-@attrs.frozen
-class Snapping:
-    """Parts of a snapshot, or of a backfill, are to be sent.
-
-    Attributes:
-        after: the next part begins behind this offset. without: the group whose signals are left out; 0 for a
-            snapshot, which has the newest signal of each type and entity.
-    """
-
-    after: int = 0
-    without: int = 0
-
-
-@attrs.frozen
-class Subscription:
-    """One subscription of a connection. Its filter is unknown here; the broadcaster has it under the group's number.
-
-    Attributes:
-        group: whose live frames it gets. cursor: where the next page begins; once live, where it joined.
-        live: it is a member of its group. on_gap: what it asked for. snap: what is to be sent before pages.
-        min_ms: of `mode` `latest`; 0 for `all`. on_slow: what happens when its client reads too slowly.
-        slow: that has happened, and it is not live until its client has caught up with reading.
-    """
-
-    group: int
-    cursor: int
-    live: bool = False
-    on_gap: OnGap = "fail"
-    snap: Snapping | None = None
-    min_ms: int = 0
-    on_slow: OnSlow = "close"
-    slow: bool = False
-
-    @property
-    def groups(self) -> tuple[int, ...]:
-        """The groups that the broadcaster must know for it."""
-        return (self.group, self.snap.without) if self.snap is not None and self.snap.without else (self.group,)
-
-
-@attrs.frozen(kw_only=True)
-class Remembered:
-    """What a connection is, besides its socket.
-
-    Attributes:
-        principal: who its client is, once that is known. peer: its address.
-        counted: the limits of rates and counts apply to it. session: "" until it was welcomed.
-        moves: it knows what to do about `goaway`. notice_at: when to say that its token expires, until that was said.
-        was_reset: its subscriptions were forgotten once; what it asked for before it heard of that may still come.
-        encoding: what its frames are. sdk: what its client says it is. opened: seconds since the Unix epoch.
-    """
-
-    principal: Principal | None = None
-    peer: str = ""
-    counted: bool = False
-    session: str = ""
-    moves: bool = False
-    subs: Mapping[str, Subscription] = attrs.field(factory=dict)
-    was_reset: bool = False
-    notice_at: float | None = None
-    encoding: EncodingName = "json"
-    sdk: str = ""
-    opened: float = 0.0
-
-    def with_subs(self, subs: Mapping[str, Subscription]) -> Remembered:
-        """The same with other subscriptions; `attrs.evolve`, which is slow, would be a part of every subscription."""
-        return Remembered(
-            principal=self.principal,
-            peer=self.peer,
-            counted=self.counted,
-            session=self.session,
-            moves=self.moves,
-            subs=subs,
-            was_reset=self.was_reset,
-            notice_at=self.notice_at,
-            encoding=self.encoding,
-            sdk=self.sdk,
-            opened=self.opened,
-        )
-
-    @property
-    def user(self) -> str:
-        """The name of its user; "" for nobody."""
-        return "" if self.principal is None else self.principal.user
-
-    @property
-    def expires(self) -> float | None:
-        """Until when its client is let in."""
-        return None if self.principal is None else self.principal.expires
-
-    @property
-    def capability(self) -> Capability:
-        """What its client may do; nothing before it is known who that is."""
-        return Capability() if self.principal is None else self.principal.capability
-
-    @property
-    def is_careful(self) -> bool:
-        """It is not to be closed for reading slowly: every subscription says what else to do."""
-        return bool(self.subs) and all(sub.on_slow != "close" for sub in self.subs.values())
 
 
 @attrs.frozen
@@ -270,11 +169,12 @@ class ServerMachine:
         if not self._hello_seen:
             hello_s = self.limits.hello_ms / 1000
             return hello_s - open_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
-        if self.state.notice_at is not None:
-            return self.state.notice_at - now, _EXPIRING
         silence = heartbeat_s - silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {heartbeat_s:g} s")
-        expires = self.state.expires
-        return silence if expires is None or silence[0] < expires - now else (expires - now, _EXPIRED)
+        notice_at, expires = self.state.notice_at, self.state.expires
+        if expires is None:
+            return silence
+        end = (expires - now, _EXPIRED) if notice_at is None else (notice_at - now, _EXPIRING)
+        return silence if silence[0] < end[0] else end
 
     def _count(self) -> None:
         if self.state.counted and self._bucket is None:
@@ -316,7 +216,9 @@ class ServerMachine:
         expires = principal.expires
         # Who has a token for a moment only is not told at once, again and again.
         notice_at = None if expires is None else expires - min(NOTICE_S, (expires - now) / 2)
-        self.state = attrs.evolve(self.state, principal=principal, notice_at=notice_at)
+        counted = self.state.counted or bool(principal.user)
+        self.state = attrs.evolve(self.state, principal=principal, counted=counted, notice_at=notice_at)
+        self._count()
 
     def noticed(self) -> None:
         """The client was told that its token expires."""
@@ -353,17 +255,21 @@ class ServerMachine:
             answers.append(answer)
         return answers
 
-    def welcomed(self, welcome: Welcome, client: ClientInfo | None = None) -> str:
-        """The session has begun; a user is somebody whose messages count."""
+    def welcomed(self, welcome: Welcome, client: ClientInfo | None = None, number: int = 1) -> str:
+        """The session has begun, or goes on with its socket of this number."""
         self.state = attrs.evolve(
             self.state,
             session=welcome.session,
-            counted=self.state.counted or bool(self.state.user),
+            number=number,
+            replaces=welcome.resumed,
             moves="goaway" in welcome.features,
             sdk="" if client is None else _sdk(client),
         )
-        self._count()
         return welcome.encode()
+
+    def replaced(self) -> None:
+        """The older sockets of its session were ended."""
+        self.state = attrs.evolve(self.state, replaces=False)
 
     def subscribed(
         self,

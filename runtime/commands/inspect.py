@@ -163,20 +163,6 @@ def _facts(actor: StoredActor) -> dict[str, Any]:
 
 def _decoded(value: bytes) -> Any:
     try:
-        return _plain(codec.decode(value, Any))
+        return codec.plain(codec.decode(value, Any))
     except codec.UndecodableError:
         return {"undecodable": value.hex()}
-
-
-def _plain(value: Any) -> Any:
-    """What JSON has a form for; the rest as Python writes it."""
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else repr(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes):
-        try:
-            return json.loads(value)  # a text of JSON, such as a stored signal
-        except ValueError:
-            return value.hex()
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -146,7 +146,7 @@ class SimulatedNode:
         self._rng = world.rng(f"{name}/platform")
         self._ids = world.rng(f"{name}/ids")
         self._restores = world.rng(f"{name}/restores")
-        self.network = MemoryNetwork(weather=_weather(world.rng(f"{name}/network"), world.sleep))
+        self.network = MemoryNetwork(weather=_weather(world.rng(f"{name}/network"), world.call_after))
         self.life: Life | None = None
         self._image = world.disk.image()
         self._silent: list[Any] = []
@@ -430,8 +430,8 @@ def _written(life: Life, paths: Sequence[Path]) -> list[tuple[FileModel, int]]:
     return [(model, len(model.unsynced)) for model in models if model is not None]
 
 
-def _weather(rng: random.Random, sleep: Callable[[float], Awaitable[None]]) -> Weather:
+def _weather(rng: random.Random, call_after: Callable[[float, Callable[[], object]], None]) -> Weather:
     return Weather(
-        delay=lambda: sleep(rng.expovariate(500.0)),
+        later=lambda fn: call_after(rng.expovariate(500.0), fn),
         bite=lambda size: size if size < 2 or rng.random() < 0.8 else rng.randint(1, size),
     )

@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -237,9 +238,9 @@ class VirtualClock(trio.abc.Clock):
         )
         self._silent = 0
         self._steps_seen = 0
-        self._wakes: list[tuple[float, int]] = []  # a heap: when, and who by its number
-        self._asleep: dict[int, Task] = {}
-        self._sleeps = count()
+        self._due: list[tuple[float, int]] = []  # a heap: when, and the number of what
+        self._calls: dict[int, Callable[[], object]] = {}
+        self._numbers = count()
 
     def start_clock(self) -> None:
         """It needs no start."""
@@ -250,15 +251,23 @@ class VirtualClock(trio.abc.Clock):
 
     async def sleep(self, seconds: float) -> None:
         """`trio.sleep` without a cancel scope, which takes five times as long: a run has thousands of them."""
-        number = next(self._sleeps)
-        self._asleep[number] = trio.lowlevel.current_task()
-        heapq.heappush(self._wakes, (self.now + seconds, number))
+        number = self._call_after(seconds, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
 
         def abort(_: Any) -> trio.lowlevel.Abort:
-            del self._asleep[number]
+            del self._calls[number]
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def call_after(self, seconds: float, fn: Callable[[], object]) -> None:
+        """Call a function, which must be short and not raise."""
+        self._call_after(seconds, fn)
+
+    def _call_after(self, seconds: float, fn: Callable[[], object]) -> int:
+        number = next(self._numbers)
+        self._calls[number] = fn
+        heapq.heappush(self._due, (self.now + seconds, number))
+        return number
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         """Nothing is ready: jump to the next deadline; when there is none, say who waits for what."""
@@ -266,13 +275,13 @@ class VirtualClock(trio.abc.Clock):
         runner = private.GLOBAL_RUN_CONTEXT.runner
         if runner.waiting_for_idle:
             return _IDLE_FIRST_S
-        deadline = min(deadline, self._next_wake())
+        deadline = min(deadline, self._next_call())
         if deadline < math.inf:
             if deadline > self.until and self.stuck is None:
                 self._end(f"not finished in time:\n  {_waiting(runner)}")
             else:
                 self.now = max(self.now, deadline)
-                self._wake()
+                self._call_due()
             return 0
         if self._order.steps != self._steps_seen:
             self._steps_seen = self._order.steps
@@ -286,16 +295,16 @@ class VirtualClock(trio.abc.Clock):
             raise RuntimeError("the simulation does not end")
         return 0
 
-    def _next_wake(self) -> float:
-        while self._wakes and self._wakes[0][1] not in self._asleep:  # it was cancelled
-            heapq.heappop(self._wakes)
-        return self._wakes[0][0] if self._wakes else math.inf
+    def _next_call(self) -> float:
+        while self._due and self._due[0][1] not in self._calls:  # its task was cancelled
+            heapq.heappop(self._due)
+        return self._due[0][0] if self._due else math.inf
 
-    def _wake(self) -> None:
-        while self._wakes and self._wakes[0][0] <= self.now:
-            task = self._asleep.pop(heapq.heappop(self._wakes)[1], None)
-            if task is not None:
-                trio.lowlevel.reschedule(task)
+    def _call_due(self) -> None:
+        while self._due and self._due[0][0] <= self.now:
+            fn = self._calls.pop(heapq.heappop(self._due)[1], None)
+            if fn is not None:
+                fn()
 
     def _end(self, why: str) -> None:
         if self.stuck is None:

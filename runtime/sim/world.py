@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import trio
 
@@ -23,7 +23,7 @@ from runtime.sim.probes import Probes, Serves
 from runtime.sim.scheduling import VirtualClock, call_before_step
 from runtime.sim.trace import POINT, Trace
 from runtime.storage.store import WriteBatch
-from runtime.testing.http import read_response, write_request
+from runtime.testing.http import read_head, read_response, write_request
 from runtime.testing.streams import MemoryStream
 
 T = TypeVar("T")
@@ -36,7 +36,8 @@ class World:
 
     Attributes:
         seed: of the run. trace: what happened. claims: that are watched. nodes: by name. histories: by name.
-        sleep: `trio.sleep` for what the world itself waits for all the time, at a fifth of its cost.
+        longest: the number of operations of the longest loop.
+        sleep, call_after: of the clock, for what the world itself waits for all the time.
     """
 
     def __init__(
@@ -51,11 +52,12 @@ class World:
         self.seed = seed
         self.plan = plan
         self.nursery: trio.Nursery
+        self.longest = 0
         self._operations = operations
         self._down: list[tuple[SimulatedNode, Life, float]] = []
         self._died = trio.Event()
         self._clock = clock
-        self.sleep = clock.sleep
+        self.sleep, self.call_after = clock.sleep, clock.call_after
         self.trace = Trace(clock.current_time, str(disk.folder))
         self.disk = disk
         disk.step = self._disk_step
@@ -124,6 +126,7 @@ class World:
 
     def times(self, count: int) -> range:
         """`range(count)`, or less while a failure is shrunk: use it for a scenario's loops over operations."""
+        self.longest = max(self.longest, count)
         return range(count if self._operations is None else min(count, self._operations))
 
     async def connect(self, node: SimulatedNode, *, peer: str = "127.0.0.1") -> MemoryStream:
@@ -172,6 +175,38 @@ class World:
                 self.trace.note("response", "http", f"to #{number}: {response.status}")
                 return response
         raise OSError(110, f"no answer to {method} {target} in {timeout_s:g} s")
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        node: SimulatedNode,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
+    ) -> AsyncGenerator[Response, None]:
+        """A request whose response is read as it comes: `async for chunk in response.stream`, which may never end.
+
+        Args:
+            timeout_s: until its head has come.
+
+        Raises:
+            OSError: no answer, or, while it is read, that the connection has ended within it.
+        """
+        number = self.trace.note("request", "http", f"{method} {target}")
+        async with await self.connect(node) as stream:
+            try:
+                with trio.move_on_after(timeout_s) as late:
+                    await write_request(stream, method, target, f"{HOST}:{PORT}", b"", headers or {})
+                    response = await read_head(stream, method)
+                if late.cancelled_caught:
+                    raise OSError(110, f"no answer to {method} {target} in {timeout_s:g} s")
+                self.trace.note("response", "http", f"to #{number}: {response.status}")
+                async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", response.stream)):
+                    yield response
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise OSError(104, str(error)) from error
 
     async def _again(
         self,

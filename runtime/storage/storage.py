@@ -108,8 +108,6 @@ class Storage(StorageReads):
         values = [codec.encode(value) for value in entries.values()]
         for key, data in zip(entries, values, strict=True):
             check_value(key, data, self._limits)
-        if not names:
-            return
         self._begin(confirmed=not allow_unconfirmed)
         for name, data in zip(names, values, strict=True):
             self._write(name, data)
@@ -170,6 +168,8 @@ class Storage(StorageReads):
         if not self._has_alarm_handler:
             raise TypeError("Your actor class must have an alarm() handler in order to call set_alarm()")
         due = max(_alarm_time(time_s), self._now())
+        if due == self._overlay.alarm() and not self._alarm_hidden:
+            return
         self._begin(confirmed=True)
         self._overlay.set_alarm(due)
         self._alarm_hidden = False
@@ -261,9 +261,11 @@ class Storage(StorageReads):
     def transaction_sync(self, fn: Callable[[], T]) -> T:
         """Run `fn`, which must not wait; on an exception undo what was written inside and raise it.
 
-        Durable Objects: `transactionSync()`. It belongs to the surrounding batch.
+        Durable Objects: `transactionSync()`. It belongs to the surrounding batch, and begins one even when nothing is
+        written.
         """
         self._gate.check()
+        self._begin_confirmed()
         transaction = self._enter(defers=False)
         try:
             value = fn()
@@ -440,8 +442,7 @@ class Storage(StorageReads):
 
     def _delete(self, keys: Iterable[bytes], *, confirmed: bool) -> int:
         existing = [key for key in dict.fromkeys(keys) if self._overlay.get(key) is not None]
-        if existing:
-            self._begin(confirmed=confirmed)
+        self._begin(confirmed=confirmed)  # also for none: effects wait for it like for any write (as on workerd)
         for key in existing:
             self._write(key, None)
         return len(existing)

@@ -10,7 +10,7 @@ import errno
 import itertools
 import operator
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import final
 from weakref import WeakValueDictionary
@@ -36,11 +36,11 @@ class Weather:
     """What a network does to bytes on their way. They stay in order and none is lost.
 
     Attributes:
-        delay: waits for as long as what has arrived is kept from the receiver; for each read that had to wait.
+        later: calls a function after as long as what has arrived is kept from a receiver that waits for it.
         bite: how many of so many bytes one read gets, at least 1.
     """
 
-    delay: Callable[[], Awaitable[None]]
+    later: Callable[[Callable[[], object]], None]
     bite: Callable[[int], int]
 
 
@@ -78,8 +78,14 @@ class _Pipe:
     def arrived(self) -> bool:
         return not self.held and bool(self.reset or self.buffer or self.finished)
 
+    def arrive(self) -> None:
+        if self.weather is None:
+            self.readable.unpark_all()
+        elif self.readable:
+            self.weather.later(self.readable.unpark_all)
+
     def wake(self) -> None:
-        self.readable.unpark_all()
+        self.arrive()
         self.writable.unpark_all()
 
 
@@ -127,7 +133,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         taken = min(self._out.room, len(data))
         if taken:
             self._out.buffer += memoryview(data)[:taken]
-            self._out.readable.unpark_all()
+            self._out.arrive()
         return taken
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -174,8 +180,6 @@ class MemoryStream(trio.abc.HalfCloseableStream):
                 await trio.lowlevel.checkpoint()
             while not (self._closed or self._in.arrived):
                 await self._in.readable.park()
-                if self._in.weather is not None:
-                    await self._in.weather.delay()
         finally:
             self._receiving = False
         if self._closed:

@@ -14,7 +14,8 @@ from actors import fanout, shard_groups
 from actors.app import app
 from actors.fanout import Delivery
 from actors.filters import Filter
-from actors.protocol.server import Remembered, ServerMachine, Subscription
+from actors.protocol.remembered import Remembered, Subscription
+from actors.protocol.server import ServerMachine
 from actors.session import Connection
 from actors.settings import Settings
 from actors.shard_groups import ShardGroups

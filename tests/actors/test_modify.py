@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.filters import Filter
 from actors.protocol.cursor import Ago, Last
-from actors.protocol.server import Snapping, Subscription
+from actors.protocol.remembered import Snapping, Subscription
 from runtime import ActorError
 from tests.actors.test_connections import ACTIONS, FILTERS, World, run
 

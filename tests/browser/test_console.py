@@ -23,7 +23,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 def open_console(page: Page, server: Server, name: str = "overview") -> None:
     page.goto(f"{server.url}/console/#/{name}")
-    expect(page.locator("h1")).to_have_text(name.capitalize())
+    expect(page.locator("h1")).to_have_text(name.partition("?")[0].capitalize())
 
 
 def test_the_overview_is_live_and_every_light_has_its_rule(page: Page, server: Server, told: Told) -> None:

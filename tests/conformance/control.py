@@ -87,8 +87,37 @@ def _latch(run: Run, name: str) -> ActorEvent:
     return run.latches.setdefault(name, run.ctx.event())
 
 
+class _Slept:
+    """A task that began with a wait for the time: its rest ran as the timer's event."""
+
+    def __init__(self, run: Run, delay: Any, rest: Program) -> None:
+        self._run, self._rest = run, rest
+        self._done = run.ctx.event()
+        self._error: Exception | None = None
+        run.ctx.set_timeout(run.world.wait_s(run.value(delay)), self._go_on)
+
+    async def _go_on(self) -> None:
+        try:
+            await perform(self._rest, self._run)
+        except Exception as error:  # noqa: BLE001 -- whoever joins gets it
+            self._error = error
+        self._done.set()
+
+    async def _join(self) -> Any:
+        if not self._done.is_set():
+            await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._run.result
+
+    def __await__(self) -> Any:
+        return self._join().__await__()
+
+
 def _spawn(run: Run, name: str, program: Program) -> None:
+    # There a task begins at once, and with it the timer of its first wait. One of `start_soon` first gets its turn.
     part = run.part()
+    waits = next((index for index, operation in enumerate(program) if operation[0] != "log"), len(program))
 
     async def work(rest: Awaitable[Any] | None, error: Exception | None) -> Any:
         if error is not None:
@@ -97,6 +126,10 @@ def _spawn(run: Run, name: str, program: Program) -> None:
             await rest
         return part.result
 
+    if waits < len(program) and program[waits][0] == "sleep":
+        begin(program[:waits], part)
+        run.tasks[name] = _Slept(part, program[waits][1], program[waits + 1 :])
+        return
     try:
         rest = begin(program, part)
     except Exception as error:  # noqa: BLE001 -- whoever joins gets it

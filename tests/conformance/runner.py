@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import nullcontext
 from typing import Any
 
 import trio
@@ -13,7 +13,7 @@ from runtime.limits import StorageLimits
 from runtime.testing.server import HOST, PORT, start_server
 from runtime.transport.config import TransportConfig
 from tests.conformance.client import Client
-from tests.conformance.late_calls import late_calls, late_replies
+from tests.conformance.latency import latency
 from tests.conformance.scripted import APP
 from tests.conformance.steps import Steps
 from tests.conformance.unconfirmed_alarms import unconfirmed_alarms
@@ -24,13 +24,7 @@ _NO_BOUND_S = 3600  # of a close frame without an answer: there is none there
 
 def record(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """Run a scenario and give its trace."""
-    with ExitStack() as lateness:
-        if scenario.get("lateCalls"):
-            lateness.enter_context(late_calls())
-        if scenario.get("lateReplies"):
-            lateness.enter_context(late_replies())
-        if scenario.get("unconfirmedAlarms"):
-            lateness.enter_context(unconfirmed_alarms())
+    with latency(scenario), unconfirmed_alarms() if scenario.get("unconfirmedAlarms") else nullcontext():
         trace: dict[str, Any] = trio.run(_record, scenario, clock=trio.testing.MockClock(autojump_threshold=0))
     return trace
 

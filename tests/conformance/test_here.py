@@ -9,6 +9,12 @@ from tests.conformance.live.planted import ROOT
 from tests.conformance.programs import drawn
 
 
+async def every_outcome(here, program):
+    outcomes = here.outcomes(program, await here.trace(program), 1)
+    assert await outcomes.how({"name": program["name"], "events": []}) is None
+    return [trace for trace, _ in outcomes.found]
+
+
 async def test_what_a_question_that_was_given_up_asked_is_not_the_next_ones_answer():
     first, second = drawn(5, 1), drawn(5, 2)
     async with programs_in(ROOT) as here:
@@ -18,6 +24,13 @@ async def test_what_a_question_that_was_given_up_asked_is_not_the_next_ones_answ
             await here.trace(first)
         trace = await here.trace(second)
     assert trace["name"] == second["name"]
+
+
+async def test_nothing_is_left_of_a_process_that_was_ended(tmp_path):
+    async with programs_in(ROOT, tmp_path) as here:
+        await here.trace(drawn(5, 1))
+        assert [path.name for path in tmp_path.glob("*")] != []
+    assert list(tmp_path.glob("*")) == []
 
 
 async def test_a_program_by_its_number_comes_with_its_trace():
@@ -38,8 +51,7 @@ async def test_a_call_that_arrives_after_its_callers_next_turn_is_an_outcome_too
         "steps": [["drive", [["show", "go", ["call", "A", "go"]]]]],
     }
     async with programs_in(ROOT) as here:
-        first = await here.trace(program)
-        outcomes = await here.outcomes(program, first, 1)
+        outcomes = await every_outcome(here, program)
     assert {["B", "leaf"] in one["events"] for one in outcomes} == {True, False}
 
 
@@ -57,8 +69,7 @@ async def test_a_reply_that_the_next_event_takes_away_with_the_instance_is_an_ou
         ],
     }
     async with programs_in(ROOT) as here:
-        first = await here.trace(program)
-        outcomes = await here.outcomes(program, first, 1)
+        outcomes = await every_outcome(here, program)
     assert {["driver r0", "r0", "ok"] in one["events"] for one in outcomes} == {True, False}
 
 
@@ -75,9 +86,8 @@ async def test_an_alarm_that_was_deleted_right_before_its_turn_runs_in_one_outco
         ],
     }
     async with programs_in(ROOT) as here:
-        first = await here.trace(program)
-        outcomes = await here.outcomes(program, first, 1)
-    assert ["A", "alarm"] not in first["events"]
+        outcomes = await every_outcome(here, program)
+    assert ["A", "alarm"] not in outcomes[0]["events"]
     assert [["A", "construct"], ["A", "alarm"], ["A", "look"]] in [one["events"] for one in outcomes]
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
-from tests.conformance.live.differential import Judged, RandomRun, Verdict
-from tests.conformance.live.recorder import ServerEnded
+from tests.conformance.live.differential import ENDS, RACE, Judged, RandomRun, Verdict
 from tests.conformance.live.summary import DIFFERENCES, Summary
 from tests.conformance.programs import drawn
 
@@ -17,27 +16,21 @@ class Runtimes:
 
     differing: set[int] = attrs.field(factory=set)
     ending: set[int] = attrs.field(factory=set)
-    runs: bool = True
 
     @property
     def here(self):
         return self
 
-    @property
-    def server(self):
-        return self
-
     async def drawn(self, start, number):
         return number, {}
 
-    async def revive(self):
-        self.runs = True
+    async def look(self, program, trace):
+        return await self.judge(program, trace)
 
     async def judge(self, program, trace):
         await trio.sleep(5)
-        self.runs = self.runs and program not in self.ending
-        if not self.runs:
-            raise ServerEnded
+        if program in self.ending:
+            return Verdict(left_out=ENDS)
         return Verdict(("differs",) if program in self.differing else ())
 
 
@@ -83,27 +76,20 @@ async def test_what_differs_in_a_crowd_is_judged_anew_without_one(autojump_clock
     assert [number for number, verdict in verdicts.items() if verdict.texts] == [3]
 
 
-async def test_what_ends_the_real_runtime_is_found_and_left_out_and_the_others_are_judged(autojump_clock):
+async def test_what_ends_the_real_runtime_is_left_out_and_the_others_are_judged(autojump_clock):
     verdicts = await judged(Runtimes(ending={40, 41, 250}, differing={42}), 300)
     assert sorted(verdicts) == list(range(1, 301))
-    assert [number for number, verdict in sorted(verdicts.items()) if verdict.race] == [40, 41, 250]
+    assert [number for number, verdict in sorted(verdicts.items()) if verdict.left_out] == [40, 41, 250]
     assert verdicts[42].texts
 
 
-async def test_what_runs_beside_a_program_that_ends_the_real_runtime_does_not_wait_for_it(autojump_clock):
-    class Slow(Runtimes):
-        async def judge(self, program, trace):
-            try:
-                return await super().judge(program, trace)
-            except ServerEnded:
-                if program not in self.ending:
-                    await trio.sleep(600)  # until its own requests end
-                raise
-
-    verdicts = await judged(Slow(ending={40}), 120)
-    assert [number for number, verdict in sorted(verdicts.items()) if verdict.race] == [40]
-    assert sorted(verdicts) == list(range(1, 121))
-    assert trio.current_time() < 600
+async def test_what_differed_in_a_crowd_and_was_not_judged_anew_is_known(autojump_clock):
+    taken = []
+    run = RandomRun(Runtimes(differing={3, 4}), 0, 20, taken.append)
+    with trio.move_on_after(8):  # the crowd is gone, what differed is judged anew
+        await run.run()
+    assert run.suspects == 2
+    assert [one.number for one in taken if one.verdict.texts] == []
 
 
 def test_so_many_differences_are_enough_and_each_is_written_down(tmp_path):
@@ -119,7 +105,23 @@ def test_so_many_differences_are_enough_and_each_is_written_down(tmp_path):
 
 def test_the_programs_for_the_planted_bugs_are_the_first_on_which_both_agree(tmp_path):
     summary = Summary(7, 50, tmp_path, first=2, began=0.0, now=lambda: 10.0)
-    for number, verdict in ((3, Verdict()), (2, Verdict(race=True)), (1, Verdict())):
+    for number, verdict in ((3, Verdict()), (2, Verdict(left_out=RACE)), (1, Verdict())):
         summary.take(Judged(number, drawn(7, number), verdict))
     assert [one.number for one in summary.same] == [1]
-    assert "1 races" in str(summary)
+    assert "1 races on workerd" in str(summary)
+
+
+def test_a_run_in_which_programs_were_not_judged_says_so_and_is_not_good(tmp_path):
+    summary = Summary(7, 2, tmp_path, suspects=lambda: 1, began=0.0, now=lambda: 10.0)
+    summary.take(Judged(1, drawn(7, 1), Verdict()))
+    assert "not judged: 1; of these 1 differed once" in str(summary)
+    assert not summary.good
+    summary.take(Judged(2, drawn(7, 2), Verdict()))
+    assert "not judged" not in str(summary)
+
+
+def test_what_had_to_be_late_for_a_program_to_be_the_same_is_told(tmp_path):
+    summary = Summary(7, 3, tmp_path, began=0.0, now=lambda: 10.0)
+    for number, how in ((1, ""), (2, "lateCalls"), (3, "lateCalls")):
+        summary.take(Judged(number, drawn(7, number), Verdict(how=how)))
+    assert "the same only with lateCalls: 2 (2, 3)" in str(summary)

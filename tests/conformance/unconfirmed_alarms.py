@@ -14,7 +14,7 @@ from runtime.actor.cell import Cell
 from runtime.ids import ActorId
 from runtime.namespace.alarms import AlarmJob, AlarmScheduler
 from runtime.storage.store import KEEP
-from tests.conformance.late_calls import everything_ready
+from tests.conformance.latency import everything_ready
 
 
 @contextmanager

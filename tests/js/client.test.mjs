@@ -46,6 +46,20 @@ describe("addresses and the socket", () => {
     assert.equal(world.greet().token, "three");
   });
 
+  it("a newer token that is refused is told, and the connection goes on with the one it has", async () => {
+    const world = new World({ token: () => "less" });
+    await settled();
+    const told = [];
+    world.client.on("notice", ({ code, slug, message }) => told.push([code, slug, message]));
+    world.greet();
+    world.socket.say({ t: "err", code: 401, slug: "token_expiring", msg: "soon", retry: true });
+    await settled();
+    const { id } = world.socket.sent.at(-1);
+    world.socket.say({ t: "err", id, code: 403, slug: "forbidden", msg: "it allows less", retry: false });
+    assert.deepEqual(told, [[401, "token_expiring", "soon"], [403, "forbidden", "it allows less"]]);
+    assert.equal(world.client.state.state, "connected");
+  });
+
   it("a token function that fails is tried again with backoff", async () => {
     const world = new World({ token: () => Promise.reject(new Error("no network")) });
     await settled();
@@ -234,6 +248,19 @@ describe("subscriptions", () => {
     assert.deepEqual(seen, [[5, false], [2, true], [4, true], [6, false]]);
   });
 
+  it("what the server does for a slow network is the application's to say, and to change", () => {
+    const world = new World();
+    const sub = world.client.subscribe({ name: "px", onSlow: "latest" });
+    assert.equal(world.greet({ features: ["mod"] }).subs[0].on_slow, "latest");
+    sub.update({ onSlow: "skip" });
+    const { t, on_slow: changed, mode } = world.socket.sent.at(-1);
+    assert.deepEqual([t, changed, mode], ["mod", "skip", undefined]);
+    world.socket.say(subok("px", "E:0", { id: 2 }), { t: "live", s: "px", g: 7, b: 0 });
+    world.socket.end(1006);
+    world.pass(500);
+    assert.equal(world.greet().subs[0].on_slow, "skip");
+  });
+
   it("an update that is refused rejects and leaves the subscription as it was", async () => {
     const world = new World();
     const sub = world.client.subscribe({ name: "px", types: "a", latestMs: 500 });
@@ -298,6 +325,27 @@ describe("the link", () => {
     world.socket.say({ t: "pong" });
     world.pass(20_000);
     assert.equal(world.sockets.length, 1);
+  });
+
+  it("a binary frame where texts are spoken ends the connection, and no handler of the page fails", () => {
+    const world = new World();
+    world.greet();
+    world.socket.onmessage({ data: new ArrayBuffer(3) });
+    assert.equal(world.sockets[0].closedWith, 4199);
+    world.pass(500);
+    assert.equal(world.sockets.length, 2);
+  });
+
+  it("the server is told how far subscriptions are, at most every 5 s", () => {
+    const world = new World();
+    world.client.subscribe({ name: "px" });
+    world.greet({ features: ["ack"] });
+    for (let o = 1; o <= 20; o += 1) {
+      world.signals(o - 1, o);
+      world.pass(1_000);
+    }
+    const acks = world.socket.sent.filter(({ t }) => t === "ack");
+    assert.deepEqual(acks, [5, 10, 15, 20].map((o) => ({ t: "ack", c: { px: o } })));
   });
 
   it("a wall clock that is set back stops nothing", () => {

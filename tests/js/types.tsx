@@ -1,5 +1,9 @@
 // What the types allow and what they refuse; checked by tsc, never run.
 import { SignalClient, SignalError, all, any, f, not, type CursorStore, type Gap, type Signal } from "heliograph";
+import { FileCursorStore } from "heliograph/file-store";
+import { history } from "heliograph/history";
+import { MemoryCursorStore } from "heliograph/memory-store";
+import { msgpack } from "heliograph/msgpack";
 import { SignalProvider, useSignals } from "heliograph/react";
 
 interface Price {
@@ -22,6 +26,10 @@ const client = new SignalClient({
   },
 });
 new SignalClient({ cursorStore: "session" });
+new SignalClient({ cursorStore: new MemoryCursorStore(), encoding: msgpack });
+new SignalClient({ cursorStore: new FileCursorStore("cursors.json") });
+// @ts-expect-error an encoding is more than its name
+new SignalClient({ encoding: "msgpack" });
 // @ts-expect-error there is no such store
 new SignalClient({ cursorStore: "cookie" });
 
@@ -30,6 +38,7 @@ const sub = client.subscribe<Price>({
   where: all(f("/data/p").gte(2.5), any(f("/tags/v").in(["X"]), not(f("/tags/v").exists()))),
   since: { last: 100 },
   overflow: "latest",
+  onSlow: "skip",
 });
 sub.on("signal", (signal) => signal.data.p.toFixed(2));
 sub.on("gap", ({ after }) => after?.toFixed());
@@ -54,6 +63,14 @@ export async function read(): Promise<Signal<Price> | Gap | undefined> {
     if (error instanceof SignalError) error.slug?.trim();
   }
   return undefined;
+}
+
+export async function readBack(): Promise<string | null> {
+  const stored = history<Price>({ types: "price.>", where: f("/data/p").gt(1), since: { cursor: "E:1" }, reverse: true, limit: 10 });
+  for await (const { data } of stored) if (data.p > 1) break;
+  // @ts-expect-error one reads from a cursor, or from the end
+  history({ since: { last: 100 } });
+  return stored.cursor;
 }
 
 export async function change(): Promise<void> {

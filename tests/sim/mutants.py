@@ -6,14 +6,20 @@ published table of guarantees before there was a claim for their row.
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from functools import partial
 
 import attrs
 
+from actors import reach
 from actors.broadcaster import SignalBroadcaster
 from actors.log import RecentIds
+from actors.protocol import server_sent_events
 from actors.protocol.cursor import Cursor
+from actors.protocol.server import Reply, ServerMachine
 from actors.shard_groups import ShardGroups
+from actors.stream import STREAM
 from runtime.actor.cell import Cell
 from runtime.actor.input_gate import InputGate, Job, Waiter, Work
 from runtime.actor.output_gate import OutputGate
@@ -42,6 +48,9 @@ crowding = partial(mutant, ERRANDS, "crowding")
 following = partial(mutant, SERVICE, "following")
 tallying = partial(mutant, TABLES, "tallying")
 posting = partial(mutant, "actors.scenarios_http", "posting")
+renewing = partial(mutant, "actors.scenarios_tokens", "renewing")
+reading_events = partial(mutant, "actors.scenarios_events", "reading_events")
+separating = partial(mutant, "actors.scenarios_streams", "separating")
 
 # Gates.
 
@@ -365,6 +374,58 @@ def a_publication_is_confirmed_before_it_is_stored(put: Put) -> None:
 @following(row="G8", median=4)
 def what_a_shard_missed_is_not_read_again(put: Put) -> None:
     put(ShardGroups, "heal_soon", lambda self, group: setattr(group, "cursor", 1 << 40))
+
+
+@renewing(row="G8")
+def a_renewed_token_ends_when_the_one_before_it_would_have(put: Put) -> None:
+    real = ServerMachine.renewed
+
+    def renewed(self, auth, found, now):
+        state = self.state
+        answer = real(self, auth, found, now)
+        if isinstance(answer, Reply):
+            self.state = state
+        return answer
+
+    put(ServerMachine, "renewed", renewed)
+
+
+@renewing(row="G9")
+def a_connection_outlives_its_token(put: Put) -> None:
+    real = ServerMachine.authenticated
+    put(
+        ServerMachine,
+        "authenticated",
+        lambda self, principal, now: real(self, attrs.evolve(principal, expires=None), now),
+    )
+
+
+@reading_events(row="G8")
+def who_reads_events_comes_back_one_too_far(put: Put) -> None:
+    real = server_sent_events._event
+
+    def event(epoch, text):
+        before, mark, offset = real(epoch, text).partition(f"id: {epoch}:".encode())
+        return before + mark + re.sub(rb"^\d+", lambda found: b"%d" % (int(found[0]) + 1), offset)
+
+    put(server_sent_events, "_event", event)
+
+
+@separating(row="G8")
+def all_streams_have_one_broadcaster(put: Put) -> None:
+    put(reach, "stream_of", lambda shard: STREAM)
+
+
+@separating(row="G3")
+def an_id_is_known_in_every_stream(put: Put) -> None:
+    real = RecentIds.__init__
+    shared = OrderedDict()
+
+    def init(self, *args, **kwargs):
+        real(self, *args, **kwargs)
+        self._offsets = shared
+
+    put(RecentIds, "__init__", init)
 
 
 def _one_at_a_time(self, bytes_max):

@@ -53,6 +53,11 @@ export interface SubscribeOptions {
   latestMs?: number;
   /** After a cursor that the log no longer reaches: go on with what it has (`"skip"`, default) or at its end (`"fail"`). */
   onGap?: "skip" | "fail";
+  /**
+   * What the server does when this client's network is too slow: end the connection, which resumes without loss
+   * (`"close"`, default), or leave signals out, all but the newest of each type and entity (`"latest"`), or with a gap (`"skip"`).
+   */
+  onSlow?: "close" | "latest" | "skip";
   /** How many items may wait for a loop or a handler; default 1,000. */
   buffer?: number;
   /**
@@ -79,14 +84,14 @@ export class Subscription<Data = Json> implements AsyncIterable<Signal<Data> | G
   on(event: "state", handler: (change: { state: SubscriptionState; error?: SignalError }) => unknown): () => void;
   [Symbol.asyncIterator](): AsyncGenerator<Signal<Data> | Gap, void, void>;
   /**
-   * Change the filter as a whole, or `latestMs`, in place. `backfill` brings older signals that only the new filter lets
+   * Change the filter as a whole, `latestMs` or `onSlow`, in place. `backfill` brings older signals that only the new filter lets
    * through. Resolves once the change is in force; rejects with a `SignalError` if it is refused.
    */
   update(change: SubscriptionChange): Promise<void>;
   close(): void;
 }
 
-export interface SubscriptionChange extends Pick<SubscribeOptions, "types" | "entities" | "where"> {
+export interface SubscriptionChange extends Pick<SubscribeOptions, "types" | "entities" | "where" | "onSlow"> {
   /** 0: every signal at once. */
   latestMs?: number;
   backfill?: { last: number } | { ago_ms: number };
@@ -105,6 +110,16 @@ export interface ClientState {
   /** Of `connected`. */
   session?: string;
   resumed?: boolean;
+}
+
+/** What frames are: JSON by default, or what `heliograph/msgpack` has. */
+export interface Encoding {
+  /** As the handshake calls it. */
+  readonly subprotocol: string;
+  /** One frame of a message's JSON text. */
+  encode(text: string): string | Uint8Array;
+  /** The values of a frame's messages, in order; an Error in place of one that cannot be read. A frame is a string or an ArrayBuffer. */
+  parse(frame: unknown): unknown[];
 }
 
 /** Web Storage, React Native's AsyncStorage, or two functions over a file. */
@@ -126,6 +141,8 @@ export interface ClientOptions {
   token?: string | (() => string | Promise<string>);
   /** Where the platform has none (Node 20): the class of the package `ws` or `undici`. */
   WebSocket?: new (url: string, protocols: string[]) => unknown;
+  /** Default JSON; `msgpack` of `heliograph/msgpack` makes frames smaller. */
+  encoding?: Encoding;
   /** Where named subscriptions keep their cursors from one run to the next; default nowhere. */
   cursorStore?: "session" | "local" | CursorStore;
   /** Tells the client what happens around it, and returns how to stop; default the events of a page, where there is one. */
@@ -202,13 +219,13 @@ export function not(condition: Where): Where;
 
 /** The protocol without I/O. Times are ms of a clock that does not run backwards; sockets have the numbers of `open`. */
 export class Connection {
-  constructor(options?: { random?: () => number; now?: number; client?: object; features?: string[] });
+  constructor(options?: { random?: () => number; now?: number; client?: object; features?: string[]; encoding?: Encoding });
   clock: number;
   readonly deadline: number;
   start(): MachineEvent[];
   stop(): MachineEvent[];
-  subscribe(options: { s: string; filter?: object; from?: unknown; on_gap?: "skip" | "fail"; min_ms?: number }): MachineEvent[];
-  modify(change: { s: string; filter?: object; min_ms?: number; backfill?: object }): MachineEvent[];
+  subscribe(options: { s: string; filter?: object; from?: unknown; on_gap?: "skip" | "fail"; on_slow?: "close" | "latest" | "skip"; min_ms?: number }): MachineEvent[];
+  modify(change: { s: string; filter?: object; min_ms?: number; on_slow?: "close" | "latest" | "skip"; backfill?: object }): MachineEvent[];
   unsubscribe(s: string): MachineEvent[];
   pause(s: string): MachineEvent[];
   unpause(s: string): MachineEvent[];
@@ -217,8 +234,9 @@ export class Connection {
   /** Go on with a newer token. */
   auth(token: string, socket?: number): MachineEvent[];
   closed(code: number | null, reason?: string, socket?: number): MachineEvent[];
-  receive(text: string, socket?: number): MachineEvent[];
-  /** The frames to send on a socket, in order; each is handed out once. */
+  /** One frame, as the encoding reads it. */
+  receive(frame: unknown, socket?: number): MachineEvent[];
+  /** The JSON texts to send on a socket, in order, a frame each; each is handed out once. */
   takeOutgoing(socket?: number): string[];
   tick(now: number): MachineEvent[];
   probe(): MachineEvent[];

@@ -5,6 +5,7 @@ The Python machine lives through random cases; a Node process is given the same 
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from actors.protocol.encoding import JSON, MSGPACK, Encoding
 from tests.actors.client.random_frames import Life
 
 REPLAY = Path(__file__).parents[2] / "js" / "replay.mjs"
@@ -22,7 +24,10 @@ WORDS = ("reason", "msg")  # for people: each client has its own, but for the re
 
 
 def compare(node: str, cases: int, seed: int = 0) -> Counter[str]:
-    """Run the cases; returns how often each event occurred. Raises: AssertionError, with the first difference."""
+    """Run the cases; returns how often each event occurred, and each type of message was sent.
+
+    Raises: AssertionError, with the first difference.
+    """
     seen: Counter[str] = Counter()
     for first in range(seed, seed + cases, BATCH):
         numbers = range(first, min(first + BATCH, seed + cases))
@@ -31,20 +36,33 @@ def compare(node: str, cases: int, seed: int = 0) -> Counter[str]:
             _assert_alike(life, number, answers)
             for answer in life.answers:
                 seen.update(_name(event) for event in answer["events"])
+                seen.update(f"sent {message['t']}" for messages in answer["sent"] for message in messages)
     return seen
 
 
 def _life(number: int) -> Life:
-    life = Life(Random(number))
+    life = Life(Random(number), encoding=MSGPACK if number % 4 == 0 else JSON)
     life.live()
     return life
 
 
 def _replayed(node: str, lives: list[Life]) -> list[list[dict[str, Any]]]:
-    text = "".join(json.dumps({"random": life.draws, "steps": life.steps}) + "\n" for life in lives)
+    cases = ({"random": life.draws, "encoding": life.encoding.name, "steps": life.steps} for life in lives)
+    text = "".join(json.dumps(case) + "\n" for case in cases)
     done = subprocess.run([node, REPLAY], input=text, capture_output=True, text=True, timeout=BATCH_S, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    for life, steps in zip(lives, answers, strict=True):
+        for answer in steps:
+            assert "failed" not in answer, answer["failed"]
+            answer["sent"] = [[_read(frame, life.encoding) for frame in frames] for frames in answer["sent"]]
+    return answers
+
+
+def _read(frame: dict[str, str], encoding: Encoding) -> object:
+    """The message of a frame, which Python reads as the server does."""
+    [message] = encoding.parse(frame["text"] if "text" in frame else base64.b64decode(frame["binary"]))
+    return message
 
 
 def _assert_alike(life: Life, number: int, answers: list[dict[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from random import Random
@@ -11,15 +12,17 @@ import attrs
 
 from actors.filters import Filter
 from actors.protocol import events as happened
+from actors.protocol import messagepack
 from actors.protocol.client import ClientMachine
 from actors.protocol.cursor import Ago, Cursor, Last, Since
+from actors.protocol.encoding import JSON, MSGPACK, Encoding
 from actors.protocol.requests import Change
 from actors.signals import Draft
 
 NAMES = ("x", "y", "z")
 CODES = (None, 1000, 1001, 1006, 1009, 1011, 4004, 4101, 4103, 4177, 4200, 4201, 4202)
 WRONG = (None, True, -1, 1.5, "", "?", [], {}, [1], "E:1", 0)
-FEATURES = ("goaway", "mod", "snap", "latest")  # of both clients; the JavaScript one sends no ack
+NOT_MESSAGEPACK = (b"\xc1", b"\xd4\x01\x00", b"\x81\x01\x02", b"\x92\x01", b"\xa2\xc3\x28", b"\xcb\x7f\xf8" + bytes(6))
 STEPS_MAX = 60
 
 Step = dict[str, Any]
@@ -41,6 +44,7 @@ class Life:
     """One case: steps are drawn, given to the Python machine, and kept with what it answered."""
 
     random: Random
+    encoding: Encoding = JSON
     steps: list[Step] = attrs.Factory(list)
     answers: list[Answer] = attrs.Factory(list)
     draws: list[float] = attrs.Factory(list)
@@ -50,13 +54,14 @@ class Life:
     _peers: dict[int, Peer] = attrs.Factory(dict)
     _names: set[str] = attrs.Factory(set)
     _changing: set[str] = attrs.Factory(set)
+    _resting: set[str] = attrs.Factory(set)
     _machine: ClientMachine = attrs.field(init=False)
     _sockets: int = 1
 
     def __attrs_post_init__(self) -> None:
         self.draws = [round(self.random.random(), 3) for _ in range(20)]
         left = list(self.draws)
-        self._machine = ClientMachine(lambda: left.pop(0) if len(left) > 1 else left[0], features=FEATURES)
+        self._machine = ClientMachine(lambda: left.pop(0) if len(left) > 1 else left[0], encoding=self.encoding)
 
     def live(self) -> None:
         """Draw the whole case."""
@@ -70,6 +75,8 @@ class Life:
             (0.7, self._publish),
             (1, self._modify),
             (0.5, self._unsubscribe),
+            (0.4, self._renew),
+            (0.5, self._rest),
             (0.4, self._close),
             (0.02, lambda: self.give({"app": "stop"})),
         ]
@@ -88,18 +95,26 @@ class Life:
             case {"app": "stop"}:
                 events = machine.stop()
             case {"app": {"subscribe": wanted}}:
-                since, min_ms = _since(wanted["from"]), wanted.get("min_ms", 0)
-                machine.subscribe(wanted["s"], Filter.parse({}), since, wanted["on_gap"], min_ms)
+                since, min_ms, on_slow = _since(wanted["from"]), wanted.get("min_ms", 0), wanted.get("on_slow", "close")
+                machine.subscribe(wanted["s"], Filter.parse({}), since, wanted["on_gap"], min_ms, on_slow)
             case {"app": {"modify": {"s": name, **change}}}:
                 machine.modify(name, _change(change))
             case {"app": {"unsubscribe": name}}:
                 machine.unsubscribe(name)
+            case {"app": {"pause": name}}:
+                machine.rest(name)
+            case {"app": {"unpause": name}}:
+                machine.go_on(name)
             case {"app": {"publish": signal}}:
                 events = machine.publish(Draft.from_value(signal))[1]
+            case {"app": {"auth": token}}:
+                machine.authenticate(token, socket)
             case {"opened": True}:
                 machine.opened(self.now, socket=socket)
             case {"receive": text}:
                 events = machine.receive(text, self.now, socket)
+            case {"binary": text}:
+                events = machine.receive(base64.b64decode(text), self.now, socket)
             case {"closed": code}:
                 events = machine.closed(code, self.now, socket=socket)
             case {"now": now}:
@@ -113,8 +128,7 @@ class Life:
                 case happened.Close(socket=number):
                     self._peers.pop(number, None)
                 case happened.SubState(s=name, state="failed"):
-                    self._names.discard(name)
-                    self._changing.discard(name)
+                    self._forget(name)
                 case happened.Modified(s=name) | happened.ModifyRefused(s=name):
                     self._changing.discard(name)
                 case _:
@@ -139,6 +153,8 @@ class Life:
         wanted |= {"on_gap": self.random.choice(["fail", "skip"])}
         if self.random.random() < 0.2:
             wanted["min_ms"] = 500
+        if self.random.random() < 0.2:
+            wanted["on_slow"] = self.random.choice(["close", "latest", "skip"])
         self.give({"app": {"subscribe": wanted}})
 
     def _modify(self) -> None:
@@ -150,6 +166,8 @@ class Life:
                 change["filter"] = {"types": [self.random.choice(["a", "b"])]}
             if self.random.random() < 0.3:
                 change["min_ms"] = self.random.choice([0, 500])
+            if self.random.random() < 0.2:
+                change["on_slow"] = self.random.choice(["close", "latest", "skip"])
             if self.random.random() < 0.4:
                 change["backfill"] = self.random.choice([{"last": 3}, {"ago_ms": 1_000}])
             self.give({"app": {"modify": change}})
@@ -157,9 +175,26 @@ class Life:
     def _unsubscribe(self) -> None:
         if self._names:
             name = self.random.choice(sorted(self._names))
-            self._names.discard(name)
-            self._changing.discard(name)
+            self._forget(name)
             self.give({"app": {"unsubscribe": name}})
+
+    def _rest(self) -> None:
+        """Let a subscription rest, or go on after that."""
+        if self._names:
+            name = self.random.choice(sorted(self._names))
+            self.give({"app": {"unpause" if name in self._resting else "pause": name}})
+            self._resting ^= {name}
+
+    def _forget(self, name: str) -> None:
+        for names in (self._names, self._changing, self._resting):
+            names.discard(name)
+
+    def _renew(self) -> None:
+        """A newer token, for a socket that may be none any more."""
+        step: Step = {"app": {"auth": f"token-{self.ids}"}}
+        if self._peers and self.random.random() < 0.8:
+            step["socket"] = self.random.choice(sorted(self._peers))
+        self.give(step)
 
     def _publish(self) -> None:
         self.ids += 1
@@ -191,11 +226,22 @@ class Life:
             return
         number = self.random.choice(ready)
         messages = [self._message(self._peers[number]) for _ in range(self.random.choice([1, 1, 1, 2, 3]))]
-        text = "\n".join(self._spoilt(message) for message in messages)
-        step: Step = {"receive": text, "socket": number}
+        step: Step = {**self._frame([self._spoilt(message) for message in messages]), "socket": number}
         if self.random.random() < 0.1:
             del step["socket"]
         self.give(step)
+
+    def _frame(self, texts: list[str]) -> Step:
+        """Texts, of which one may be no JSON, as a frame; and now and then one of the other kind."""
+        if (self.encoding is MSGPACK) == (self.random.random() < 0.002):
+            return {"receive": "\n".join(texts)}
+        return {"binary": base64.b64encode(b"".join(map(self._packed, texts))).decode()}
+
+    def _packed(self, text: str) -> bytes:
+        try:
+            return messagepack.dump(json.loads(text))
+        except ValueError:
+            return self.random.choice(NOT_MESSAGEPACK)
 
     def _spoilt(self, message: dict[str, Any]) -> str:
         chance = self.random.random()
@@ -227,8 +273,19 @@ class Life:
             case "hello":
                 peer.welcomed = True
                 return self._welcome(peer, request)
+            case "auth" if self.random.random() < 0.3:
+                return {
+                    "t": "err",
+                    "id": request["id"],
+                    "code": 403,
+                    "slug": "forbidden",
+                    "msg": "less",
+                    "retry": False,
+                }
             case _ if self.random.random() < 0.1:
                 return refusal | retry
+            case "auth":
+                return {"t": "ok", "id": request["id"], "exp_ms": 1_790_000_900_000}
             case "sub":
                 return {"id": request["id"], **self._subok(peer, request)}
             case "mod":
@@ -246,7 +303,16 @@ class Life:
         if subs and self.random.random() < 0.01:
             subs.pop()
         bounds = {"epoch": self.epoch, "head": 50, "oldest": 1, "now": 1, "ping_ms": 25_000, "dead_ms": 10_000}
-        features = self.random.choice([["goaway"], ["goaway", "mod", "snap"], ["mod"], [], None])
+        features = self.random.choice(
+            [
+                ["goaway"],
+                ["goaway", "mod", "snap"],
+                ["goaway", "mod", "snap", "latest", "ack"],
+                ["mod", "ack"],
+                [],
+                None,
+            ]
+        )
         session = {"session": f"s{self.ids}", "resume": f"r{len(self.steps)}", "resumed": self.random.random() < 0.5}
         rest = {"limits": self.random.choice([{}, {"msg_bytes": 16_384}]), "features": features, "server": "x"}
         return {"t": "welcome", "id": hello["id"], "subs": subs} | bounds | session | rest
@@ -377,5 +443,6 @@ def _change(wanted: dict[str, Any]) -> Change:
     return Change(
         filter=None if filter_ is None else Filter.parse(filter_),
         min_ms=wanted.get("min_ms"),
+        on_slow=wanted.get("on_slow"),
         backfill=None if backfill is None else _since(backfill),
     )

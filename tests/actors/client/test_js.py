@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.actors.client.javascript import CLIENT, PATIENCE_S, ROOT, node_modules, program, run
 from tests.browser.serving import Server
-
-ROOT = Path(__file__).parents[3]
-CLIENT = ROOT / "actors" / "client" / "js"
-BUILDS = ("heliograph.js", "heliograph.script.js", "react.js")
-LIMIT = 10 * 1_024
-PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
 def node() -> str:
-    found = shutil.which("node")
-    if found is None:
-        pytest.skip("no node on the PATH")
-    return found
+    return program("node")
 
 
 @pytest.fixture(scope="module")
 def tools() -> Path:
-    folder = ROOT / "node_modules"
-    if not (folder / ".bin" / "esbuild").exists():
-        pytest.skip("the JavaScript tools are not installed: `make js` installs them")
-    return folder
+    return node_modules()
 
 
 @pytest.fixture
@@ -45,24 +31,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
     running.kill()
 
 
-def run(*command: str | Path, **environment: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-4_000:] + done.stderr[-2_000:]
-    return done.stdout
-
-
 @pytest.mark.real
-def test_the_javascript_client_passes_the_vectors_and_its_own_claims(node: str, tools: Path) -> None:
+@pytest.mark.parametrize("loader", [(), ("--import", "./tests/js/built.mjs")], ids=["its source", "its builds"])
+def test_the_javascript_client_passes_the_vectors_and_its_own_claims(
+    node: str, tools: Path, loader: tuple[str, ...]
+) -> None:
     files = sorted(str(path) for path in (ROOT / "tests" / "js").glob("*.test.mjs"))
-    run(node, "--test", "--test-reporter=spec", *files)
+    run(node, *loader, "--test", "--test-reporter=spec", *files)
 
 
 @pytest.mark.real
@@ -73,17 +48,28 @@ def test_the_types_say_what_is_allowed(node: str, tools: Path) -> None:
 @pytest.mark.real
 def test_the_builds_in_the_repository_are_those_of_the_source(node: str, tools: Path, tmp_path: Path) -> None:
     run(node, CLIENT / "build.mjs", tmp_path)
-    stale = [name for name in BUILDS if (tmp_path / name).read_bytes() != (CLIENT / "dist" / name).read_bytes()]
-    assert stale == [], "run `npm run build`"
+    made, kept = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in (tmp_path, CLIENT / "dist"))
+    assert made.keys() == kept.keys()
+    assert [name for name in made if made[name] != kept[name]] == [], "run `npm run build`"
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("encoding", ["json", "msgpack"])
 @pytest.mark.parametrize("package", ["ws", "undici"])
-def test_a_node_program_reads_and_publishes_over_a_socket_of_its_choice(
-    node: str, tools: Path, server: Server, package: str
+def test_a_node_program_reads_publishes_and_pages_over_a_socket_and_in_an_encoding_of_its_choice(
+    node: str, tools: Path, server: Server, package: str, encoding: str
 ) -> None:
-    out = run(node, ROOT / "tests" / "js" / "real.mjs", server.url, package)
-    assert json.loads(out) == {"published": list(range(1, 101)), "read": list(range(1, 101))}
+    out = run(node, ROOT / "tests" / "js" / "real.mjs", server.url, package, encoding)
+    hundred = list(range(1, 101))
+    assert json.loads(out) == {"published": hundred, "read": hundred, "wrong": [], "paged": [*hundred, 101]}
+
+
+@pytest.mark.real
+def test_memory_is_flat_over_a_million_signals(node: str) -> None:
+    told = json.loads(run(node, "--expose-gc", ROOT / "tests" / "js" / "memory.mjs", "1000000"))
+    assert (told["handled"], told["looped"]) == (1_000_000, 1_000_000)
+    first, *later = told["heaps"]
+    assert max(later) < first + 2**19, "half a byte for each signal"
 
 
 @pytest.mark.real
@@ -116,28 +102,6 @@ def test_the_example_consumer_skips_nothing_when_it_is_killed_and_ends_when_it_i
     assert before == list(range(1, 51))
     assert after == list(range(after[0], 101))
     assert after[0] <= 51
-
-
-@pytest.mark.parametrize("name", BUILDS)
-def test_each_build_is_one_file_of_at_most_10_kb_compressed(name: str) -> None:
-    built = (CLIENT / "dist" / name).read_bytes()
-    assert len(gzip.compress(built, 9)) <= LIMIT
-    assert built.count(b"import{") == (name == "react.js")
-
-
-def test_the_javascript_package_depends_on_nothing() -> None:
-    package = json.loads((CLIENT / "package.json").read_text())
-    assert not {"dependencies", "optionalDependencies"} & package.keys()
-    optional = {name for name, meta in package["peerDependenciesMeta"].items() if meta["optional"]}
-    assert package["peerDependencies"].keys() == optional == {"react"}
-
-
-def test_what_the_package_names_is_there() -> None:
-    package = json.loads((CLIENT / "package.json").read_text())
-    named = [package["main"], package["types"], *package["files"]]
-    for door in package["exports"].values():
-        named += [door] if isinstance(door, str) else door.values()
-    assert [path for path in named if not (CLIENT / path).exists()] == []
 
 
 def test_a_source_file_is_one_idea_and_has_at_most_500_lines() -> None:

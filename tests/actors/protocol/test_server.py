@@ -15,8 +15,9 @@ from actors.protocol.cursor import Cursor
 from actors.protocol.limits import Limits
 from actors.protocol.messages import Err
 from actors.protocol.rate import TokenBucket
+from actors.protocol.remembered import Remembered
 from actors.protocol.requests import Hello, Hist, Mod, Pub, Sub, Unsub
-from actors.protocol.server import Close, Remembered, Reply, ServerMachine, Step
+from actors.protocol.server import Close, Reply, ServerMachine, Step
 
 HELLO = '{"t":"hello","id":1}'
 

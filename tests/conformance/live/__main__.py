@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,9 @@ from tests.conformance.live.found import write_down
 from tests.conformance.live.here import Here, programs_in
 from tests.conformance.live.planted import PATCHES, ROOT, first_found, with_bug
 from tests.conformance.live.recorder import record_alone
+from tests.conformance.live.servers import Servers, servers
 from tests.conformance.live.summary import Summary, smallest
-from tests.conformance.live.workerd import NoWorkerd, Workerd, install, workerd
+from tests.conformance.live.workerd import NoWorkerd, install, workerd
 
 HERE = Path(__file__).parent.parent
 BUILD = HERE.parent.parent / "build" / "conformance"
@@ -118,29 +120,47 @@ async def _random(
     program: Path, programs: int, seed: int, shrink: float, *, first: int = 1, bugs: bool = False
 ) -> bool:
     """Compare programs, then find the planted bugs with the first of them."""
-    async with workerd(program, below=IN_MEMORY) as server, programs_in(ROOT) as here:
-        comparison = Comparison(server, here)
+    async with servers(partial(workerd, program, below=IN_MEMORY)) as there, programs_in(ROOT, IN_MEMORY) as here:
+        comparison = Comparison(there, here)
         summary = Summary(seed, programs, BUILD / "found", PLANTED if bugs else 0)
+        run = RandomRun(comparison, seed, programs, summary.take, first)
+        summary.suspects = lambda: run.suspects
         async with trio.open_nursery() as nursery:
             nursery.start_soon(summary.tell)
-            await RandomRun(comparison, seed, programs, summary.take, first).run()
+            with trio.CancelScope() as scope:
+                await nursery.start(_end_with_a_signal, scope)
+                await run.run()
             nursery.cancel_scope.cancel()
         click.echo(str(summary))
+        if scope.cancelled_caught:
+            return False
         await summary.shrink(comparison, shrink)
-        found = [await _planted(server, here, patch, summary, shrink) for patch in PATCHES] if bugs else []
-    return not (summary.different or summary.lacking()) and all(found)
+        found = [await _planted(there, here, patch, summary, shrink) for patch in PATCHES] if bugs else []
+    return summary.good and all(found)
 
 
-async def _planted(server: Workerd, here: Here, patch: Path, summary: Summary, shrink: float) -> bool:
+async def _end_with_a_signal(
+    scope: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """End a run, so that what is known by then is told; the next signal ends the process."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            click.echo(f"  ended early: {signal.Signals(number).name}")
+            scope.cancel()
+            return
+
+
+async def _planted(there: Servers, here: Here, patch: Path, summary: Summary, shrink: float) -> bool:
     with with_bug(patch) as tree:
-        async with programs_in(tree) as bug:
-            one = await first_found(server, here, bug, sorted(summary.same, key=lambda one: one.number))
+        async with programs_in(tree, IN_MEMORY) as bug:
+            one = await first_found(there, here, bug, sorted(summary.same, key=lambda one: one.number))
             if one is None:
                 click.echo(f"planted {patch.stem}: not found in {PLANTED} programs of seed {summary.start}")
                 return False
             click.echo(f"planted {patch.stem}: found by program {one.number} of seed {summary.start}")
             if shrink:
-                small = await smallest(Comparison(server, bug, here), one, shrink)
+                small = await smallest(Comparison(there, bug, here), one, shrink)
                 verdict = small.verdict
                 path = write_down(BUILD / "planted", patch.stem, small.program, verdict.there, verdict.here)
                 click.echo(f"  {verdict.texts[0]}\n  {path}")

@@ -12,17 +12,19 @@ from typing import Any
 import attrs
 import trio
 
-from tests.conformance.compare import Difference, differences
+from tests.conformance.compare import differences
 from tests.conformance.live.here import Here, each_caller
-from tests.conformance.live.recorder import ServerEnded, record_run
-from tests.conformance.live.workerd import Workerd
+from tests.conformance.live.recorder import ServerEnded
+from tests.conformance.live.servers import Servers
 
 AGAIN = 3
 HERE = 3
 AT_ONCE = 120
 PACE_S = 0.05  # many that begin at the same time would make each other's first steps late
-CALM_S = 0.5  # the same for what differs in a crowd
+CALM_S = 0.25  # the same for what differs in a crowd
 SUSPECTS = 40  # judged anew together
+RACE = "races on workerd"
+ENDS = "end workerd"
 Trace = Mapping[str, Any]
 
 
@@ -33,13 +35,15 @@ class Verdict:
     Attributes:
         texts: what differs, first thing first; empty when nothing does.
         there, here: its traces.
-        race: it has more than one outcome on the real runtime, or none: some end the server.
+        how: what had to be late here for it to be the same; empty for nothing.
+        left_out: why it says nothing: it has more than one outcome on the real runtime, or none.
     """
 
     texts: tuple[str, ...] = ()
     there: Trace = attrs.field(factory=dict)
     here: Trace = attrs.field(factory=dict)
-    race: bool = False
+    how: str = ""
+    left_out: str = ""
 
 
 @attrs.frozen
@@ -56,12 +60,12 @@ class Comparison:
     """Programs on both runtimes.
 
     Args:
-        server: the real runtime.
+        servers: the real runtime.
         here: the tree that is compared with it.
         beside: another tree; what that does differently from the real runtime too does not count.
     """
 
-    server: Workerd
+    servers: Servers
     here: Here
     beside: Here | None = None
 
@@ -72,51 +76,54 @@ class Comparison:
             program: a scenario.
             first: its trace here, if it is known.
             again: how many times more the real runtime has to say the same for a difference to count.
-
-        Raises:
-            ServerEnded: meanwhile, because of this program or another one.
         """
         if first is None:
             first = await self.here.trace(program)
-        there = each_caller(await record_run(self.server, program))
-        if not differences(there, first):
-            return Verdict((), there, first)
-        here = await self.here.outcomes(program, first, HERE)
-        found, race = _least(there, here), False
-        for _ in range(again if found else 0):
-            once_more = each_caller(await record_run(self.server, program))
-            if not _least(once_more, here):
-                return Verdict((), once_more, first)
+        try:
+            return await self._judge(program, first, again)
+        except ServerEnded:
+            return Verdict((), {}, first, left_out=ENDS)
+
+    async def look(self, program: Trace, first: Trace) -> Verdict:
+        """The same with one look at the real runtime, for as long as it does what is done here at first."""
+        try:
+            there = each_caller(await self.servers.record(program))
+        except ServerEnded:
+            return Verdict((), {}, first, left_out=ENDS)
+        return Verdict(tuple(map(str, differences(there, first))), there, first)
+
+    async def _judge(self, program: Trace, first: Trace, again: int) -> Verdict:
+        there = each_caller(await self.servers.record(program))
+        here = self.here.outcomes(program, first, HERE)
+        if (how := await here.how(there)) is not None:
+            return Verdict((), there, first, how)
+        race = False
+        for _ in range(again):
+            once_more = each_caller(await self.servers.record(program))
+            if (how := await here.how(once_more)) is not None:
+                return Verdict((), once_more, first, how)
             race = race or bool(differences(there, once_more))
         if race:
-            return Verdict((), there, first, race=True)
-        if found and self.beside is not None and differences(there, await self.beside.trace(program)):
+            return Verdict((), there, first, left_out=RACE)
+        if self.beside is not None and differences(there, await self.beside.trace(program)):
             return Verdict((), there, first)
-        return Verdict(tuple(map(str, found)), there, first)
+        return Verdict(tuple(map(str, here.nearest(there))), there, first)
 
     async def differ(self, programs: Sequence[Trace]) -> list[bool]:
         """Which of some programs differ, judged all at a time with one look more at the real runtime."""
         found = [False] * len(programs)
 
         async def judge(index: int) -> None:
-            try:
-                first = await self.here.trace(programs[index])
-                if self.beside is not None and not differences(await self.beside.trace(programs[index]), first):
-                    return
-                found[index] = bool((await self.judge(programs[index], first, again=1)).texts)
-            except (ServerEnded, trio.TooSlowError):
+            first = await self.here.trace(programs[index])
+            if self.beside is not None and not differences(await self.beside.trace(programs[index]), first):
                 return
+            found[index] = bool((await self.judge(programs[index], first, again=1)).texts)
 
         async with trio.open_nursery() as nursery:
             for index in range(len(programs)):
                 nursery.start_soon(judge, index)
                 await trio.sleep(PACE_S)
-        await self.server.revive()
         return found
-
-
-def _least(there: Trace, here: list[Trace]) -> list[Difference]:
-    return min((differences(there, one) for one in here), key=len)
 
 
 @attrs.define(eq=False)
@@ -138,91 +145,49 @@ class RandomRun:
     count: int
     take: Callable[[Judged], bool]
     first: int = 1
-    _server_ended: bool = False
     _enough: bool = False
-    _cut_off: list[tuple[int, Trace, Trace]] = attrs.field(factory=list)
     _suspects: list[tuple[int, Trace, Trace]] = attrs.field(factory=list)
-    _judging: set[trio.CancelScope] = attrs.field(factory=set)
-    _calm: bool = False
+    _judging_anew: int = 0
+
+    @property
+    def suspects(self) -> int:
+        """How many differed in the crowd and have not been judged anew yet."""
+        return len(self._suspects) + self._judging_anew
 
     async def run(self) -> None:
-        """Judge them all. What ends the real runtime for all that run is found by halves, and counts as a race."""
+        """Judge them all."""
         numbers = iter(range(self.first, self.first + self.count))
         room = trio.Semaphore(AT_ONCE)
-        while True:
-            last = None
+        number: int | None = 0
+        while number is not None and not self._enough:
             async with trio.open_nursery() as nursery:
-                while (
-                    not (self._server_ended or len(self._suspects) >= SUSPECTS)
-                    and (last := next(numbers, None)) is not None
-                ):
+                while len(self._suspects) < SUSPECTS and (number := next(numbers, None)) is not None:
                     await room.acquire()
-                    nursery.start_soon(self._draw, last, room)
+                    nursery.start_soon(self._judge_in_crowd, number, room)
                     await trio.sleep(PACE_S)
-            await self._recover()
-            if last is None or len(self._suspects) >= SUSPECTS:
-                await self._judge_suspects()
-            if last is None or self._enough:
-                return
+            await self._judge_suspects()
 
-    async def _draw(self, number: int, room: trio.Semaphore) -> None:
+    async def _judge_in_crowd(self, number: int, room: trio.Semaphore) -> None:
         program, trace = await self.comparison.here.drawn(self.start, number)
-        await self._judge(number, program, trace)
+        verdict = await self.comparison.look(program, trace)
+        if verdict.texts:
+            self._suspects.append((number, program, trace))
+        else:
+            self._take(Judged(number, program, verdict))
         room.release()
 
-    async def _judge(self, number: int, program: Trace, trace: Trace) -> None:
-        verdict = None
-        with trio.CancelScope() as scope:
-            self._judging.add(scope)
-            try:
-                verdict = await self.comparison.judge(program, trace)
-            except ServerEnded:
-                self._cut_all_off()
-            except trio.TooSlowError:
-                verdict = Verdict((), {}, trace, race=True)
-            finally:
-                self._judging.discard(scope)
-        if verdict is None:
-            self._cut_off.append((number, program, trace))
-            return
-        if verdict.texts and not self._calm:
-            self._suspects.append((number, program, trace))
-            return
-        self._enough = self.take(Judged(number, program, verdict)) or self._enough
-
-    def _cut_all_off(self) -> None:
-        """End what is still judged: without the server it would only wait out its own pauses and requests."""
-        self._server_ended = True
-        for scope in self._judging:
-            scope.cancel()
-
-    async def _recover(self) -> None:
-        if self._server_ended:
-            cut_off, self._cut_off = self._cut_off, []
-            await self.comparison.server.revive()
-            self._server_ended = False
-            await self._judge_again(cut_off)
-
     async def _judge_suspects(self) -> None:
-        suspects, self._suspects, self._calm = self._suspects, [], True
-        await self._judge_again(suspects)
-        self._calm = False
-
-    async def _judge_again(self, some: list[tuple[int, Trace, Trace]]) -> None:
+        suspects, self._suspects = self._suspects, []
+        self._judging_anew = len(suspects)
         async with trio.open_nursery() as nursery:
-            for one in some:
-                if self._server_ended:
-                    self._cut_off.append(one)
-                    continue
-                nursery.start_soon(self._judge, *one)
-                await trio.sleep(CALM_S if self._calm else PACE_S)
-        await self.comparison.server.revive()
-        self._server_ended = False
-        rest, self._cut_off = self._cut_off, []
-        if len(some) == len(rest) == 1:
-            number, program, trace = rest[0]
-            self.take(Judged(number, program, Verdict((), {}, trace, race=True)))
-        elif rest:
-            middle = (len(rest) + 1) // 2
-            await self._judge_again(rest[:middle])
-            await self._judge_again(rest[middle:])
+            for one in suspects:
+                nursery.start_soon(self._judge_anew, *one)
+                await trio.sleep(CALM_S)
+
+    async def _judge_anew(self, number: int, program: Trace, trace: Trace) -> None:
+        verdict = await self.comparison.judge(program, trace)
+        self._judging_anew -= 1
+        self._take(Judged(number, program, verdict))
+
+    def _take(self, one: Judged) -> None:
+        self._enough = self.take(one) or self._enough

@@ -7,8 +7,10 @@ with its trace.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
@@ -20,20 +22,23 @@ import attrs
 import structlog
 import trio
 
-from tests.conformance.compare import differences
+from tests.conformance.compare import Difference, differences
 from tests.conformance.programs import drawn
 from tests.conformance.runner import record
 
 Trace = Mapping[str, Any]
 LONGEST_S = 60
 LATE_MS = 1.5  # how late the real runtime's timers are, about
-_LATE = (
-    {"lateMs": LATE_MS},
-    {"lateMs": LATE_MS, "lateTurnMs": LATE_MS},
+SEEDS = 8  # of how long messages take
+_LATE: tuple[dict[str, Any], ...] = ({"lateMs": LATE_MS}, {"lateMs": LATE_MS, "lateTurnMs": LATE_MS})
+_UNCONFIRMED: dict[str, Any] = {"unconfirmedAlarms": True}
+_VARIANTS = (
+    *_LATE,
     {"lateCalls": True},
     {"lateReplies": True},
-    {"unconfirmedAlarms": True},
-    {"unconfirmedAlarms": True, "lateCalls": True},
+    _UNCONFIRMED,
+    {"lateCalls": True, **_UNCONFIRMED},
+    *({"lateSeed": seed, **late} for seed in range(SEEDS) for late in ({}, *_LATE, _UNCONFIRMED)),
 )
 _LINE_BYTES = 65_536
 
@@ -58,15 +63,50 @@ def _closed(received: list[Any]) -> list[Any]:
 
 
 @attrs.define(eq=False)
+class Outcomes:
+    """The traces a program can have here, of which more are made only as long as what is asked for is not among them.
+
+    Several when tasks of several actors are ready, or waits end, at the same moment; and as messages take their time.
+
+    Attributes:
+        found: those so far, each with how the program was run: the names of what was late, empty for as it is.
+    """
+
+    here: Here
+    found: list[tuple[Trace, str]]
+    _left: list[tuple[Trace, str]]
+
+    async def how(self, there: Trace) -> str | None:
+        """How it is run to have a trace; None when it never has."""
+        for one, how in self.found:
+            if not differences(there, one):
+                return how
+        while self._left:
+            program, how = self._left.pop(0)
+            trace = await self.here.trace(program)
+            if all(differences(trace, other) for other, _ in self.found):
+                self.found.append((trace, how))
+                if not differences(there, trace):
+                    return how
+        return None
+
+    def nearest(self, there: Trace) -> list[Difference]:
+        """In what it differs from that of those so far which is the most like it."""
+        return min((differences(there, one) for one, _ in self.found), key=len)
+
+
+@attrs.define(eq=False)
 class Here:
     """A tree of this project that runs programs in virtual time, one after another.
 
     Args:
         tree: its folder.
+        storage: the folder of what it stores.
     """
 
     tree: Path
     nursery: trio.Nursery
+    storage: Path
     _process: trio.Process | None = None
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _rest: bytes = b""
@@ -79,14 +119,10 @@ class Here:
         """What a program does; one that does not end, or ends the process, has a trace that says so."""
         return (await self._answer(program))[1]
 
-    async def outcomes(self, program: Trace, first: Trace, times: int) -> list[Trace]:
-        """The traces it can have: several when tasks of several actors are ready, or waits end, at the same moment."""
-        found = [first]
-        for one in [program] * (times - 1) + [{**program, **one} for one in _LATE]:
-            trace = await self.trace(one)
-            if all(differences(trace, other) for other in found):
-                found.append(trace)
-        return found
+    def outcomes(self, program: Trace, first: Trace, times: int) -> Outcomes:
+        """What a program can do, of which one trace is known; `times`: how often it is run as it is."""
+        variants = [({**program, **one}, " and ".join(one)) for one in _VARIANTS]
+        return Outcomes(self, [(first, "")], [(program, "")] * (times - 1) + variants)
 
     async def _answer(self, question: Trace | list[int]) -> tuple[Trace, Trace]:
         async with self._lock:
@@ -119,7 +155,13 @@ class Here:
     async def _start(self) -> trio.Process:
         command = [sys.executable, "-W", "ignore", "-m", "tests.conformance.live.here"]
         start = partial(
-            trio.run_process, command, cwd=self.tree, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False
+            trio.run_process,
+            command,
+            cwd=self.tree,
+            env={**os.environ, "TMPDIR": str(self.storage)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            check=False,
         )
         process: trio.Process = await self.nursery.start(start)
         return process
@@ -133,13 +175,19 @@ class Here:
 
 
 @asynccontextmanager
-async def programs_in(tree: Path) -> AsyncGenerator[Here]:
-    """A tree's process, started with its first program; ended afterwards."""
-    async with trio.open_nursery() as nursery:
-        try:
-            yield Here(tree, nursery)
-        finally:
-            nursery.cancel_scope.cancel()
+async def programs_in(tree: Path, below: Path | None = None) -> AsyncGenerator[Here]:
+    """A tree's process, started with its first program; ended afterwards, and its storage removed.
+
+    Args:
+        tree: its folder.
+        below: where the storage is made, None for the usual place: a disk takes most of the time.
+    """
+    with tempfile.TemporaryDirectory(prefix="programs-", dir=below) as folder:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield Here(tree, nursery, Path(folder))
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 def _done(program: Trace) -> Trace:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.conformance.compare import differences
 from tests.conformance.live.differential import HERE, Comparison, Judged
 from tests.conformance.live.here import Here, Trace
-from tests.conformance.live.workerd import Workerd
+from tests.conformance.live.servers import Servers
 
 ROOT = Path(__file__).parent.parent.parent.parent
 PATCHES = tuple(sorted((Path(__file__).parent.parent / "planted").glob("*.patch")))
@@ -36,24 +36,25 @@ def with_bug(patch: Path) -> Generator[Path]:
         yield copy
 
 
-async def first_found(server: Workerd, plain: Here, bug: Here, same: Sequence[Judged]) -> Judged | None:
+async def first_found(servers: Servers, plain: Here, bug: Here, same: Sequence[Judged]) -> Judged | None:
     """The first program that finds a bug.
 
     What counts is what the real runtime does four times, this tree does three times, and the one with the bug never.
 
     Args:
-        server: the real runtime.
+        servers: the real runtime.
         plain: this tree. bug: the one with the bug.
         same: programs that have the same trace there and in this tree, by their numbers.
     """
-    comparison = Comparison(server, bug, plain)
+    comparison = Comparison(servers, bug, plain)
     for one in same:
         there = one.verdict.there
         trace = await bug.trace(one.program)
         if not differences(there, trace):
             continue
-        others = await bug.outcomes(one.program, trace, HERE)
-        if not all(differences(there, other) for other in others) or await _varies(plain, one.program, there):
+        if await bug.outcomes(one.program, trace, HERE).how(there) is not None:
+            continue
+        if await _varies(plain, one.program, there):
             continue
         verdict = await comparison.judge(one.program, trace)
         if verdict.texts:

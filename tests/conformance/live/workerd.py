@@ -24,6 +24,7 @@ COMPATIBILITY_DATE = "2026-08-01"
 COMPATIBILITY_FLAGS = ("unsafe_module", "experimental", "nodejs_compat")
 START_S = 20
 STOP_S = 3
+ENDING_S = 1
 REQUEST_S = 60
 
 _CONFIG = """\
@@ -159,6 +160,14 @@ class Workerd:
                 if b'"listen"' in line and line.endswith(b"}"):
                     self.port = json.loads(line)["port"]
                     return True
+        return False
+
+    async def has_ended(self) -> bool:
+        """It has ended by itself, or does within a second."""
+        with trio.move_on_after(ENDING_S):
+            if self._process is not None:
+                await self._process.wait()
+            return True
         return False
 
     async def revive(self) -> None:

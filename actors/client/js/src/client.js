@@ -2,8 +2,11 @@
 import { Connection } from "./connection.js";
 import { Cursors } from "./cursors.js";
 import { Emitter, SignalError } from "./emitter.js";
-import { OVERFLOW, Subscription, gapItem, signalItem } from "./subscription.js";
-import { Clock, newId, realWorld, streamUrl, watchBrowser } from "./world.js";
+import { json } from "./encoding.js";
+import { filterOf } from "./filter.js";
+import { gapItem, signalItem } from "./item.js";
+import { OVERFLOW, Subscription } from "./subscription.js";
+import { newId, realWorld, steady, streamUrl, watchBrowser } from "./world.js";
 
 const BUFFER_ITEMS = 1_000;
 const OUTBOX_ITEMS = 1_000;
@@ -13,12 +16,10 @@ const JUMP_MS = 25_000; // a timer this late means that the machine slept
 /** Where an event leaves its subscription; `null` is nowhere yet. */
 const cursorOf = ({ epoch, c }) => (epoch === null || c === null ? null : `${epoch}:${c}`);
 
-function filterOf({ types, entities, where }) {
-  const filter = {};
-  if (types !== undefined) filter.types = [types].flat();
-  if (entities !== undefined) filter.entities = [entities].flat();
-  if (where !== undefined) filter.where = where;
-  return filter;
+/** They are older than the cursor, which stays where it is: an application that stops here gets them again. */
+function snapshot(event) {
+  const more = { cursor: cursorOf(event), snapshot: true };
+  return event.signals.map((signal) => ({ ...signalItem(event.epoch, signal), ...more }));
 }
 
 /**
@@ -29,6 +30,7 @@ export class SignalClient extends Emitter {
   #url;
   #token;
   #WebSocket;
+  #encoding;
   #world;
   #clock;
   #machine;
@@ -42,26 +44,28 @@ export class SignalClient extends Emitter {
   #outboxSize = 0;
   #unwatch = () => {};
 
-  constructor({ url, token, WebSocket = globalThis.WebSocket, name = "js", cursorStore, watch = watchBrowser, ...world } = {}) {
+  constructor({ url, token, name = "js", cursorStore, watch = watchBrowser, ...given } = {}) {
     super();
-    if (typeof WebSocket !== "function") {
-      throw new TypeError('no WebSocket here: install the package "ws" and pass it: new SignalClient({ url, WebSocket })');
+    const { WebSocket = globalThis.WebSocket, encoding = json, ...world } = given;
+    if (!WebSocket) {
+      throw new TypeError('no WebSocket here: install the package "ws" and pass its WebSocket');
     }
     this.#url = streamUrl(url);
     this.#token = token;
     this.#WebSocket = WebSocket;
+    this.#encoding = encoding;
     this.#world = realWorld(world);
-    this.#clock = new Clock(this.#world.now);
-    if (cursorStore !== undefined) this.#cursors = new Cursors(cursorStore, this.#url, this.#world);
+    this.#clock = steady(this.#world.now);
+    if (cursorStore) this.#cursors = new Cursors(cursorStore, this.#url, this.#world);
     const client = { name, sdk: "js/0.1" };
-    this.#machine = new Connection({ random: this.#world.random, now: this.#clock.read(), client });
+    this.#machine = new Connection({ random: this.#world.random, now: this.#clock(), client, encoding });
     /** The last state event. */
     this.state = { state: "connecting" };
     this.#unwatch = watch((event) => this.#happened(event)) ?? this.#unwatch;
     this._do("start");
   }
 
-  subscribe({ name, since = "now", onGap = "skip", latestMs, ...options } = {}) {
+  subscribe({ name, since = "now", onGap = "skip", onSlow, latestMs, ...options } = {}) {
     const { buffer = BUFFER_ITEMS, overflow = "block", ack = "taken" } = options;
     this.#assertOpen();
     if (!OVERFLOW.includes(overflow)) {
@@ -73,11 +77,11 @@ export class SignalClient extends Emitter {
     const sub = new Subscription(this, s, { buffer, overflow, ack });
     const declare = (cursor) => {
       if (this.#subs.get(s) !== sub) return; // taken back while its cursor was read
-      this._do("subscribe", { s, filter, from: cursor === null ? since : { cursor }, on_gap: onGap, min_ms: latestMs });
+      this._do("subscribe", { s, filter, from: cursor ? { cursor } : since, on_gap: onGap, on_slow: onSlow, min_ms: latestMs });
     };
     this.#subs.set(s, sub);
-    const stored = name === undefined ? null : (this.#cursors?.load(s, filter) ?? null);
-    if (typeof stored?.then === "function") stored.then(declare);
+    const stored = name && this.#cursors?.load(name, filter);
+    if (stored?.then) stored.then(declare);
     else declare(stored);
     return sub;
   }
@@ -86,7 +90,7 @@ export class SignalClient extends Emitter {
   async publish({ type, entity, data = null, id = newId(this.#world.random), tags }) {
     this.#assertOpen();
     const known = this.#outbox.get(id);
-    if (known !== undefined) return known.answer; // the same id is the same signal
+    if (known) return known.answer; // the same id is the same signal
     const signal = { type, entity, data, id, tags };
     const size = JSON.stringify(signal).length;
     if (this.#outbox.size >= OUTBOX_ITEMS || this.#outboxSize + size > OUTBOX_CHARACTERS) {
@@ -110,7 +114,7 @@ export class SignalClient extends Emitter {
 
   /** An input of the machine, and what follows from it. */
   _do(input, ...values) {
-    this.#machine.clock = this.#clock.read();
+    this.#machine.clock = this.#clock();
     this.#apply(this.#machine[input](...values));
   }
 
@@ -120,13 +124,11 @@ export class SignalClient extends Emitter {
     this._do("unsubscribe", name);
   }
 
-  _modify(name, { backfill, latestMs, ...options }) {
-    const filter = filterOf(options);
-    const change = Object.keys(filter).length > 0 ? { filter } : {};
-    if (backfill !== undefined) change.backfill = backfill;
-    if (latestMs !== undefined) change.min_ms = latestMs;
-    this._do("modify", { s: name, ...change });
-    if (change.filter !== undefined) this.#cursors?.load(name, filter); // what is stored from now on belongs to it
+  _modify(name, { backfill, latestMs, onSlow, ...options }) {
+    const found = filterOf(options);
+    const filter = Object.keys(found).length > 0 ? found : undefined;
+    this._do("modify", { s: name, filter, min_ms: latestMs, on_slow: onSlow, backfill });
+    if (filter) this.#cursors?.load(name, filter); // what is stored from now on belongs to it
   }
 
   _moved(name, cursor) {
@@ -153,7 +155,7 @@ export class SignalClient extends Emitter {
       if (e === "signals") sub?._take(event.signals.map((signal) => signalItem(epoch, signal)), `${epoch}:${c}`);
       else if (e === "gap") sub?._take([gapItem(epoch, event.a, event.b, event.reason)], cursorOf(event));
       else if (e === "sub") this.#subscribed(sub, event);
-      else if (e === "snap") this.#snapshot(sub, event);
+      else if (e === "snap") sub?._take(snapshot(event), cursorOf(event));
       else if (e === "modified") sub?._changed();
       else if (e === "modify-refused") sub?._changed(new SignalError(event.msg, event));
       else if (e === "gap-detected") this._emit("loss", { name: s, cursor: c, after: event.a });
@@ -168,15 +170,9 @@ export class SignalClient extends Emitter {
       }
     }
     for (const [number, socket] of this.#sockets) {
-      for (const frame of this.#machine.takeOutgoing(number)) socket.send(frame);
+      for (const text of this.#machine.takeOutgoing(number)) socket.send(this.#encoding.encode(text));
     }
     this.#schedule();
-  }
-
-  /** They are older than the cursor, which stays where it is: an application that stops here gets them again. */
-  #snapshot(sub, event) {
-    const cursor = cursorOf(event);
-    sub?._take(event.signals.map((signal) => ({ ...signalItem(event.epoch, signal), cursor, snapshot: true })), cursor);
   }
 
   #subscribed(sub, { s, state, code, slug, msg }) {
@@ -218,8 +214,14 @@ export class SignalClient extends Emitter {
     try {
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
       if (this.#sockets.get(number) !== dial) return;
-      const address = url === null ? this.#url : streamUrl(url, this.#url.replace(/^ws/, "http"));
-      this.#connect(number, new this.#WebSocket(address, ["signals.v1.json"]), token);
+      const address = url ? streamUrl(url, this.#url.replace(/^ws/, "http")) : this.#url;
+      const socket = new this.#WebSocket(address, [this.#encoding.subprotocol]);
+      this.#sockets.set(number, socket);
+      socket.binaryType = "arraybuffer";
+      socket.onopen = () => this._do("opened", { token }, number);
+      socket.onmessage = ({ data }) => this._do("receive", data, number);
+      socket.onclose = ({ code, reason }) => this.#ended(number, code, reason);
+      socket.onerror = () => {}; // close follows, and says more
     } catch (error) {
       if (this.#sockets.get(number) === dial) this.#ended(number, null, String(error?.message ?? error));
     }
@@ -230,14 +232,6 @@ export class SignalClient extends Emitter {
     try {
       if (typeof this.#token === "function") this._do("auth", await this.#token());
     } catch {}
-  }
-
-  #connect(number, socket, token) {
-    this.#sockets.set(number, socket);
-    socket.onopen = () => this._do("opened", { token }, number);
-    socket.onmessage = ({ data }) => this._do("receive", data, number);
-    socket.onclose = ({ code, reason }) => this.#ended(number, code, reason);
-    socket.onerror = () => {}; // close follows, and says more
   }
 
   #ended(number, code, reason) {
@@ -257,7 +251,7 @@ export class SignalClient extends Emitter {
   #forgetSocket(number) {
     const socket = this.#sockets.get(number);
     this.#sockets.delete(number);
-    if (socket !== undefined) socket.onopen = socket.onmessage = socket.onclose = null;
+    if (socket) socket.onopen = socket.onmessage = socket.onclose = null;
     return socket;
   }
 
@@ -272,9 +266,9 @@ export class SignalClient extends Emitter {
     this.#timerAt = due;
     this.#timer = this.#world.setTimeout(() => {
       this.#timer = null;
-      const now = this.#clock.read();
+      const now = this.#clock();
       if (now - due > JUMP_MS) this._do("probe");
       this._do("tick", now);
-    }, Math.max(0, due - this.#clock.read()));
+    }, Math.max(0, due - this.#clock()));
   }
 }

@@ -1,13 +1,14 @@
 /** The client's machine: signals.v1 without I/O. What it does where the protocol leaves a choice: vectors/README.md. */
+import { json } from "./encoding.js";
 import { Feed, Place } from "./feed.js";
-import { Publications, RETRY_MS } from "./publications.js";
+import { Feeds } from "./feeds.js";
+import { Publications } from "./publications.js";
 import { Sockets } from "./sockets.js";
-import { DEAD_LINK, FEATURES, GAP, NORMAL, OF_A_SUCCESSOR, REPLACED } from "./wire.js";
-import { Broken, afterClose, backoffMs, decode, drawn, parseCursor } from "./wire.js";
+import { Broken, DEAD_LINK, FEATURES, GAP, NORMAL, OF_A_SUCCESSOR, OF_SUBSCRIPTIONS, REPLACED } from "./wire.js";
+import { afterClose, backoffMs, checked, drawn } from "./wire.js";
 
 const CONNECT_MS = 5_000;
 const HEALTHY_MS = 10_000; // a connection that lived this long ends a row of failures
-const LOSS_WINDOW_MS = 10_000; // a second loss within it ends the connection [2.5, rule 4]
 const MOVE_AGAIN_MS = 250; // a subscription without a cursor cannot move yet
 const OFFLINE_MS = 300_000; // who says that there is no network may be wrong
 
@@ -25,16 +26,19 @@ export class Connection {
   #random;
   #client;
   #features;
-  #feeds = new Map();
-  #publications = new Publications();
+  #encoding;
+  #publications;
   #sockets = new Sockets();
+  #feeds = new Feeds(this.#sockets, (event) => this.#tell(event));
   #resume = null;
   #failures = 0; // in a row
-  #reconnectAt = null;
+  #reconnectAt = Infinity;
   #offline = false;
 
-  constructor({ random = Math.random, now = 0, client, features = FEATURES } = {}) {
+  constructor({ random = Math.random, now = 0, client, features = FEATURES, encoding = json } = {}) {
     this.#random = random;
+    this.#encoding = encoding;
+    this.#publications = new Publications(encoding, (event) => this.#tell(event));
     this.#features = features;
     this.#client = client;
     this.clock = now;
@@ -49,8 +53,8 @@ export class Connection {
   stop() {
     return this.#answer(() => {
       if (this.state === "closed") return;
-      this.#reconnectAt = null;
-      for (const number of this.#sockets.close()) this.#tell("close", { code: NORMAL, socket: number });
+      this.#reconnectAt = Infinity;
+      for (const number of this.#sockets.close()) this.#hangUp(number);
       this.#enter("closed", { code: NORMAL, terminal: false });
     });
   }
@@ -78,10 +82,10 @@ export class Connection {
   modify({ s, ...change }) {
     return this.#answer(() => {
       const feed = this.#feeds.get(s);
-      if (feed === undefined) throw new TypeError(`"${s}" is not subscribed`);
-      if (feed.change !== null) throw new TypeError(`"${s}" is being changed: wait for the end of that`);
+      if (!feed) throw new TypeError(`"${s}" is not subscribed`);
+      if (feed.change) throw new TypeError(`"${s}" is being changed: wait for the end of that`);
       feed.change = change;
-      if (this.#sockets.ready && this.#sockets.next === null) this.#sockets.used.modify(feed);
+      if (this.#sockets.open) this.#sockets.used.modify(feed);
     });
   }
 
@@ -89,7 +93,7 @@ export class Connection {
   pause(s) {
     return this.#answer(() => {
       const feed = this.#feeds.get(s);
-      if (feed === undefined || feed.paused) return;
+      if (!feed || feed.paused) return;
       feed.paused = true;
       this.#sockets.leave(s);
     });
@@ -98,7 +102,7 @@ export class Connection {
   unpause(s) {
     return this.#answer(() => {
       const feed = this.#feeds.get(s);
-      if (feed === undefined || !feed.paused) return;
+      if (!feed?.paused) return;
       feed.paused = false;
       this.#ask(feed);
     });
@@ -117,7 +121,7 @@ export class Connection {
   opened({ token } = {}, number) {
     return this.#answer(() => {
       const socket = this.#sockets.find(number);
-      if (socket === null) return;
+      if (!socket) return;
       Object.assign(socket, { opened: true, heardAt: this.clock });
       const names = socket.successor ? [...this.#sockets.used.places.keys()] : [...this.#feeds.keys()];
       const feeds = names.map((s) => this.#feeds.get(s)).filter(({ paused }) => !paused);
@@ -137,8 +141,10 @@ export class Connection {
 
   /** Go on with a newer token. */
   auth(token, number) {
-    const socket = this.#sockets.find(number);
-    return this.#answer(() => socket?.welcome && socket.send({ t: "auth", token }));
+    return this.#answer(() => {
+      const socket = this.#sockets.find(number);
+      if (socket?.greeting) socket.renews = socket.send({ t: "auth", token });
+    });
   }
 
   /** The socket ended with `code`, or could not be opened (`null`). */
@@ -146,23 +152,26 @@ export class Connection {
     return this.#answer(() => this.#ended(this.#sockets.find(number), code, reason));
   }
 
-  /** One text frame: a message, or several joined by newlines. */
-  receive(text, number) {
+  /** One frame: a message, or several. */
+  receive(frame, number) {
     return this.#answer(() => {
       const socket = this.#sockets.find(number);
       socket?.heard(this.clock);
-      for (const line of text.split("\n")) {
-        if (socket === null || this.#sockets.find(socket.number) === null) return;
-        if (line.trim() === "") continue;
+      for (const value of this.#encoding.parse(frame)) {
+        if (!socket || !this.#sockets.find(socket.number)) return;
         try {
-          this.#take(socket, decode(line));
+          this.#take(socket, checked(value));
         } catch (error) {
           if (!(error instanceof Broken)) throw error;
           socket.fail(GAP, `bad message: ${error.message}`);
         }
-        if (socket.failure !== null) return this.#abandon(socket, ...socket.failure);
-        this.#moveWhenReady();
+        if (socket.failure) return this.#abandon(socket, ...socket.failure);
+        if (this.#sockets.hasMoved(this.#feeds)) {
+          this.#hangUp(this.#sockets.used.number);
+          this.#moveOn();
+        }
       }
+      socket?.moved(this.clock);
     });
   }
 
@@ -186,14 +195,14 @@ export class Connection {
   probe() {
     return this.#answer(() => {
       const now = this.clock;
-      if (this.#reconnectAt !== null) return this.#connect();
+      if (this.#reconnectAt < Infinity) return this.#connect();
       const socket = this.#sockets.used;
-      if (!socket?.welcome) return;
-      const { ping_ms: pingMs, dead_ms: deadMs } = socket.welcome;
+      if (!socket?.greeting) return;
+      const { ping_ms: pingMs, dead_ms: deadMs } = socket.greeting;
       if (now - socket.heardAt > 2 * pingMs + deadMs) {
         // The server has given up on us [2.7], whatever the network says: after a sleep this saves waiting for an answer.
         this.#abandon(socket, DEAD_LINK, "slept");
-        if (this.#reconnectAt !== null) this.#connect();
+        if (this.#reconnectAt < Infinity) this.#connect();
         return;
       }
       socket.proofBy = Math.min(socket.proofBy, now + deadMs);
@@ -207,7 +216,7 @@ export class Connection {
     this.#offline = !online;
     if (online) return this.probe();
     return this.#answer(() => {
-      if (this.#reconnectAt !== null) this.#waitForNetwork();
+      if (this.#reconnectAt < Infinity) this.#waitForNetwork();
     });
   }
 
@@ -222,57 +231,60 @@ export class Connection {
     return this.#events.splice(0);
   }
 
-  #tell = (e, event) => {
-    this.#events.push({ e, ...event });
-  };
+  #tell(event) {
+    if (event) this.#events.push(event);
+  }
 
   #enter(state, about) {
     this.state = state;
-    this.#tell("state", { state, ...about });
+    this.#tell({ e: "state", state, ...about });
+  }
+
+  #hangUp(socket) {
+    this.#tell({ e: "close", code: NORMAL, socket });
   }
 
   #timers() {
-    const timers = this.#reconnectAt === null ? [] : [[this.#reconnectAt, () => this.#connect()]];
+    const timers = [[this.#reconnectAt, () => this.#connect()]];
     for (const socket of this.#sockets.list) {
-      if (socket.welcome === null) {
+      if (!socket.greeting) {
         timers.push([socket.openBy, () => this.#abandon(socket, DEAD_LINK, `no welcome within ${CONNECT_MS} ms`)]);
         continue;
       }
       timers.push([socket.deadAt, () => this.#abandon(socket, DEAD_LINK, `silent for ${socket.silenceMs} ms`)]);
       timers.push([socket.pingAt, () => socket.ping(this.clock)]);
-      if (socket.moveAt !== null) timers.push([socket.moveAt, () => this.#move(socket)]);
-      for (const [s, { retryAt }] of socket.places) {
-        if (retryAt !== null) timers.push([retryAt, () => socket.retry(this.#feeds.get(s))]);
-      }
+      timers.push([socket.ackAt, () => socket.acknowledge()]);
+      timers.push([socket.moveAt, () => this.#move(socket)]);
+      for (const [s, { retryAt }] of socket.places) timers.push([retryAt, () => socket.retry(this.#feeds.get(s))]);
     }
-    if (this.#sockets.ready && this.#publications.pausedUntil !== null) {
-      timers.push([this.#publications.pausedUntil, () => this.#flush((this.#publications.pausedUntil = null))]);
+    if (this.#sockets.ready) {
+      timers.push([this.#publications.pausedUntil, () => this.#flush((this.#publications.pausedUntil = Infinity))]);
     }
     return timers;
   }
 
   #connect() {
-    this.#reconnectAt = null;
+    this.#reconnectAt = Infinity;
     const socket = this.#sockets.ask(this.clock + CONNECT_MS); // its number
-    this.#enter(this.#resume === null ? "connecting" : "resuming");
-    this.#tell("open", { socket, url: null });
+    this.#enter(this.#resume ? "resuming" : "connecting");
+    this.#tell({ e: "open", socket, url: null });
   }
 
   #abandon(socket, code, reason) {
-    this.#tell("close", { code, reason, socket: socket.number });
+    this.#tell({ e: "close", code, reason, socket: socket.number });
     this.#ended(socket, code, reason);
   }
 
   #ended(socket, code, said) {
-    if (socket === null) return;
+    if (!socket) return;
     if (socket.successor) return this.#stay();
     const does = afterClose(code);
     const planned = does === "window"; // and no failure: a server that restarts often is not to be kept away from
     const uptime = this.clock - socket.welcomedAt;
-    if (socket.welcome !== null && (planned || uptime >= HEALTHY_MS)) this.#failures = 0;
-    if (this.#sockets.next !== null && (does !== "stop" || code === REPLACED)) return this.#moveOn();
+    if (socket.greeting && (planned || uptime >= HEALTHY_MS)) this.#failures = 0;
+    if (this.#sockets.next && (does !== "stop" || code === REPLACED)) return this.#moveOn();
     for (const number of this.#sockets.close()) {
-      if (number !== socket.number) this.#tell("close", { code: NORMAL, socket: number });
+      if (number !== socket.number) this.#hangUp(number);
     }
     this.#publications.disconnected();
     const reason = said || socket.trouble;
@@ -292,7 +304,7 @@ export class Connection {
   }
 
   #ask(feed) {
-    if (this.#sockets.ready && this.#sockets.next === null) this.#sockets.used.request(feed);
+    if (this.#sockets.open) this.#sockets.used.request(feed);
   }
 
   /** Send what waited for the socket in use. */
@@ -306,50 +318,36 @@ export class Connection {
   }
 
   #flush() {
-    if (this.#sockets.ready) this.#publications.flush(this.#sockets.used, this.#tell);
+    if (this.#sockets.ready) this.#publications.flush(this.#sockets.used);
   }
 
   // What the server says.
 
   #take(socket, message) {
-    if (message === null) return; // of a type that this client does not know; pong is one
-    const { t, id, s } = message;
+    if (!message) return; // of a type that this client does not know; pong is one
+    const { t, id } = message;
     if (t === "welcome") return this.#greeted(socket, message);
-    if (socket.welcome === null) return t === "err" ? this.#notice(socket, message) : undefined;
+    if (t === "err" && (!socket.greeting || [undefined, socket.renews].includes(id))) return this.#notice(socket, message);
+    if (!socket.greeting) return;
     if (socket.successor && !OF_A_SUCCESSOR.includes(t)) return socket.fail(GAP);
-    if (t === "sig") this.#sig(socket, message);
-    else if (t === "subok") {
-      if (socket.awaits(s, id)) this.#accepted(socket, message);
-    } else if (t === "snap") this.#snap(socket, message);
-    else if (t === "live") this.#live(socket, message);
-    else if (t === "gap") this.#gap(socket, message);
-    else if (t === "unsubbed") this.#failed(socket, message);
+    if (OF_SUBSCRIPTIONS.includes(t)) this.#feeds[t](socket, message);
     else if (t === "reset") this.#reset(socket);
     else if (t === "goaway") {
       socket.toldToGo(message, this.clock, this.#random);
       this.#enter("draining", { reason: message.reason ?? "" });
-    } else if (t === "err" && id === undefined) this.#notice(socket, message);
-    else this.#answered(socket, message);
+    } else this.#answered(socket, message);
   }
 
   #notice(socket, { code, slug = "", msg = "" }) {
     socket.trouble = `${slug}: ${msg}`;
-    this.#tell("notice", { code, slug, msg });
+    this.#tell({ e: "notice", code, slug, msg });
   }
 
   #greeted(socket, welcome) {
     socket.greet(welcome, this.clock, this.#random()); // a draw at every welcome, also a wrong one
     this.#resume = welcome.resume;
     if (!socket.successor) this.#connected(welcome);
-    const answers = new Map(welcome.subs.filter(({ s }) => s !== undefined).map((answer) => [answer.s, answer]));
-    for (const [s, answer] of answers) {
-      if (!socket.awaits(s, welcome.id)) {
-        if (answer.t === "subok") socket.send({ t: "unsub", s }); // taken back while hello was on its way
-      } else if (socket.successor && (answer.t === "err" || answer.from !== socket.places.get(s).asked.cursor)) {
-        return socket.fail(NORMAL); // it does not go on there
-      } else if (answer.t === "err") this.#refused(socket, s, answer);
-      else this.#accepted(socket, answer);
-    }
+    this.#feeds.greeted(socket, welcome);
     if (!socket.successor) this.#requestMissing();
   }
 
@@ -357,137 +355,42 @@ export class Connection {
     this.#enter("connected", { session, resumed });
   }
 
-  #accepted(socket, answer) {
-    const { s } = answer;
-    const place = socket.places.get(s);
-    let gap = null;
-    if (!place.modifies) gap = this.#feeds.get(s).accepted(place, answer);
-    else if (!this.#feeds.get(s).modified(place, answer)) return this.#loss(socket, s, parseCursor(answer.from).c);
-    if (socket.successor) return;
-    this.#tell("sub", { s, state: "catchup" });
-    if (gap !== null) this.#events.push(gap);
-    this.#settled(socket, s);
-  }
-
-  #snap(socket, message) {
-    const { s } = message;
-    const place = socket.places.get(s);
-    if (socket.stateOf(s) !== "catchup" || !place.snapping) return;
-    this.#events.push(this.#feeds.get(s).snap(place, message));
-    this.#settled(socket, s);
-  }
-
-  /** A change may be in force now, or another one be asked for. */
-  #settled(socket, s) {
-    const feed = this.#feeds.get(s);
-    const event = feed.settle(socket.places.get(s));
-    if (event !== null) this.#events.push(event);
-    if (!socket.successor) socket.modify(feed);
-  }
-
-  #sig(socket, message) {
-    const names = message.s === undefined ? [...socket.places.keys()] : [message.s];
-    for (const s of names.filter((name) => socket.places.get(name)?.counts(message))) {
-      const place = socket.places.get(s);
-      const event = this.#feeds.get(s).take(place, message);
-      if (event === "loss") this.#loss(socket, s, message.a);
-      else if (event !== null) this.#events.push(event);
-      if (socket.failure !== null) return;
-    }
-  }
-
-  #live(socket, { s, g, b }) {
-    if (socket.stateOf(s) !== "catchup") return;
-    const place = socket.places.get(s);
-    if (b !== place.c) return this.#loss(socket, s, b);
-    Object.assign(place, { state: "live", g });
-    if (!socket.successor) this.#tell("sub", { s, state: "live" });
-  }
-
-  #gap(socket, message) {
-    if (socket.stateOf(message.s) === "pending") return;
-    const event = this.#feeds.get(message.s).skip(socket.places.get(message.s), message);
-    if (event !== null) this.#events.push(event);
-  }
-
-  /** A frame went missing: ask again from the cursor. The application misses nothing unless the log has lost it too. */
-  #loss(socket, s, a) {
-    const place = socket.places.get(s);
-    this.#tell("gap-detected", { s, c: place.c, a });
-    if (socket.successor) return socket.fail(GAP);
-    if (this.clock - place.lostAt < LOSS_WINDOW_MS) {
-      return socket.fail(GAP, `frames of ${s} were lost twice within ${LOSS_WINDOW_MS} ms`);
-    }
-    place.lostAt = this.clock;
-    socket.requestAgain(this.#feeds.get(s));
-  }
-
   #reset(socket) {
-    if (this.#sockets.next !== null) {
-      this.#tell("close", { code: NORMAL, socket: this.#sockets.next.number });
+    if (this.#sockets.next) {
+      this.#hangUp(this.#sockets.next.number);
       this.#stay();
     }
-    for (const feed of this.#feeds.values()) {
-      feed.forget();
-      this.#tell("gap", { s: feed.s, epoch: null, c: null, a: null, b: null, reason: "epoch" });
-      if (!feed.paused) socket.request(feed);
-    }
+    this.#feeds.reset(socket);
   }
 
   /** `ok`, or `err` with an id. */
   #answered(socket, message) {
     const s = [...socket.places.keys()].find((name) => socket.awaits(name, message.id));
-    if (message.t === "err" && s !== undefined) return this.#refused(socket, s, message);
-    this.#publications.answered(message, this.clock, this.#tell);
+    if (message.t === "err" && s !== undefined) return this.#feeds.refuse(socket, s, message);
+    this.#publications.answered(message, this.clock);
     this.#flush();
-  }
-
-  #refused(socket, s, error) {
-    const place = socket.places.get(s);
-    const { modifies } = place;
-    if (error.retry !== true && !modifies) return this.#failed(socket, { ...error, s });
-    place.request = null;
-    if (modifies) Object.assign(place, { modifies: false, change: null });
-    if (error.retry === true) place.retryAt = this.clock + (error.retry_after_ms ?? RETRY_MS);
-    else {
-      const { code, slug = "", msg = "" } = error;
-      this.#feeds.get(s).change = null;
-      this.#tell("modify-refused", { s, code, slug, msg });
-    }
-  }
-
-  #failed(socket, { s, code, slug = "unsubbed", msg, reason }) {
-    if (!this.#feeds.delete(s)) return;
-    socket.places.delete(s);
-    this.#sockets.leave(s);
-    this.#tell("sub", { s, state: "failed", code, slug, msg: msg ?? reason ?? "" });
   }
 
   // Make before break [2.14].
 
   #move(socket) {
-    if ([...this.#feeds.values()].some(({ epoch, change, paused }) => (epoch === null || change !== null) && !paused)) {
+    if (this.#feeds.areBusy) {
       socket.moveAt = this.clock + MOVE_AGAIN_MS;
       return;
     }
-    socket.moveAt = null;
-    if (this.#sockets.next === null) this.#tell("open", { socket: this.#sockets.ask(this.clock + CONNECT_MS), url: socket.moveTo }); // else: told twice
+    socket.moveAt = Infinity;
+    if (this.#sockets.next) return; // told twice
+    this.#tell({ e: "open", socket: this.#sockets.ask(this.clock + CONNECT_MS), url: socket.moveTo });
   }
 
-  /** The successor takes over once it is live and has everything that the one before had. */
-  #moveWhenReady() {
-    if (!this.#sockets.hasMoved(this.#feeds)) return;
-    this.#tell("close", { code: NORMAL, socket: this.#sockets.used.number });
-    this.#moveOn();
-  }
-
+  /** The successor takes over: it is live and has everything that the one before had, or that one has ended. */
   #moveOn() {
     const old = this.#sockets.succeed();
     this.#publications.disconnected();
     if (!this.#sockets.ready) return this.#enter("resuming");
-    this.#connected(this.#sockets.used.welcome);
+    this.#connected(this.#sockets.used.greeting);
     for (const [s, { state }] of this.#sockets.used.places) {
-      if (state !== "pending" && state !== old.stateOf(s)) this.#tell("sub", { s, state });
+      if (state !== "pending" && state !== old.stateOf(s)) this.#tell({ e: "sub", s, state });
     }
     this.#requestMissing();
   }

@@ -12,7 +12,7 @@ function canonical({ types, entities, where }) {
 /** `"session"`, `"local"`, or anything with `getItem` and `setItem`, which may return promises (React Native). */
 function storage(store) {
   const found = store === "session" ? globalThis.sessionStorage : store === "local" ? globalThis.localStorage : store;
-  if (typeof found?.getItem !== "function" || typeof found.setItem !== "function") {
+  if (!found?.getItem || !found.setItem) {
     throw new TypeError('cursorStore is "session", "local" or an object with getItem and setItem');
   }
   return found;
@@ -31,22 +31,21 @@ export class Cursors {
     this.#world = world;
   }
 
-  /** The stored cursor, or `null`; a promise where the store is one. */
+  /** The stored cursor, if there is one; a promise of it where the store promises. A store that fails has none. */
   load(name, filter) {
     const key = `heliograph ${this.#url} ${name} ${canonical(filter)}`;
     this.#keys.set(name, { key, unsaved: null });
-    const failed = (error) => (report(error), null);
     try {
       const found = this.#store.getItem(key);
-      return typeof found?.then === "function" ? found.then((cursor) => cursor ?? null, failed) : (found ?? null);
+      return found?.then?.(null, report) ?? found;
     } catch (error) {
-      return failed(error);
+      report(error);
     }
   }
 
   moved(name, cursor) {
     const kept = this.#keys.get(name);
-    if (kept === undefined) return;
+    if (!kept) return;
     kept.unsaved = cursor;
     this.#timer ??= this.#world.setTimeout(() => this.save(), SAVE_MS);
   }
@@ -61,7 +60,7 @@ export class Cursors {
     if (this.#timer !== null) this.#world.clearTimeout(this.#timer);
     this.#timer = null;
     for (const kept of this.#keys.values()) {
-      if (kept.unsaved === null) continue;
+      if (!kept.unsaved) continue;
       try {
         this.#store.setItem(kept.key, kept.unsaved)?.catch?.(report);
       } catch (error) {

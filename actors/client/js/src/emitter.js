@@ -26,7 +26,7 @@ export class Emitter {
     for (const handler of [...(this.#handlers.get(event) ?? [])]) {
       try {
         const answer = handler(value);
-        if (typeof answer?.then === "function") pending.push(answer.then(() => {}, report));
+        if (answer?.then) pending.push(answer.then(null, report));
       } catch (error) {
         report(error);
       }

@@ -10,7 +10,7 @@ export class Place {
   g = null;
   epoch = null;
   c = 0;
-  retryAt = null;
+  retryAt = Infinity;
   lostAt = -Infinity;
   modifies = false; // it is a mod that is awaited
   snapping = false; // snap parts are to come first
@@ -35,8 +35,9 @@ export class Feed {
   change = null; // what is to be made of it, until the server has done so and its backfill is here
   snapped = 0; // how far an unfinished snapshot is, so that one that begins again repeats nothing
 
-  constructor({ s, filter = {}, from = "now", on_gap: onGap = "fail", min_ms: minMs = 0 }) {
-    Object.assign(this, { s, filter, from, onGap, minMs });
+  /** Under the names that the protocol gives them. */
+  constructor({ s, filter = {}, from = "now", on_gap = "fail", on_slow = "close", min_ms = 0 }) {
+    Object.assign(this, { s, filter, from, on_gap, on_slow, min_ms });
   }
 
   get cursor() {
@@ -50,14 +51,21 @@ export class Feed {
 
   /** The `sub` that asks for it with a change of it. */
   asking(change) {
-    const minMs = change?.min_ms ?? this.minMs;
+    const { filter, min_ms, on_slow } = this.changed(change);
     return {
       s: this.s,
-      filter: change?.filter ?? this.filter,
+      filter,
       from: this.wanted,
-      on_gap: this.onGap === "fail" ? undefined : this.onGap,
-      ...mode(minMs || undefined),
+      on_gap: this.on_gap === "fail" ? undefined : this.on_gap,
+      on_slow: on_slow === "close" ? undefined : on_slow,
+      ...mode(min_ms || undefined),
     };
+  }
+
+  /** What a change can make different, with the change. */
+  changed(change) {
+    const { filter = this.filter, min_ms = this.min_ms, on_slow = this.on_slow } = change ?? {};
+    return { filter, min_ms, on_slow };
   }
 
   /** A change that a `sub` can make as well, because nothing older is asked for and no snapshot is half done. */
@@ -67,7 +75,7 @@ export class Feed {
 
   /** The cursor's epoch is over [rule 7]. */
   forget() {
-    if (this.from !== "snapshot" || this.epoch !== null) this.from = this.onGap === "skip" ? "earliest" : "now";
+    if (this.from !== "snapshot" || this.epoch !== null) this.from = this.on_gap === "skip" ? "earliest" : "now";
     Object.assign(this, { epoch: null, c: 0, snapped: 0 });
   }
 
@@ -90,7 +98,7 @@ export class Feed {
     }
     const at = this.epoch === null ? parseCursor(place.asked.cursor) : this;
     const before = at.c;
-    const known = lost !== undefined && epoch === at.epoch;
+    const known = lost && epoch === at.epoch;
     if (known && c <= before) return null; // another socket brought it beyond what is gone
     this.epoch = epoch;
     this.c = c;
@@ -109,10 +117,10 @@ export class Feed {
   /** The event when the change that a socket has made is in force, with its backfill. */
   settle(place) {
     const { change } = place;
-    if (change === null || place.snapping) return null;
+    if (!change || place.snapping) return null;
     place.change = null;
     if (change !== this.change) return null;
-    Object.assign(this, { change: null, filter: change.filter ?? this.filter, minMs: change.min_ms ?? this.minMs });
+    Object.assign(this, { change: null, ...this.changed(change) });
     const { epoch, c } = this.epoch === null ? place : this;
     return { e: "modified", s: this.s, epoch, c };
   }
@@ -149,13 +157,14 @@ export class Feed {
 }
 
 /** How a subscription is conflated, as fields of a message; undefined leaves it unsaid, 0 is not at all. */
-export function mode(minMs) {
-  if (minMs === undefined) return {};
-  return minMs === 0 ? { mode: "all" } : { mode: "latest", min_ms: minMs };
+export function mode(min_ms) {
+  if (min_ms === undefined) return {};
+  return min_ms === 0 ? { mode: "all", min_ms: undefined } : { mode: "latest", min_ms };
 }
 
 /** Raises when `welcome` does not answer every subscription of its hello. */
 export function assertAnswered(places, subs) {
-  const answered = new Set(subs.map(({ s }) => s));
-  for (const s of places.keys()) if (!answered.has(s)) throw new Broken(`welcome does not answer the subscription ${s}`);
+  for (const s of places.keys()) {
+    if (!subs.some((answer) => answer.s === s)) throw new Broken(`welcome does not answer the subscription ${s}`);
+  }
 }

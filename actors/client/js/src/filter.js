@@ -1,4 +1,4 @@
-/** Conditions for `where`: `f("/data/pct").gte(2.5)`, `all(…)`, `any(…)`, `not(…)`. */
+/** Filters, and conditions for their `where`: `f("/data/pct").gte(2.5)`, `all(…)`, `any(…)`, `not(…)`. */
 
 const OPERATORS = ["eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "prefix", "suffix", "contains"];
 
@@ -11,3 +11,12 @@ export function f(pointer) {
 export const all = (...conditions) => ({ all: conditions });
 export const any = (...conditions) => ({ any: conditions });
 export const not = (condition) => ({ not: condition });
+
+/** A filter as the protocol has it. */
+export function filterOf({ types, entities, where }) {
+  const filter = {};
+  if (types !== undefined) filter.types = [types].flat();
+  if (entities !== undefined) filter.entities = [entities].flat();
+  if (where !== undefined) filter.where = where;
+  return filter;
+}

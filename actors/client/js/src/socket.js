@@ -3,6 +3,7 @@ import { Place, assertAnswered, mode } from "./feed.js";
 import { Broken, PING, WINDOW_MS, drawn } from "./wire.js";
 
 const MESSAGE_BYTES = 16_384;
+const ACK_MS = 5_000; // between two messages about cursors
 
 /**
  * From the moment it is asked for. `openBy` is null once it was welcomed; `successor` means that another is still in use.
@@ -10,18 +11,20 @@ const MESSAGE_BYTES = 16_384;
  */
 export class Socket {
   opened = false;
-  welcome = null;
+  greeting = null; // the server's welcome
   welcomedAt = 0;
   places = new Map();
   outgoing = [];
   heardAt = 0;
   proofBy = Infinity; // an answer is due earlier than usual: somebody doubts the link
   pingAt = null;
-  moveAt = null;
+  ackAt = Infinity;
+  moveAt = Infinity;
   moveTo = null;
   window = WINDOW_MS;
   trouble = ""; // the last err about it, for the words of its end
   failure = null;
+  #acked = {}; // what the server knows of the cursors
   #requests = 0;
 
   constructor(number, openBy, successor) {
@@ -29,12 +32,12 @@ export class Socket {
   }
 
   get messageBytes() {
-    const limit = this.welcome.limits.msg_bytes;
+    const limit = this.greeting.limits.msg_bytes;
     return Number.isInteger(limit) ? limit : MESSAGE_BYTES;
   }
 
   get silenceMs() {
-    return this.welcome.ping_ms + this.welcome.dead_ms;
+    return this.greeting.ping_ms + this.greeting.dead_ms;
   }
 
   get deadAt() {
@@ -57,15 +60,31 @@ export class Socket {
   }
 
   greet(welcome, now, draw) {
-    if (!this.opened || this.welcome !== null) throw new Broken("welcome does not answer hello");
+    if (!this.opened || this.greeting) throw new Broken("welcome does not answer hello");
     assertAnswered(this.places, welcome.subs);
-    Object.assign(this, { welcome, welcomedAt: now, openBy: null });
+    Object.assign(this, { greeting: welcome, welcomedAt: now, openBy: null });
     this.pingAt = now + welcome.ping_ms * draw; // a crowd that came together does not beat together
   }
 
   ping(now) {
-    this.pingAt = now + this.welcome.ping_ms;
+    this.pingAt = now + this.greeting.ping_ms;
     this.outgoing.push(PING);
+  }
+
+  /** Cursors may have moved: the server is told in a while, where it wants to know [2.3]. */
+  moved(now) {
+    if (this.ackAt === Infinity && this.has("ack") && this.#news.length > 0) this.ackAt = now + ACK_MS;
+  }
+
+  acknowledge() {
+    this.ackAt = Infinity;
+    const c = {};
+    for (const [s, place] of this.#news) c[s] = this.#acked[s] = place.c;
+    if (Object.keys(c).length > 0) this.outgoing.push(JSON.stringify({ t: "ack", c }));
+  }
+
+  get #news() {
+    return [...this.places].filter(([s, { state, c }]) => state === "live" && c !== this.#acked[s]);
   }
 
   /** `goaway`: when to open its successor, where the server can do that, and when to come back after a planned end. */
@@ -82,14 +101,14 @@ export class Socket {
   }
 
   has(feature) {
-    return this.welcome.features?.includes(feature) ?? false;
+    return this.greeting?.features?.includes(feature);
   }
 
   /** Ask for a subscription (again), from where it is, and with a change of it. */
   request(feed, change = feed.changeBySub) {
     const place = this.places.get(feed.s) ?? new Place(feed.wanted);
     this.places.set(feed.s, place);
-    const anew = { state: "pending", g: null, retryAt: null, modifies: false, snapping: false };
+    const anew = { state: "pending", g: null, retryAt: Infinity, modifies: false, snapping: false };
     Object.assign(place, anew, { asked: feed.wanted, change });
     place.request = this.send({ t: "sub", ...feed.asking(change) });
   }
@@ -104,11 +123,10 @@ export class Socket {
   modify(feed) {
     const { s, change } = feed;
     const place = this.places.get(s);
-    if (change === null || this.stateOf(s) === "pending" || place.request !== null || place.snapping) return;
+    if (!change || this.stateOf(s) === "pending" || place.request !== null || place.snapping) return;
     if (!this.has("mod")) return this.requestAgain(feed, change); // what is older is not to be had from this server
-    const { filter, min_ms: minMs, backfill } = change;
-    const request = this.send({ t: "mod", s, filter, ...mode(minMs), backfill });
-    Object.assign(place, { change, request, retryAt: null, modifies: true });
+    const request = this.send({ t: "mod", s, ...change, ...mode(change.min_ms) });
+    Object.assign(place, { change, request, retryAt: Infinity, modifies: true });
   }
 
   /** What was refused for a while: a sub or a mod. */
@@ -121,14 +139,14 @@ export class Socket {
   leave(s) {
     const place = this.places.get(s);
     this.places.delete(s);
-    if (place === undefined || this.welcome === null) return;
-    if (place.retryAt === null || place.state !== "pending") this.send({ t: "unsub", s });
+    if (!place || !this.greeting) return;
+    if (place.retryAt === Infinity || place.state !== "pending") this.send({ t: "unsub", s });
   }
 
   /** The subscription whose answer has this id: a sub's, or the one called `s` of hello's. */
   awaits(s, id) {
     const place = this.places.get(s);
-    return place !== undefined && id !== undefined && place.request === id;
+    return id !== undefined && place?.request === id;
   }
 
   stateOf(s) {

@@ -8,11 +8,17 @@ export class Sockets {
   #numbers = 0;
 
   get list() {
-    return [this.used, this.next].filter((socket) => socket !== null);
+    return [this.used, this.next].filter(Boolean);
   }
 
+  /** The socket in use can be spoken on. */
   get ready() {
-    return this.used !== null && this.used.welcome !== null;
+    return Boolean(this.used?.greeting);
+  }
+
+  /** What is new is for the socket in use; while another one takes its place it waits for that. */
+  get open() {
+    return this.ready && !this.next;
   }
 
   /** The open socket of this number; without one, the one in use. */
@@ -23,9 +29,9 @@ export class Sockets {
 
   /** Ask for the socket to use, or while there is one for its successor; returns its number. */
   ask(openBy) {
-    const socket = new Socket((this.#numbers += 1), openBy, this.used !== null);
-    if (this.used === null) this.used = socket;
-    else this.next = socket;
+    const socket = new Socket((this.#numbers += 1), openBy, Boolean(this.used));
+    if (this.used) this.next = socket;
+    else this.used = socket;
     return socket.number;
   }
 
@@ -51,7 +57,7 @@ export class Sockets {
 
   /** Whether the next one is live with everything, and as far as either has brought the application. */
   hasMoved(feeds) {
-    if (this.next === null || this.next.welcome === null) return false;
+    if (!this.next?.greeting) return false;
     return [...this.next.places].every(([s, { state, epoch, c }]) => {
       return state === "live" && `${epoch}:${c}` === feeds.get(s).cursor;
     });

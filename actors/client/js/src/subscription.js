@@ -1,15 +1,8 @@
 /** What an application holds of one subscription: a bounded buffer, handlers and loops, and its own cursor. */
 import { Emitter, SignalError } from "./emitter.js";
+import { gapItem } from "./item.js";
 
 export const OVERFLOW = ["block", "drop_oldest", "latest", "error"];
-
-export function signalItem(epoch, { o, ...signal }) {
-  return { kind: "signal", epoch, offset: o, cursor: `${epoch}:${o}`, ...signal };
-}
-
-export function gapItem(epoch, after, upto, reason) {
-  return { kind: "gap", epoch, after, upto, reason };
-}
 
 /**
  * One subscription, made by `client.subscribe`. Read it with `on("signal" | "gap" | "state", handler)` or as an async
@@ -64,11 +57,11 @@ export class Subscription extends Emitter {
     this.#iterated = true;
     for (;;) {
       const taking = this.#shift();
-      if (taking !== undefined) {
+      if (taking) {
         yield taking.item;
         this.#took(taking.cursor); // only now: who stops inside the loop's body gets the item again another day
       } else if (this.#ended) {
-        if (this.#error !== null) throw this.#error;
+        if (this.#error) throw this.#error;
         return;
       } else {
         this.#took(this.#wire);
@@ -78,7 +71,7 @@ export class Subscription extends Emitter {
   }
 
   /**
-   * Change `types`, `entities` and `where` (as one), `latestMs`, in place; `backfill` `{ last }` or `{ ago_ms }` brings
+   * Change `types`, `entities` and `where` (as one), `latestMs` or `onSlow` in place; `backfill` `{ last }` or `{ ago_ms }` brings
    * older signals that only the new filter lets through, marked `snapshot`. Resolves once the change is in force.
    */
   update(change) {
@@ -107,33 +100,35 @@ export class Subscription extends Emitter {
   /** Items, and the cursor that is reached with the last of them. */
   _take(items, cursor) {
     this.#wire = cursor;
+    const { buffer, overflow, ack } = this.#limits;
     items.forEach((item, index) => {
       if (this.#iterated) this._emit(item.kind, item);
       const { type, entity } = item;
-      const key = this.#limits.overflow === "latest" && type !== undefined ? `${type} ${entity}` : (this.#keys += 1);
+      const key = overflow === "latest" && type ? `${type} ${entity}` : (this.#keys += 1);
       this.#queue.delete(key);
       this.#queue.set(key, { item, cursor: index === items.length - 1 ? cursor : item.cursor });
-      if (this.#overflows) this.#dropOldest();
+      if (this.#queue.size > buffer && (overflow === "drop_oldest" || overflow === "latest")) this.#dropOldest();
     });
     this.#pump();
-    if (this.#queue.size >= this.#limits.buffer && this.#limits.overflow === "block" && !this.#ended) {
+    const { size } = this.#queue;
+    if (size >= buffer && overflow === "block" && !this.#ended) {
       this._enter("paused");
       this.#client._do("pause", this.name);
-    } else if (this.#queue.size > this.#limits.buffer && this.#limits.overflow === "error" && !this.#ended) {
+    } else if (size > buffer && overflow === "error" && !this.#ended) {
       this.#client._close(this.name);
-      const seen = `${this.#queue.size} items wait for the application; "${this.name}" may keep ${this.#limits.buffer}`;
+      const seen = `${size} items wait for the application; "${this.name}" may keep ${buffer}`;
       this._end("failed", new SignalError(`${seen}: read faster, or choose another overflow policy`, { slug: "overflow" }));
     }
     this.#wake();
-    if (!this.#iterated && !this.#handled && this.#queue.size === 0) this.#took(cursor);
-    if (this.#limits.ack === "receive") this.#client._moved(this.name, cursor);
+    if (!this.#iterated && !this.#handled && size === 0) this.#took(cursor);
+    if (ack === "receive") this.#client._moved(this.name, cursor);
   }
 
   _changed(error = null) {
     const change = this.#change;
     this.#change = null;
-    if (error === null) change?.resolve();
-    else change?.reject(error);
+    if (error) change?.reject(error);
+    else change?.resolve();
   }
 
   _end(state, error) {
@@ -142,22 +137,17 @@ export class Subscription extends Emitter {
     this.#ended = true;
     this.#error = error;
     this.state = state;
-    this._emit("state", error === null ? { state } : { state, error });
+    this._emit("state", { state, error: error ?? undefined });
     this.#wake();
   }
 
   // Small steps.
 
-  get #overflows() {
-    const { buffer, overflow } = this.#limits;
-    return this.#queue.size > buffer && (overflow === "drop_oldest" || overflow === "latest");
-  }
-
   /** Hand items to handlers, one after the other. */
   #pump() {
     while (this.#handled && !this.#iterated && !this.#busy && !this.#left) {
       const taking = this.#shift();
-      if (taking === undefined) return this.#took(this.#wire);
+      if (!taking) return this.#took(this.#wire);
       const pending = this._emit(taking.item.kind, taking.item);
       if (pending.length === 0) {
         this.#took(taking.cursor);
@@ -175,9 +165,9 @@ export class Subscription extends Emitter {
   #shift() {
     let taking = this.#dropped;
     this.#dropped = null;
-    if (taking === null) {
+    if (!taking) {
       const [first] = this.#queue;
-      if (first === undefined) return undefined;
+      if (!first) return undefined;
       taking = first[1];
       this.#queue.delete(first[0]);
     }
@@ -189,7 +179,7 @@ export class Subscription extends Emitter {
   }
 
   #took(cursor) {
-    if (cursor === null || cursor === this.#taken) return;
+    if (!cursor || cursor === this.#taken) return;
     this.#taken = cursor;
     if (this.#limits.ack !== "receive") this.#client._moved(this.name, cursor);
   }

@@ -3,8 +3,9 @@
 export const NORMAL = 1000;
 export const DEAD_LINK = 4198;
 export const GAP = 4199;
-export const REPLACED = 4202;
-export const FEATURES = ["goaway", "mod", "snap", "latest"];
+export const REPLACED = 4202; // a newer socket of this session took over
+export const FEATURES = ["goaway", "mod", "snap", "latest", "ack"];
+export const OF_SUBSCRIPTIONS = ["sig", "subok", "snap", "live", "gap", "unsubbed"];
 export const OF_A_SUCCESSOR = ["sig", "live", "gap", "ok"]; // all it was asked for is in its hello
 
 export const PING = '{"t":"ping"}'; // these exact bytes: a server answers them without waking anything [2.7]
@@ -17,10 +18,10 @@ export class Broken extends Error {}
 
 /** What a close code asks for [2.13]: `"stop"`, `"backoff"` or `"window"`; `null` is no code. */
 export function afterClose(code) {
-  if (code === 4202) return "stop"; // a newer socket of this session took over
-  if (code >= 4000 && code < 4100) return "stop";
-  if ((code >= 4200 && code < 4300) || code === 1000 || code === 1001) return "window";
-  return [1002, 1003, 1007, 1009, 1010].includes(code) ? "stop" : "backoff";
+  if ([1002, 1003, 1007, 1009, 1010, REPLACED].includes(code)) return "stop";
+  const range = Math.floor(code / 100);
+  if (range === 40) return "stop";
+  return range === 42 || code === NORMAL || code === 1001 ? "window" : "backoff";
 }
 
 /** The wait before a reconnect after `failures` others: full jitter, so that a crowd does not come back at once. */
@@ -71,7 +72,7 @@ const FIELDS = {
   reset: "epoch:e head:n reason:s?",
   unsubbed: "s:s code:n reason:s?",
   goaway: "after_ms:w deadline_ms:n reason:s? url:s?",
-  ok: "id:n o:1? epoch:e? dup:b?",
+  ok: "id:n o:1? epoch:e? dup:b? exp_ms:n?",
   err: "code:n slug:s? msg:s? retry:b? id:n? s:s? at:s? retry_after_ms:n?",
 };
 
@@ -84,15 +85,11 @@ function check(message) {
   }
 }
 
-/** The message of one line; `null` when its type is unknown, because new ones may appear at any time [2.2]. */
-export function decode(line) {
-  let message;
-  try {
-    message = JSON.parse(line);
-  } catch (error) {
-    throw new Broken(error.message);
+/** A value as a message; `null` when its type is unknown, because new ones may appear at any time [2.2]. */
+export function checked(message) {
+  if (!isObject(message) || !isText(message.t)) {
+    throw new Broken(message instanceof Error ? message.message : "a message is an object with a type");
   }
-  if (!isObject(message) || !isText(message.t)) throw new Broken("a message is an object with a type");
   if (!Object.hasOwn(FIELDS, message.t)) return null;
   check(message);
   if (message.t === "sig" && message.b < message.a) throw new Broken(`b of sig is ${message.b}, before its a`);

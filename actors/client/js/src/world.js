@@ -20,7 +20,7 @@ export function watchBrowser(tell) {
     [globalThis, "pagehide", () => tell("hidden")],
     [globalThis, "pageshow", () => tell("visible")],
     [document, "visibilitychange", () => tell(document.visibilityState)],
-  ].filter(([target]) => typeof target?.addEventListener === "function");
+  ].filter(([target]) => target?.addEventListener);
   for (const [target, event, listener] of watched) target.addEventListener(event, listener);
   return () => {
     for (const [target, event, listener] of watched) target.removeEventListener(event, listener);
@@ -28,29 +28,22 @@ export function watchBrowser(tell) {
 }
 
 /** A clock that never runs backwards, although the wall clock does when somebody sets it. */
-export class Clock {
-  #now;
-  #last = 0;
-  #skew = 0;
-
-  constructor(now) {
-    this.#now = now;
-  }
-
-  read() {
-    const now = this.#now();
-    this.#skew = Math.max(this.#skew, this.#last - now);
-    this.#last = now + this.#skew;
-    return this.#last;
-  }
+export function steady(clock) {
+  let [last, skew] = [0, 0];
+  return () => {
+    const now = clock();
+    skew = Math.max(skew, last - now);
+    return (last = now + skew);
+  };
 }
 
-/** The stream's address: http(s) or ws(s), by default the page's own host; `/v1/stream` unless it has a path. */
+/**
+ * The stream's address: http(s) or ws(s), by default the page's own host; `/v1/stream` unless it has a path. What is
+ * absolute is taken as a text, because React Native's URL cannot be changed and adds a slash.
+ */
 export function streamUrl(url = "/", base = globalThis.location?.href) {
-  const address = new URL(url, base);
-  address.protocol = address.protocol.replace(/^http/, "ws");
-  if (address.pathname === "/") address.pathname = "/v1/stream";
-  return address.href;
+  const address = /^\w+:/.test(url) ? String(url) : new URL(url, base).href;
+  return address.replace(/^http/, "ws").replace(/^(\w+:\/\/[^/?#]+)\/?(?=[?#]|$)/, "$1/v1/stream");
 }
 
 /** An id that nobody else makes; without Web Crypto (old React Native) it is only very likely to be. */

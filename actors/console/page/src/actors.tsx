@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post } from "./api";
 import { count, distance, plural, size } from "./format";
 import { useEscape } from "./keys";
-import { Empty, List, useWindow } from "./list";
+import { Amount, Empty, Heads, List, useWindow } from "./list";
 import { wished } from "./model";
 
 interface Actor {
@@ -42,8 +42,8 @@ export function ActorsPage() {
         <List name="Actors" kind="of-actors" total={found.matched} loaded={{ offset: found.offset, rows: found.actors }} load={load} open={open} draw={(one) => (
           <>
             <b>{title(one)}</b><span class="quiet">{one.class}</span><span class={`state ${one.state}`}>{one.state}</span>
-            <span class="number">{count(one.mailbox)} waiting</span><span class="number">{count(one.in_flight)} in flight</span>
-            <span class="number">{plural(one.sockets, "socket")}</span><span class="quiet">{one.alarm_at ? `alarm ${distance(one.alarm_at, Date.now())}` : ""}</span>
+            <Amount of={one.mailbox}>{count(one.mailbox)} waiting</Amount><Amount of={one.in_flight}>{count(one.in_flight)} in flight</Amount>
+            <Amount of={one.sockets}>{plural(one.sockets, "socket")}</Amount><span class="quiet">{one.alarm_at ? `alarm ${distance(one.alarm_at, Date.now())}` : ""}</span>
           </>
         )} />
       )}
@@ -101,7 +101,7 @@ function Storage({ of }: { of: Actor }) {
       </form>
       {error && <p class="error" role="alert">{error}</p>}
       {page !== null && (page.entries.length === 0 ? <p>It stores nothing here.</p> : (
-        <div class="wide" tabIndex={0} role="region" aria-label="Stored values"><table><thead><tr><th scope="col">Key</th><th scope="col">Size</th><th scope="col">Value</th></tr></thead><tbody>
+        <div class="wide" tabIndex={0} role="region" aria-label="Stored values"><table><Heads names={["Key", "#Size", "Value"]} /><tbody>
           {page.entries.map((one) => <tr key={one.key}><td><code>{one.key}</code></td><td class="number">{size(one.bytes)}</td><td><code>{one.text}{one.cut && "…"}</code></td></tr>)}
         </tbody></table></div>
       ))}

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { Refusal, get, post } from "./api";
 import { NONE, count, duration, moment, plural, size } from "./format";
 import { useEscape } from "./keys";
-import { Empty, List, useWindow } from "./list";
+import { Amount, Empty, Heads, List, useWindow } from "./list";
 import { wished } from "./model";
 
 interface Connection {
@@ -49,9 +49,9 @@ export function ConnectionsPage() {
           <>
             <b>{title(one)}</b><span class="quiet">{one.sdk}</span><span class={`state ${one.state}`}>{one.state}</span>
             <span class="number">{duration(one.age_ms)}</span><span class="number">{one.rtt_ms === null ? "" : `rtt ${duration(one.rtt_ms)}`}</span>
-            <span class="number">{one.lag === null ? "" : `${count(one.lag)} behind`}</span><span class="number">{size(one.backlog_bytes)} waiting</span>
-            <span class="number">{count(one.sent)} sent</span><span class={`number ${one.dropped > 0 ? "error" : ""}`}>{count(one.dropped)} dropped</span>
-            <span class="number">{plural(one.subs, "sub")}</span>
+            <Amount of={one.lag ?? 0}>{one.lag === null ? "" : `${count(one.lag)} behind`}</Amount><Amount of={one.backlog_bytes}>{size(one.backlog_bytes)} waiting</Amount>
+            <Amount of={one.sent}>{count(one.sent)} sent</Amount><Amount of={one.dropped} bad>{count(one.dropped)} dropped</Amount>
+            <Amount of={one.subs}>{plural(one.subs, "sub")}</Amount>
           </>
         )} />
       )}
@@ -131,7 +131,7 @@ function Subscriptions({ all }: { all: Subscription[] }) {
       <h2>Subscriptions</h2>
       {all.length === 0 ? <p>It has none.</p> : (
         <div class="wide" tabIndex={0} role="region" aria-label="Its subscriptions"><table>
-          <thead><tr>{["Id", "Filter", "Mode", "State", "Position", "When slow", "Matched"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+          <Heads names={["Id", "Filter", "Mode", "State", "#Position", "When slow", "#Matched"]} />
           <tbody>{all.map((one) => <tr key={one.sid}><td>{one.sid}</td><td><code>{JSON.stringify(one.filter)}</code></td><td>{one.mode}</td><td>{one.state}</td><td class="number">{count(one.position)}</td><td>{one.on_slow}</td><td class="number">{count(one.matched)}</td></tr>)}</tbody>
         </table></div>
       )}
@@ -145,7 +145,7 @@ function FlightRecorder({ events }: { events: Recorded[] }) {
       <h2>Flight recorder</h2>
       {events.length === 0 ? <p>Nothing is recorded of it yet.</p> : (
         <div class="wide tail" tabIndex={0} role="region" aria-label="Its last protocol events, the newest first"><table>
-          <thead><tr>{["When", "Direction", "Kind", "Size", "What"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+          <Heads names={["When", "Direction", "Kind", "#Size", "What"]} />
           <tbody>{events.toReversed().map((one, n) => <tr key={events.length - n}><td class="time">{moment(one.at)}</td><td class={`way ${one.dir}`}>{DIRECTIONS[one.dir]}</td><td>{one.kind}</td><td class="number">{one.dir === "note" ? "" : size(one.bytes)}</td><td><code>{one.text}</code></td></tr>)}</tbody>
         </table></div>
       )}

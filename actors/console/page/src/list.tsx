@@ -36,6 +36,16 @@ export function Empty({ load, children }: { load: Load; children: preact.Compone
   return <p class="empty">{children}</p>;
 }
 
+/** The head of a table; names that begin with `#` stand over numbers. */
+export const Heads = ({ names }: { names: string[] }) => (
+  <thead><tr>{names.map((name) => <th key={name} scope="col" class={name.startsWith("#") ? "number" : ""}>{name.replace("#", "")}</th>)}</tr></thead>
+);
+
+/** A number in a row of a list; nothing to look at when it is 0, and bad news when it is not and says so. */
+export const Amount = ({ of, bad = false, children }: { of: number; bad?: boolean; children: preact.ComponentChildren }) => (
+  <span class={`number ${of === 0 ? "quiet" : bad ? "error" : ""}`}>{children}</span>
+);
+
 /** Rows are asked for again once a second, so that the list is live. */
 export function List<Row>({ name, kind, total, load, loaded, draw, open }: {
   name: string;
@@ -82,7 +92,7 @@ export function List<Row>({ name, kind, total, load, loaded, draw, open }: {
 
   return (
     <div
-      ref={box} class={`list ${kind}`} role="listbox" tabIndex={0} aria-label={name}
+      ref={box} class={`list ${kind}`} style={{ maxHeight: `${total * ROW_PX + 2}px` }} role="listbox" tabIndex={0} aria-label={name}
       aria-activedescendant={chosen >= first && chosen < last ? `row-${chosen}` : undefined}
       onKeyDown={key}
       onScroll={() => scroll(Math.floor(box.current!.scrollTop / ROW_PX))}

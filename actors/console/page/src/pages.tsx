@@ -6,7 +6,9 @@ import { ActorsPage } from "./actors";
 import { AnalyticsPage } from "./analytics";
 import { Chart } from "./chart";
 import { ConnectionsPage } from "./connections";
+import { FaultsPage } from "./faults";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
+import { Heads } from "./list";
 import { SignalsPage } from "./signals";
 import { SubscriptionsPage } from "./subscriptions";
 import { link, overview, put, series, session, sources, type Light, type Source } from "./model";
@@ -108,7 +110,7 @@ function IngestPage() {
   return (
     <div class="wide" tabIndex={0} role="region" aria-label="Sources">
       <table>
-        <thead><tr>{["Source", "State", "Schedule", "Last run", "Next", "Produced", "Duplicates", "Rejected", "Failures in a row", "Actions"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+        <Heads names={["Source", "State", "Schedule", "Last run", "Next", "#Produced", "#Duplicates", "#Rejected", "#Failures in a row", "Actions"]} />
         <tbody>{[...sources.value.values()].map((source) => <SourceRow key={source.name} source={source} now={now} />)}</tbody>
       </table>
     </div>
@@ -136,7 +138,7 @@ function AuditPage() {
       {error && <p class="error" role="alert">{error}</p>}
       <div class="wide" tabIndex={0} role="region" aria-label="Audit log">
         <table>
-          <thead><tr>{["When", "Who", "From", "What", "To what", "Result"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+          <Heads names={["When", "Who", "From", "What", "To what", "Result"]} />
           <tbody>
             {audit.entries.map((one, n) => (
               <tr key={offset + n}><td class="time">{stamp(one.at)}</td><td>{one.who}</td><td>{one.peer}</td><td>{one.what}</td><td>{one.target}</td><td class={one.result === "done" || one.result === "signed in" ? "" : "error"}>{one.result}</td></tr>
@@ -161,6 +163,7 @@ export const pages: Record<string, { title: string; View: () => preact.JSX.Eleme
   signals: { title: "Signals", View: SignalsPage },
   ingest: { title: "Ingest", View: IngestPage },
   analytics: { title: "Analytics", View: AnalyticsPage },
+  faults: { title: "Faults", View: FaultsPage },
   audit: { title: "Audit", View: AuditPage },
 };
 

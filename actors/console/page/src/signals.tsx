@@ -4,6 +4,7 @@ import { SignalClient, type Signal } from "heliograph";
 
 import { post } from "./api";
 import { clock, count } from "./format";
+import { Heads } from "./list";
 import { session } from "./model";
 
 const KEPT = 200; // signals that are shown
@@ -60,7 +61,7 @@ export function SignalsPage() {
       {rows.length === 0 ? <p class="empty">No signal of this kind so far. The next one appears here.</p> : (
         <div class="wide tail" tabIndex={0} role="region" aria-label="Signals">
           <table>
-            <thead><tr>{["Offset", "Time", "Type", "Entity", "Data"].map((name) => <th key={name} scope="col">{name}</th>)}</tr></thead>
+            <Heads names={["#Offset", "Time", "Type", "Entity", "Data"]} />
             <tbody>{rows.map((one) => <tr key={`${one.epoch}:${one.offset}`}><td class="number">{count(one.offset)}</td><td class="time">{clock(one.ts)}</td><td>{one.type}</td><td>{one.entity}</td><td><code>{JSON.stringify(one.data).slice(0, 500)}</code></td></tr>)}</tbody>
           </table>
         </div>

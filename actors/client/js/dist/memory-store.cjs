@@ -1,0 +1,2 @@
+/* Heliograph, MIT */
+var n=Object.defineProperty,g=Object.getOwnPropertyDescriptor,h=Object.getOwnPropertyNames,i=Object.prototype.hasOwnProperty,p=(e,t)=>{for(var r in t)n(e,r,{get:t[r],enumerable:!0})},u=(e,t,r,o)=>{if(t&&"object"==typeof t||"function"==typeof t)for(let a of h(t))!i.call(e,a)&&a!==r&&n(e,a,{get:()=>t[a],enumerable:!(o=g(t,a))||o.enumerable});return e},I=e=>u(n({},"__esModule",{value:!0}),e),m={};p(m,{MemoryCursorStore:()=>a}),module.exports=I(m);var a=class{#e=new Map;getItem(e){return this.#e.get(e)??null}setItem(e,t){this.#e.set(e,t)}};

@@ -1,0 +1,4 @@
+import type { Encoding } from "heliograph";
+
+/** The subprotocol `signals.v1.msgpack`: `new SignalClient({ url, encoding: msgpack })`. */
+export const msgpack: Encoding;

@@ -1,0 +1,15 @@
+// A CommonJS program in TypeScript; checked by tsc, never run.
+import heliograph = require("heliograph");
+import { FileCursorStore } from "heliograph/file-store";
+import { history } from "heliograph/history";
+import { msgpack } from "heliograph/msgpack";
+
+const client = new heliograph.SignalClient({ url: "wss://example.test", cursorStore: new FileCursorStore("cursors.json"), encoding: msgpack });
+export async function main(): Promise<string | null> {
+  const stored = history<{ p: number }>({ url: "https://example.test", types: "price.>", limit: 10 });
+  for await (const { data, cursor } of stored) if (data.p > 1) return cursor;
+  client.close();
+  // @ts-expect-error a history has no such thing
+  stored.offset;
+  return stored.cursor;
+}
