@@ -225,21 +225,20 @@ def test_a_tab_that_slept_for_ten_minutes_without_its_network_catches_up_at_once
         assert page.evaluate("states.map(([state]) => state)") == ["connected", "reconnecting", "resuming", "connected"]
 
 
-def test_a_worker_reads_without_a_document(page: Page, server: Server) -> None:
-    worker = """
-        import { SignalClient } from "/client.js";
-        const client = new SignalClient();
-        for await (const { offset } of client.subscribe({ types: "t.>", since: "earliest" })) postMessage(offset);
-    """
-    page.route("**/worker.js", lambda route: route.fulfill(body=worker, content_type="text/javascript"))
-    server.post(*({"type": "t.a", "entity": "e", "data": n} for n in range(3)))
-    page.goto(server.url)
-    read = page.evaluate(
-        """() => new Promise((resolve, reject) => {
-            const worker = new Worker("/worker.js", { type: "module" });
-            const offsets = [];
-            worker.onerror = ({ message }) => reject(new Error(message));
-            worker.onmessage = ({ data }) => offsets.push(data) === 3 && resolve(offsets);
-        })"""
-    )
+def test_a_worker_reads_without_a_document(page: Page, tmp_path: Path) -> None:
+    server = Server(tmp_path / "worker", "tests.browser.worker_app:app")
+    server.start()
+    try:
+        server.post(*({"type": "t.a", "entity": "e", "data": n} for n in range(3)))
+        page.goto(server.url)
+        read = page.evaluate(
+            """() => new Promise((resolve, reject) => {
+                const worker = new Worker("/worker.js", { type: "module" });
+                const offsets = [];
+                worker.onerror = ({ message }) => reject(new Error(message));
+                worker.onmessage = ({ data }) => offsets.push(data) === 3 && resolve(offsets);
+            })"""
+        )
+    finally:
+        server.kill()
     assert read == [1, 2, 3]
