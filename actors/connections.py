@@ -320,7 +320,6 @@ class ConnectionManager(Actor["Env"]):
             return
         finally:
             self._stream.asking -= 1
-        self._groups.measures.welcomed(asked=hello.resume is not None, resumed=greeted.session.is_resumed)
         filled = [one if isinstance(one, Err) else next(answers) for one in plan]
         bounds = greeted.joined.bounds
         welcome = Welcome(
@@ -345,7 +344,8 @@ class ConnectionManager(Actor["Env"]):
         self._replacing.add(connection)
         if welcome.resumed:
             self._admission.resumed(machine.state.peer)
-        self._groups.measures.greeted(machine.state.sdk, resumed=welcome.resumed)
+        asked = hello.resume is not None
+        self._groups.measures.welcomed(machine.state.sdk, asked=asked, resumed=welcome.resumed)
         self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):

@@ -126,8 +126,9 @@ class ShardMeasures:
         """A client has said something."""
         self.messages["bad" if isinstance(message, Err) else type(message).__name__.lower()] += 1
 
-    def welcomed(self, *, asked: bool, resumed: bool) -> None:
+    def welcomed(self, sdk: str, *, asked: bool, resumed: bool) -> None:
         """A client has said hello, and may have asked to go on with a session."""
+        self.greeted(sdk, resumed=resumed)
         self.resumptions["resumed" if resumed else "refused" if asked else "new"] += 1
 
     def recovered(self, *, whole: bool | None, lost: bool) -> None:

@@ -10,9 +10,15 @@ import trio
 from runtime.threads import THREADS, Threads
 
 
-@pytest.fixture(params=["run", "run_short"])
+@pytest.fixture(params=["run", "begin"])
 def run(request):
-    return getattr(Threads(), request.param)
+    threads = Threads()
+
+    async def begin(fn, *args):
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return await threads.begin(fn, *args).end()
+
+    return threads.run if request.param == "run" else begin
 
 
 async def test_a_call_gives_its_value_or_its_error(run):

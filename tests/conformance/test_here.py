@@ -26,6 +26,13 @@ async def test_what_a_question_that_was_given_up_asked_is_not_the_next_ones_answ
     assert trace["name"] == second["name"]
 
 
+async def test_nothing_is_left_of_a_process_that_was_ended(tmp_path):
+    async with programs_in(ROOT, tmp_path) as here:
+        await here.trace(drawn(5, 1))
+        assert [path.name for path in tmp_path.glob("*")] != []
+    assert list(tmp_path.glob("*")) == []
+
+
 async def test_a_program_by_its_number_comes_with_its_trace():
     async with programs_in(ROOT) as here:
         program, trace = await here.drawn(5, 3)
