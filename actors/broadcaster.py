@@ -373,9 +373,10 @@ class SignalBroadcaster(Actor["Env"]):
             ends = self._log.oldest_ts(state) / 1000 + self._settings.retention_max_s
             self._wake_by(max(ends, now + self._settings.position_s))
 
-    async def settle(self) -> None:
-        """Move every quiet group to the head, so that whoever leaves now takes the newest cursor along."""
-        quiet = [group for group in self._groups if group.cursor < self.stream.head]
+    async def settle(self, groups: tuple[int, ...] | None = None) -> None:
+        """Move quiet groups, of these or all, to the head, so that whoever leaves now takes the newest cursor along."""
+        found = self._groups if groups is None else map(self._groups.get, groups)
+        quiet = [group for group in found if group is not None and group.cursor < self.stream.head]
         for at in range(0, len(quiet), MOVED_AT_ONCE):
             fanout = Fanout()
             fanout.move(quiet[at : at + MOVED_AT_ONCE], self.stream.head)

@@ -9,6 +9,7 @@ from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
 from actors.console.console import Console
+from actors.console.injection import FaultInjection
 from actors.echo import Echo
 from actors.handshakes import Handshakes
 from actors.ingest.ingest import Ingest
@@ -34,6 +35,7 @@ class Env:
     consoles: Namespace[Console]
     tracers: Namespace[SignalTracer]
     analytics: Namespace[Analytics]
+    injections: Namespace[FaultInjection]
     operator: Operator
 
     @property

@@ -79,6 +79,7 @@ class ConnectionSettings:
             first; 0 when nothing can take over before this server is gone.
         moves_per_s: how many clients are asked to go in a second.
         move_to: the URL they are sent to; the one they know when it is empty.
+        age_max_s: after how long a client is asked to go and connect anew; 0: never.
     """
 
     ping_ms: int = attrs.field(default=25_000, validator=_between(1_000, 600_000))
@@ -86,6 +87,7 @@ class ConnectionSettings:
     handover_s: float = attrs.field(default=0.0, validator=_between(0, 600))
     moves_per_s: int = attrs.field(default=1_000, validator=_between(1, 1_000_000))
     move_to: str = attrs.field(default="", validator=_check_url)
+    age_max_s: float = attrs.field(default=0.0, validator=_between(0, 31_536_000))
     compression: bool = False
 
     @property

@@ -264,6 +264,13 @@ class ShardGroups:
             group.waits = True
             self.ctx.set_timeout(group.due_s, self._flush_late, group)
 
+    def rest(self, connection: Connection) -> list[str]:
+        """What is pending for a socket's live subscriptions, for it alone, because it is about to be closed."""
+        if connection.closed or connection.socket is None:
+            return []
+        subs = connection.machine.state.subs.items()
+        return [text for s, sub in subs if sub.live for text in self._groups[sub.group].rest(s)]
+
     async def flush_held_back(self) -> None:
         """Conflated frames leave now, because connections are about to end."""
         held = {group.number: group for group in self._groups.values() if group.flushed != group.cursor}

@@ -13,6 +13,7 @@ from actors.console import (
     actor_routes,
     analytics_routes,
     connection_routes,
+    fault_routes,
     page_routes,
     subscription_routes,
     trace_routes,
@@ -35,7 +36,7 @@ from runtime import ActorError, Request, Response
 T = TypeVar("T")
 
 OPERATOR = Principal(user="operator", capability=EVERYTHING)
-PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "audit")
+PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "faults", "audit")
 AUDIT_ROWS = 200
 SERIES_MINUTES = 60
 _HEADERS = {"cache-control": "no-store"}
@@ -124,6 +125,16 @@ def doing(what: str, target: Callable[[Request], str], act: Answering) -> Route:
     return route
 
 
+def by_method(**routes: Route) -> Route:
+    """A route for each of some methods."""
+
+    async def route(request: Request, env: Env) -> Response:
+        found = routes.get(request.method)
+        return _method(request, ", ".join(routes)) if found is None else await found(request, env)
+
+    return route
+
+
 def _result(answer: Response) -> str:
     if answer.status < 300:
         return "done"
@@ -186,13 +197,15 @@ async def sign_out(ask: Ask) -> Response:
 async def session(ask: Ask) -> dict[str, Any]:
     """Who asks, and what there is."""
     await ask.console.watch()
+    has_faults = ask.env.operator.faults is not None
+    there = {"analytics": ask.env.settings.console.has_analytics, "faults": has_faults}
     return {
         "operator": ask.who.kind,
-        "faults": False,
+        "faults": has_faults,
         "version": version("heliograph"),
         "streams": list(ask.env.settings.stream_names),
         "started": round(1_000 * ask.env.operator.started),
-        "pages": [name for name in PAGES if name != "analytics" or ask.env.settings.console.has_analytics],
+        "pages": [name for name in PAGES if there.get(name, True)],
     }
 
 
@@ -326,6 +339,11 @@ CONSOLE_ROUTES: Mapping[str, Route] = {
     "/console/api/trace/{name}/{offset}": reading(trace_routes.trace),
     "/console/api/analytics": reading(analytics_routes.analytics),
     "/console/api/analytics.csv": reading(analytics_routes.table),
+    "/console/api/faults": by_method(
+        GET=reading(fault_routes.faults),
+        POST=doing("inject fault", fault_routes.target, fault_routes.inject),
+    ),
+    "/console/api/faults/{id}/end": doing("end fault", fault_routes.target, fault_routes.end),
     "/console/api/subscriptions": reading(subscription_routes.subscriptions),
     "/console/api/explain": reading(subscription_routes.explain, method="POST"),
     "/console/api/connections": reading(connection_routes.connections),

@@ -110,6 +110,6 @@ def test_the_javascript_package_depends_on_nothing() -> None:
 
 def test_what_the_package_names_is_there() -> None:
     package = json.loads((CLIENT / "package.json").read_text())
-    named = [package[key] for key in ("main", "module", "types", "unpkg", "jsdelivr")]
+    named = [package[key] for key in ("main", "module", "react-native", "types", "unpkg", "jsdelivr")]
     assert [path for path in named if not (CLIENT / path).is_file()] == []
     assert [path for path in package["files"] if not list(CLIENT.glob(path))] == []
