@@ -96,9 +96,11 @@ def test_each_build_is_one_file_of_at_most_10_kb_compressed(name: str) -> None:
     built = (CLIENT / "dist" / name).read_bytes()
     assert len(gzip.compress(built, 9)) <= LIMIT
     imported = set(re.findall(rb'from"([^"]+)"', built))
-    assert imported == {"react.js": {b"react"}, "history.js": {b"heliograph-client"}, "file-store.js": {b"node:fs"}}.get(
-        name, set()
-    )
+    assert imported == {
+        "react.js": {b"react"},
+        "history.js": {b"heliograph-client"},
+        "file-store.js": {b"node:fs"},
+    }.get(name, set())
 
 
 def test_the_javascript_package_depends_on_nothing() -> None:
