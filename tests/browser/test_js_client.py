@@ -152,7 +152,7 @@ def test_a_page_that_speaks_messagepack_reads_what_is_new_and_what_is_stored(pag
     def build(route: Route) -> None:
         """A build; a page's import map would say, too, where the client is."""
         text = (BUILDS / Path(route.request.url).name).read_text()
-        route.fulfill(body=text.replace('from"heliograph"', 'from"/client.js"'), content_type="text/javascript")
+        route.fulfill(body=text.replace('from"heliograph-client"', 'from"/client.js"'), content_type="text/javascript")
 
     page.route("**/msgpack.js", build)
     page.route("**/history.js", build)

@@ -1,6 +1,6 @@
 /** Signals: the live tail of a stream, filtered and paused at will, the way of one of them, and a test signal. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { SignalClient, type Signal } from "heliograph";
+import { SignalClient, type Signal } from "heliograph-client";
 
 import { post } from "./api";
 import { clock, count } from "./format";

@@ -1,6 +1,6 @@
 /** The way of one signal, from the moment it came to the last socket that got it. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Signal } from "heliograph";
+import type { Signal } from "heliograph-client";
 
 import { get } from "./api";
 import { count, duration, moment } from "./format";
