@@ -34,6 +34,7 @@ from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
 from actors.stream import CONSOLE_STREAM, Bounds, Wanted, shard_number, stream_of
+from actors.tracing import DeliveryTraces
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ConnectionManager(Actor["Env"]):
         self._admission = Admission(ctx, env)
         self._stream = StreamReach(ctx, env.broadcasters)
         shard = self._stream.shard
-        self._groups = ShardGroups(ctx, self._stream, self._limits)
+        self._groups = ShardGroups(ctx, self._stream, self._limits, DeliveryTraces(ctx, env.tracers))
         self._quota = Quota(shard, env.shards, env.settings)
         self._replacing = Replacing(ctx, shard, env.shards, env.settings.shards)
         self._catching_up = CatchingUp(ctx, self._stream, self._groups, self._replacing.live)
@@ -344,8 +345,7 @@ class ConnectionManager(Actor["Env"]):
         self._replacing.add(connection)
         if welcome.resumed:
             self._admission.resumed(machine.state.peer)
-        asked = hello.resume is not None
-        self._groups.measures.welcomed(machine.state.sdk, asked=asked, resumed=welcome.resumed)
+        self._groups.measures.welcomed(machine.state.sdk, asked=hello.resume is not None, resumed=welcome.resumed)
         self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):
@@ -430,9 +430,9 @@ class ConnectionManager(Actor["Env"]):
 
     # What the broadcaster says.
 
-    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float) -> None:
+    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float, traced: tuple[int, ...] = ()) -> None:
         """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
-        self._groups.take(deliveries, numbered_at)
+        self._groups.take(deliveries, numbered_at, traced)
 
     async def compare(self, groups: tuple[int, ...], cursors: tuple[int, ...]) -> None:
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""

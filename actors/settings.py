@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -210,6 +212,47 @@ class MetricsSettings:
     tokens: tuple[Secret, ...] = attrs.field(default=(), validator=_check_tokens)
 
 
+_OTEL = "opentelemetry.exporter.otlp.proto.common.trace_encoder"
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+
+
+def _check_endpoint(_: Any, __: attrs.Attribute[Any], url: str) -> None:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError(f"saw {url!r}; must be empty, or such as http://127.0.0.1:4318/v1/traces")
+    if url:
+        try:
+            importlib.import_module(_OTEL)
+        except ImportError as error:
+            raise ValueError(f"traces need another package ({error}); pip install 'heliograph[otel]'") from None
+
+
+def _check_headers(_: Any, __: attrs.Attribute[Any], headers: Mapping[str, Secret]) -> None:
+    for name, value in headers.items():
+        if _HEADER_NAME.fullmatch(name) is None or not (value.value.isascii() and value.value.isprintable()):
+            raise ValueError(f"{name!r} and its value are no HTTP header")
+
+
+@attrs.frozen(kw_only=True)
+class TracingSettings:
+    """Table `[tracing]`: signals as OpenTelemetry traces.
+
+    Attributes:
+        endpoint: where to send them, by OTLP over HTTP; nowhere when it is empty.
+        sample: the share of the signals that are sent, at random.
+        headers: of the requests. service: the `service.name` of all of them.
+    """
+
+    endpoint: str = attrs.field(default="", validator=_check_endpoint)
+    sample: float = attrs.field(default=0.01, validator=_between(0, 1))
+    headers: dict[str, Secret] = attrs.field(factory=dict, validator=_check_headers)
+    service: str = "heliograph"
+
+    @property
+    def share(self) -> float:
+        """Of the signals, how many are sent."""
+        return self.sample if self.endpoint else 0.0
+
+
 _CONSOLE_STREAM_SETTINGS = StreamSettings(
     retention_signals=10, retention_s=60.0, retention_max_s=120.0, retention_bytes=1 << 22, dedup_s=0.0, groups=100
 )
@@ -339,6 +382,7 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     shards: int = attrs.field(default=2, validator=_between(1, SHARDS_MAX))
     streams: tuple[str, ...] = attrs.field(default=(), validator=_check_streams)
     sources: tuple[SourceSettings, ...] = attrs.field(default=(SourceSettings(kind="host"),), validator=_check_sources)
@@ -360,6 +404,10 @@ class Settings:
     def stream_names(self) -> tuple[str, ...]:
         """Every stream there is."""
         return (STREAM, *self.streams)
+
+    def traced_share(self, name: str | None) -> float:
+        """Of the signals of a stream, how many are exported as traces."""
+        return 0.0 if name == CONSOLE_STREAM else self.tracing.share
 
     def stream_settings(self, name: str | None) -> StreamSettings:
         """What is kept of a stream."""

@@ -23,7 +23,7 @@ const common = { bundle: true, mangleProps, target: "es2022", charset: "utf8", l
 const sharesTheClient = {
   name: "shares-the-client",
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\/index\.js$/ }, ({ kind }) => (kind === "entry-point" ? undefined : { path: "heliograph", external: true }));
+    onResolve({ filter: /^\.\/index\.js$/ }, ({ kind }) => (kind === "entry-point" ? undefined : { path: "heliograph-client", external: true }));
   },
 };
 

@@ -1,7 +1,7 @@
 // Writes each signal of a Heliograph server as one line of JSON: `node consumer.mjs URL STATE-FILE [TYPES…]`.
 // Stopped or killed, and started again, it goes on where it was: its cursor is in the state file.
-import { SignalClient } from "heliograph";
-import { FileCursorStore } from "heliograph/file-store";
+import { SignalClient } from "heliograph-client";
+import { FileCursorStore } from "heliograph-client/file-store";
 import { WebSocket } from "ws"; // Node 22 has one of its own
 
 const [url, file, ...types] = process.argv.slice(2);
