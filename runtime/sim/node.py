@@ -366,14 +366,15 @@ class SimulatedNode:
 
     async def _run_blocking(self, life: Life, fn: Callable[..., Any], /, *args: Any) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
-        with trio.CancelScope(shield=True):  # nothing stops a thread
+        # Nothing stops a thread.
+        if not life.dead:
+            seconds = self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s)
+            await self.world.sleep(seconds, shielded=True)
+        try:
+            return fn(*args)
+        finally:
             if not life.dead:
-                await self.world.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
-            try:
-                return fn(*args)
-            finally:
-                if not life.dead:
-                    await self.world.sleep(self._rng.uniform(0.0, 0.001))
+                await self.world.sleep(self._rng.uniform(0.0, 0.001), shielded=True)
 
     async def _sync_file(self, life: Life, *paths: Path) -> None:
         begun: list[tuple[FileModel, int]] = []
@@ -382,8 +383,8 @@ class SimulatedNode:
             model = life.image.model(path)
             if model is not None:
                 begun.append((model, len(model.unsynced)))
-        with trio.CancelScope(shield=True):
-            await self.world.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+        seconds = self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s)
+        await self.world.sleep(seconds, shielded=True)
         if life.dead:
             raise OSError(5, "the process is dead")
         for model, count in begun:
