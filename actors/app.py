@@ -5,6 +5,7 @@ from __future__ import annotations
 import trio
 
 from actors.console.answers import NAME as CONSOLE
+from actors.console.injection import NAME as FAULTS
 from actors.console.routes import CONSOLE_ROUTES
 from actors.env import Env
 from actors.handshakes import HANDSHAKES
@@ -22,6 +23,8 @@ async def start(env: Env) -> None:
     """The server is up: the keys of tokens are read, and every configured source gets its first alarm."""
     if env.settings.auth.jwt.enabled:
         await env.verifiers.get_by_name(VERIFIER).begin()
+    if env.operator.faults is not None:
+        await env.injections.get_by_name(FAULTS).begin()
     for source in env.settings.active_sources():
         await env.ingests.get_by_name(source.name).begin()
 
@@ -42,9 +45,14 @@ async def drain(env: Env) -> None:
         await trio.sleep(STEP_S)  # after the last one, too: clients answer to a close
     for told in [shard.settle() for shard in shards]:
         await told
+    if env.settings.tracing.share:
+        for traced in [env.tracers.get_by_name(name).settle() for name in names]:
+            await traced
     await env.tickets.get_by_name(TICKETS).settle()
     await env.handshakes.get_by_name(HANDSHAKES).settle()
     await env.consoles.get_by_name(CONSOLE).settle()
+    if env.operator.faults is not None:
+        await env.injections.get_by_name(FAULTS).settle()
 
 
 app = App(

@@ -9,10 +9,12 @@ from actors.authentication import Authenticator
 from actors.broadcaster import SignalBroadcaster
 from actors.connections import ConnectionManager
 from actors.console.console import Console
+from actors.console.injection import FaultInjection
 from actors.echo import Echo
 from actors.handshakes import Handshakes
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
+from actors.signal_tracer import SignalTracer
 from actors.tickets import Tickets
 from actors.token_verifier import TokenVerifier
 from runtime import Namespace, Operator
@@ -31,7 +33,9 @@ class Env:
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]
+    tracers: Namespace[SignalTracer]
     analytics: Namespace[Analytics]
+    injections: Namespace[FaultInjection]
     operator: Operator
 
     @property

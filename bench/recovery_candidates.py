@@ -94,7 +94,7 @@ def measure_shared(megabytes: int, folder: Path, *, keeps: bool, value_bytes: in
     actor = id_from_name("rooms", "a")
     file = open_database(folder, os.urandom)
     try:
-        writer = GroupWriter(file.writer, _KEEP, time.time())
+        writer = GroupWriter(file.writer, file.room, _KEEP, time.time())
 
         def write(seed: int) -> None:
             for rows in _batches(megabytes, seed, value_bytes):

@@ -46,7 +46,7 @@ RUNTIME_SIDE = {
         "write_snapshot",
     },
     "ResponseStream": {"lend", "release"},
-    "WebSocket": {"feed_close", "feed_error", "feed_message"},
+    "WebSocket": {"feed_close", "feed_ended", "feed_error", "feed_message"},
 }
 
 

@@ -11,6 +11,7 @@ import os
 import resource
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,6 +124,7 @@ for command in (backup, inspect, restore, sim):
     help="Folder of everything durable.  [default: ./data]",
 )
 @click.option("--no-sources", is_flag=True, help="Ask no source for signals.")
+@click.option("--faults", is_flag=True, help="Let operators make things fail on purpose, in the console.")
 @click.option("--test-routes", is_flag=True, help="Add the echo WebSocket /_test/echo, for conformance tools.")
 def serve(
     app: str,
@@ -131,6 +133,7 @@ def serve(
     port: int | None,
     data: Path | None,
     no_sources: bool,
+    faults: bool,
     test_routes: bool,
 ) -> None:
     """Serve APP (module:app), the signal service by default, until SIGTERM or Ctrl-C.
@@ -156,7 +159,7 @@ def serve(
     except ConfigError as error:
         raise UnusableError(str(error)) from error
     configure_logging(config.log_level, config.log_format)
-    _run(loaded, config, settings, hints=app == DEFAULT_APP)
+    _run(loaded, config, settings, faults=faults, hints=app == DEFAULT_APP)
 
 
 def _load_app(name: str) -> App:
@@ -189,7 +192,7 @@ def _switch(settings: Any, field: str, *, on: bool, option: str, app: str) -> An
     return attrs.evolve(settings, **{field: on})
 
 
-def _run(app: App, config: ServerConfig, settings: Any, *, hints: bool) -> None:
+def _run(app: App, config: ServerConfig, settings: Any, *, faults: bool, hints: bool) -> None:
     from runtime.platform import real_platform
     from runtime.server import serve as run_server
 
@@ -204,9 +207,14 @@ def _run(app: App, config: ServerConfig, settings: Any, *, hints: bool) -> None:
             click.echo(_what_next(url, default=config.port == DEFAULT_PORT and config.host == "127.0.0.1"))
         sys.stdout.flush()
 
-    serving = functools.partial(
-        run_server, app, config=config, settings=settings, platform=real_platform(), ready=ready
-    )
+    serving = functools.partial(run_server, app, config=config, settings=settings, ready=ready)
+    platform = real_platform()
+    if faults:
+        from runtime.faults import with_faults
+
+        platform, may_fail = with_faults(platform, functools.partial(os.kill, os.getpid(), signal.SIGKILL))
+        serving = functools.partial(serving, faults=may_fail)
+    serving = functools.partial(serving, platform=platform)
     try:
         trio.run(serving)
     except Exception as error:

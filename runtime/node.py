@@ -17,6 +17,7 @@ import trio
 from runtime import limits
 from runtime.actor.http import Request, Response
 from runtime.app import App, Routes
+from runtime.faults import Faults
 from runtime.limits import StorageLimits
 from runtime.namespace.namespace import Namespace
 from runtime.namespace.router import Router
@@ -78,6 +79,7 @@ async def open_node(
     objects: Path | None = None,
     open_objects: int = limits.OPEN_OBJECTS,
     retention: Retention | None = None,
+    faults: Faults | None = None,
 ) -> AsyncGenerator[Node, None]:
     """Run an app's actors while the block runs.
 
@@ -91,6 +93,7 @@ async def open_node(
         objects: the folder of the databases of SQL classes; needed when the app has such classes, or facets of them.
         open_objects: how many of those may be in memory.
         retention: what is kept of what they held before, all together; as Durable Objects when None.
+        faults: what an operator may let fail, if the platform is one of `with_faults`.
 
     Raises:
         ValueError: the app has SQL classes, and no folder is given.
@@ -121,7 +124,9 @@ async def open_node(
                 idle_s=idle_s,
             )
             router.env = app.make_env(
-                lambda key: Namespace(key, router, store, platform.token_bytes), settings, Operator(router, classes)
+                lambda key: Namespace(key, router, store, platform.token_bytes),
+                settings,
+                Operator(router, classes, faults),
             )
             routes = Routes(app, router.env)
             router.alarms.load(store.alarms())

@@ -13,6 +13,7 @@ import attrs
 from runtime.actor.actor import Actor
 from runtime.codec import plain
 from runtime.errors import ActorError, SqlError
+from runtime.faults import Faults
 from runtime.ids import ActorId, id_from_name, id_from_string
 from runtime.meter import Meter
 from runtime.namespace.container import Container
@@ -73,10 +74,12 @@ class Operator:
 
     Attributes:
         started: when the node was; wall clock, seconds.
+        faults: what makes things fail on purpose; None in a server that was not started for that.
     """
 
-    def __init__(self, router: Router, classes: Mapping[str, type[Actor[Any]]]) -> None:
+    def __init__(self, router: Router, classes: Mapping[str, type[Actor[Any]]], faults: Faults | None = None) -> None:
         self._router = router
+        self.faults = faults
         self._classes = dict(classes)
         self.started = router.services.platform.now()
 

@@ -10,7 +10,8 @@ import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +41,63 @@ class SyncFile(Protocol):
     async def __call__(self, *paths: Path) -> None:
         """Return when all of them would survive a power cut."""
         ...
+
+
+class Begun(Protocol):
+    """A call that has begun, or is about to: it needs nobody to wait for it, and nothing stops it."""
+
+    async def end(self) -> Any:
+        """Wait for the end, and return its value; for one task, once."""
+        ...
+
+
+class Begin(Protocol):
+    """Begins with a blocking function and returns at once, from wherever it is called on the loop."""
+
+    def __call__(self, fn: Callable[..., Any], /, *args: Any) -> Begun:
+        """Begin with `fn(*args)`."""
+        ...
+
+
+@attrs.frozen
+class OpenFile:
+    """A file that is open: where it is, and a descriptor that may be written with."""
+
+    path: Path
+    descriptor: int
+
+
+class BeginSync(Protocol):
+    """Begins to make last what was written to files, which stay open until its end."""
+
+    def __call__(self, *files: OpenFile) -> Begun:
+        """Begin; the end raises what `SyncFile` raises."""
+        ...
+
+
+@attrs.frozen
+class Later:
+    """A call that begins when somebody waits for its end: what blocks nobody needs no thread."""
+
+    _run: Callable[[], Awaitable[Any]]
+
+    async def end(self) -> Any:
+        """Run it."""
+        return await self._run()
+
+
+def _commit_later(run_blocking: RunBlocking) -> Begin:
+    def begin_commit(fn: Callable[..., Any], /, *args: Any) -> Begun:
+        return Later(partial(run_blocking, fn, *args))
+
+    return begin_commit
+
+
+def _sync_later(sync_file: SyncFile) -> BeginSync:
+    def begin_sync(*files: OpenFile) -> Begun:
+        return Later(partial(sync_file, *[file.path for file in files]))
+
+    return begin_sync
 
 
 class Listen(Protocol):
@@ -82,8 +140,10 @@ class Platform:
         random: jitter; never ids or secrets.
         token_bytes: ids, epochs, tokens, keys.
         run_blocking: runs a blocking call off the loop.
-        run_commit: the same for one that is short as a rule, and that everybody waits for; `run_blocking` by default.
+        begin_commit: begins with a blocking call that is short as a rule, and that everybody waits for; by default it
+            is run by `run_blocking` once its end is waited for.
         sync_file: makes what was written to files last.
+        begin_sync: begins with the same; by default as above, by `sync_file`.
         listen: opens listeners.
         writer: the write of a stream that never waits.
         point: `point("commit failed")` stands where a branch begins that is rarely taken, and does nothing. A
@@ -100,33 +160,40 @@ class Platform:
     writer: Callable[[trio.abc.Stream], Writer]
     point: Callable[[str], None] = pass_by
     meter: Meter | None = None
-    run_commit: RunBlocking = attrs.field(default=attrs.Factory(lambda self: self.run_blocking, takes_self=True))
+    begin_commit: Begin = attrs.Factory(lambda self: _commit_later(self.run_blocking), takes_self=True)
+    begin_sync: BeginSync = attrs.Factory(lambda self: _sync_later(self.sync_file), takes_self=True)
 
 
 def real_platform() -> Platform:
     """The platform of a server process."""
     threads = Threads()
+
+    def begin_sync(*files: OpenFile) -> Begun:
+        return threads.begin(_fdatasync, files)
+
+    async def sync_file(*paths: Path) -> None:
+        await threads.run(_fdatasync_of, paths)
+
     return Platform(
         now=time.time,
         random=random.Random(secrets.randbits(64)),  # noqa: S311 -- jitter only
         token_bytes=secrets.token_bytes,
         run_blocking=threads.run,
-        run_commit=threads.run_short,
-        sync_file=_file_syncer(threads.run_short),
+        begin_commit=threads.begin,
+        sync_file=sync_file,
+        begin_sync=begin_sync,
         listen=open_listeners,
         writer=_writer,
         meter=Meter(),
     )
 
 
-def _file_syncer(run_in_thread: RunBlocking) -> SyncFile:
-    async def sync_files(*paths: Path) -> None:
-        await run_in_thread(_fdatasync, paths)
-
-    return sync_files
+def _fdatasync(files: Sequence[OpenFile]) -> None:
+    for file in files:
+        os.fdatasync(file.descriptor)
 
 
-def _fdatasync(paths: Sequence[Path]) -> None:
+def _fdatasync_of(paths: Sequence[Path]) -> None:
     for path in paths:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:

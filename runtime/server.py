@@ -14,6 +14,7 @@ from structlog.stdlib import BoundLogger
 
 from runtime.app import App
 from runtime.config import ServerConfig, TlsConfig
+from runtime.faults import Faults
 from runtime.frontend import serve_node
 from runtime.node import open_node
 from runtime.platform import Platform
@@ -26,7 +27,13 @@ from runtime.transport.forwarded import Proxies, parse_networks
 
 
 async def serve(
-    app: App, *, config: ServerConfig, settings: Any, platform: Platform, ready: Callable[[str], None]
+    app: App,
+    *,
+    config: ServerConfig,
+    settings: Any,
+    platform: Platform,
+    ready: Callable[[str], None],
+    faults: Faults | None = None,
 ) -> None:
     """Serve an app and return after a graceful shutdown.
 
@@ -37,6 +44,7 @@ async def serve(
 
     Args:
         ready: called with the URL once connections are accepted.
+        faults: what an operator may let fail, if the platform is one of `with_faults`.
 
     Raises:
         OSError: the address cannot be used. CertificateUnusable: what `[tls]` names cannot be used. Others: the data
@@ -67,6 +75,7 @@ async def serve(
                 log=log,
                 objects=config.data / "objects",
                 retention=retention,
+                faults=faults,
             ) as node,
             _reloading(certificate, hangups, log),
         ):

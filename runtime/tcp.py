@@ -154,7 +154,6 @@ class TcpStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
 
-@final
 class TcpListener(trio.abc.Listener[TcpStream]):
     """A listening TCP socket. Options are set on it, once: what it accepts inherits them.
 

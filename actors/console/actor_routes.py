@@ -118,7 +118,8 @@ async def storage(ask: Ask) -> dict[str, Any]:
 
 
 def _entry(key: str, value: object) -> dict[str, Any]:
-    text = json.dumps(HIDDEN if key.rpartition("/")[2] == UNSHOWN else _shown(value), ensure_ascii=False)
+    shown = HIDDEN if key.rpartition("/")[2] == UNSHOWN else _hidden(value)
+    text = json.dumps(shown, ensure_ascii=False)
     data = text.encode("utf-8", "replace")
     cut = len(data) > TEXT_BYTES
     return {
@@ -129,11 +130,14 @@ def _entry(key: str, value: object) -> dict[str, Any]:
     }
 
 
-def _shown(value: object) -> object:
+def _hidden(value: object) -> object:
+    """The same without what is under the name `secret`."""
     if isinstance(value, dict):
         items = cast("dict[str, object]", value).items()
-        return {key: HIDDEN if key == UNSHOWN else _shown(inner) for key, inner in items}
-    return [_shown(inner) for inner in cast("list[object]", value)] if isinstance(value, list) else value
+        return {key: HIDDEN if key == UNSHOWN else _hidden(inner) for key, inner in items}
+    if isinstance(value, list):
+        return [_hidden(inner) for inner in cast("list[object]", value)]
+    return value
 
 
 async def sql(ask: Ask) -> dict[str, Any]:

@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import attrs
 
-from actors.console import access, actor_routes, analytics_routes, connection_routes, page_routes, subscription_routes
+from actors.console import (
+    access,
+    actor_routes,
+    analytics_routes,
+    connection_routes,
+    fault_routes,
+    page_routes,
+    subscription_routes,
+    trace_routes,
+)
 from actors.console.access import OperatorName
 from actors.console.answers import LOGIN_REQUIRED, LOOPBACK_ONLY, NAME, NO_STREAM, NOT_MEANT, Ask, Invalid, number
 from actors.console.console import source_json
@@ -27,7 +36,7 @@ from runtime import ActorError, Request, Response
 T = TypeVar("T")
 
 OPERATOR = Principal(user="operator", capability=EVERYTHING)
-PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "audit")
+PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "faults", "audit")
 AUDIT_ROWS = 200
 SERIES_MINUTES = 60
 _HEADERS = {"cache-control": "no-store"}
@@ -116,6 +125,16 @@ def doing(what: str, target: Callable[[Request], str], act: Answering) -> Route:
     return route
 
 
+def by_method(**routes: Route) -> Route:
+    """A route for each of some methods."""
+
+    async def route(request: Request, env: Env) -> Response:
+        found = routes.get(request.method)
+        return _method(request, ", ".join(routes)) if found is None else await found(request, env)
+
+    return route
+
+
 def _result(answer: Response) -> str:
     if answer.status < 300:
         return "done"
@@ -178,13 +197,15 @@ async def sign_out(ask: Ask) -> Response:
 async def session(ask: Ask) -> dict[str, Any]:
     """Who asks, and what there is."""
     await ask.console.watch()
+    has_faults = ask.env.operator.faults is not None
+    there = {"analytics": ask.env.settings.console.has_analytics, "faults": has_faults}
     return {
         "operator": ask.who.kind,
-        "faults": False,
+        "faults": has_faults,
         "version": version("heliograph"),
         "streams": list(ask.env.settings.stream_names),
         "started": round(1_000 * ask.env.operator.started),
-        "pages": [name for name in PAGES if name != "analytics" or ask.env.settings.console.has_analytics],
+        "pages": [name for name in PAGES if there.get(name, True)],
     }
 
 
@@ -315,8 +336,14 @@ CONSOLE_ROUTES: Mapping[str, Route] = {
     "/console/api/actors/{namespace}/{id}/evict": doing("evict", actor_routes.target, actor_routes.evict),
     "/console/api/actors/{namespace}/{id}/alarm": doing("run alarm", actor_routes.target, actor_routes.alarm),
     "/console/api/actors/{namespace}/{id}/abort": doing("abort", actor_routes.target, actor_routes.abort),
+    "/console/api/trace/{name}/{offset}": reading(trace_routes.trace),
     "/console/api/analytics": reading(analytics_routes.analytics),
     "/console/api/analytics.csv": reading(analytics_routes.table),
+    "/console/api/faults": by_method(
+        GET=reading(fault_routes.faults),
+        POST=doing("inject fault", fault_routes.target, fault_routes.inject),
+    ),
+    "/console/api/faults/{id}/end": doing("end fault", fault_routes.target, fault_routes.end),
     "/console/api/subscriptions": reading(subscription_routes.subscriptions),
     "/console/api/explain": reading(subscription_routes.explain, method="POST"),
     "/console/api/connections": reading(connection_routes.connections),

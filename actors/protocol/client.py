@@ -178,9 +178,9 @@ class ClientMachine:
         )
 
     def authenticate(self, token: str, socket: int | None = None) -> None:
-        """Go on with a newer token on a socket that was welcomed."""
+        """Go on with a newer token on a socket that was welcomed; `Notice` says when the server refuses it."""
         if (found := self._sockets.find(socket)) is not None and found.is_welcomed:
-            found.send(requests.Auth(id=found.next_request(), token=token))
+            found.authenticate(token)
 
     def receive(self, frame: str | bytes, now: float, socket: int | None = None) -> list[Event]:
         """One frame from the server."""
@@ -342,6 +342,8 @@ class ClientMachine:
             return self._welcomed(socket, message, now)
         if not socket.is_welcomed:
             return [socket.notice(message)] if isinstance(message, wire.Err) else ()
+        if isinstance(message, wire.Err) and message.id in (None, socket.renews):
+            return [socket.notice(message)]
         if socket.is_successor and not isinstance(message, _OF_A_SUCCESSOR):
             socket.fail(CloseCode.GAP, "not the subscriptions that were moved")
             return ()
@@ -385,8 +387,6 @@ class ClientMachine:
 
     def _answered(self, socket: Connection, answer: wire.Ok | wire.Err | wire.Page, now: float) -> Iterable[Event]:
         if isinstance(answer, wire.Err):
-            if answer.id is None:
-                return [socket.notice(answer)]
             for name in socket.awaiting(answer.id):
                 return self._without_failed(self._subs.refused(socket, name, answer, now))
         outcome: Event | None = None if isinstance(answer, wire.Ok) else self._reads.answered(answer)

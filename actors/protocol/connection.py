@@ -11,7 +11,7 @@ from actors.protocol.backoff import WINDOW_MS, drawn
 from actors.protocol.events import Notice, SubState, SubStateName
 from actors.protocol.fields import Refused
 from actors.protocol.limits import Limits
-from actors.protocol.requests import PING, Ack, Change, ClientMessage, Mod, Unsub
+from actors.protocol.requests import PING, Ack, Auth, Change, ClientMessage, Mod, Unsub
 from actors.protocol.subscription import Place, Subscription
 
 ACK_MS = 5_000
@@ -29,7 +29,8 @@ class Connection:
         asked_at: when `hello` or the ping left that is not answered. rtt_ms: how long the last answer took.
         move_at: when to open its successor, at move_to. window: when to come back after its planned end.
         acked: how far the server was told that subscriptions are. ack_at: when to tell it again.
-        trouble: the last `err` about it, for the words of a terminal close.
+        renews: the id of the `auth` that is not answered. trouble: the last `err` about it, for the words of a
+            terminal close.
         failure: why it is of no more use, and the code to close it with.
     """
 
@@ -54,6 +55,7 @@ class Connection:
     window: tuple[float, float] = WINDOW_MS
     acked: dict[str, int] = attrs.Factory(dict[str, int])
     ack_at: float | None = None
+    renews: int | None = None
     trouble: str = ""
     failure: tuple[int, str] | None = None
 
@@ -112,6 +114,11 @@ class Connection:
         """One more text to send."""
         self.outgoing.append(message.encode())
 
+    def authenticate(self, token: str) -> None:
+        """Go on with a newer token."""
+        self.renews = self.next_request()
+        self.send(Auth(id=self.renews, token=token))
+
     def ping(self, now: float) -> None:
         """Ask for a sign of life, and again after `ping_ms`."""
         self.ping_at, self.asked_at = now + self.ping_ms, now
@@ -140,7 +147,7 @@ class Connection:
         return {s: offset for s, offset in at.items() if self.acked.get(s) != offset}
 
     def notice(self, error: wire.Err) -> Notice:
-        """An `err` about the connection, or about `hello`."""
+        """An `err` about the connection, about `hello` or about `auth`."""
         self.trouble = f"{error.slug}: {error.msg}"
         return Notice(code=error.code, slug=error.slug, msg=error.msg)
 

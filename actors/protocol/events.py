@@ -196,7 +196,7 @@ class ReadRefused:
 
 @attrs.frozen(kw_only=True)
 class Notice:
-    """An `err` about the connection or about `hello`."""
+    """An `err` about the connection, about `hello` or about `auth`."""
 
     code: int
     slug: str

@@ -188,6 +188,11 @@ class WebSocket:
             hear = self._listener.message
             table.deliver(Job("message of an ordinary socket", lambda _: hear(message), taken=self._begun))
 
+    def feed_ended(self) -> None:
+        """Nothing more has arrived."""
+        if self._table is not None:
+            self._table.rest()
+
     async def feed_close(self, code: int, reason: str, was_clean: bool) -> None:
         """The peer sent a close frame, or the connection was lost."""
         table = self._table
@@ -258,6 +263,7 @@ class SocketTable:
     Args:
         deliver: puts an event into the actor's mailbox, constructing the actor when needed.
         receive: the same in a task of the transport's, in which the event may run.
+        rest: is told that all that a socket has received was delivered.
         emit: lets an effect out through the gate of the live instance, at once when there is none.
         emit_aside: the same for what no handler made; it waits for no turn.
         attachment_bytes, auto_close_reply: the actor class's settings.
@@ -281,6 +287,7 @@ class SocketTable:
         "event_timeout_s",
         "ordinary",
         "receive",
+        "rest",
         "sockets",
     )
 
@@ -289,6 +296,7 @@ class SocketTable:
         *,
         deliver: Callable[[Work], None],
         receive: Callable[[Work], None],
+        rest: Callable[[], None],
         emit: Callable[[Callable[[], None]], None],
         emit_aside: Callable[[Callable[[], None]], None],
         attachment_bytes: int = limits.ATTACHMENT_BYTES,
@@ -299,6 +307,7 @@ class SocketTable:
         self.changes = 0
         self.deliver = deliver
         self.receive = receive
+        self.rest = rest
         self.emit = emit
         self.emit_aside = emit_aside
         self.attachment_bytes = attachment_bytes
@@ -326,14 +335,10 @@ class SocketTable:
             RuntimeError: it is accepted already. LimitExceeded: too many sockets or tags, or a long tag.
         """
         self._check_room_for(ws)
-        distinct: dict[str, None] = {}
+        distinct, most = dict[str, None](), limits.TAGS_PER_SOCKET
         for tag in tags:
             # Durable Objects: one more is refused when there are ten, even if it is one of the ten.
-            _bound(
-                len(distinct) + 1,
-                limits.TAGS_PER_SOCKET,
-                f"a Hibernatable WebSocket cannot have more than {limits.TAGS_PER_SOCKET} tags",
-            )
+            _bound(len(distinct) + 1, most, f"a Hibernatable WebSocket cannot have more than {most} tags")
             _bound(
                 len(tag.encode()),
                 limits.TAG_BYTES,

@@ -48,11 +48,13 @@ class Workers:
     Args:
         start_soon: starts a task in the server's nursery of actors.
         woken: is told that there is something to do.
+        rest: is told that the events that were there have run.
     """
 
-    def __init__(self, start_soon: Callable[..., None], woken: Callable[[], None]) -> None:
+    def __init__(self, start_soon: Callable[..., None], woken: Callable[[], None], rest: Callable[[], None]) -> None:
         self._start_soon = start_soon
         self._woken = woken
+        self.rest = rest
         self._context = contextvars.copy_context()  # what every handler begins with, whoever made the worker start
         self._ready: deque[Work] = deque()
         self._asleep: dict[str, deque[Work]] = {}  # by namespace, the one whose turn is next first
@@ -191,4 +193,5 @@ class Workers:
             if len(self._idle) >= IDLE_WORKERS:
                 return
             self._idle.append(worker)
+            self.rest()
             await trio.lowlevel.wait_task_rescheduled(leave_idle)

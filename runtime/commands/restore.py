@@ -92,7 +92,7 @@ def _bring_back(data: Path, actor: ActorId, target: str, *, dry_run: bool) -> No
     try:
         with read_data(data) as reader:
             stored = reader.actor(actor)
-        writer = GroupWriter(file.writer, _KEEP, platform.now())
+        writer = GroupWriter(file.writer, file.room, _KEEP, platform.now())
         path = object_path(data / OBJECTS, actor)
         if (stored is not None and stored.has_file) or history_path(path).is_dir():
             _bring_back_object(writer, file, path, actor, target, platform.now, dry_run=dry_run)

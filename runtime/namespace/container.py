@@ -153,6 +153,7 @@ class Container:
             self._sockets = SocketTable(
                 deliver=self.deliver,
                 receive=self._receive,
+                rest=self.keeper.services.workers.rest,
                 emit=self._emit,
                 emit_aside=self._emit_aside,
                 attachment_bytes=self.actor_class.attachment_bytes,

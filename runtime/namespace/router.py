@@ -65,7 +65,13 @@ class Router:
         self.log = log
         self.env: Any = None
         self.alarms = AlarmScheduler(platform, timers, self.deliver, log)
-        workers = Workers(start_soon, lambda: turn_watch.busy())
+        begin_commits = tuple(backend.begin_commit for backend in backends.values())
+
+        def rest() -> None:
+            for begin_commit in begin_commits:
+                begin_commit()
+
+        workers = Workers(start_soon, lambda: turn_watch.busy(), rest)
         turn_watch = TurnWatch(timers, workers.frames, log)
         self.services = Services(
             platform=platform,

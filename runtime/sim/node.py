@@ -18,7 +18,7 @@ from runtime.ids import ActorId
 from runtime.namespace.inside import run_in
 from runtime.namespace.namespace import Namespace
 from runtime.node import Node, open_node
-from runtime.platform import Platform
+from runtime.platform import Begun, Later, OpenFile, Platform
 from runtime.sim.image import FileModel, Image
 from runtime.sim.probes import Serves
 from runtime.storage.database_file import DATABASE
@@ -355,6 +355,7 @@ class SimulatedNode:
             token_bytes=self._ids.randbytes,
             run_blocking=partial(self._run_blocking, life),
             sync_file=partial(self._sync_file, life),
+            begin_sync=partial(self._begin_sync, life),
             listen=partial(self._listen, life),
             writer=writer,
             point=partial(self._point, life),
@@ -377,12 +378,15 @@ class SimulatedNode:
                 await self.world.sleep(self._rng.uniform(0.0, 0.001), shielded=True)
 
     async def _sync_file(self, life: Life, *paths: Path) -> None:
-        begun: list[tuple[FileModel, int]] = []
+        await self._sync(life, paths, _written(life, paths))
+
+    def _begin_sync(self, life: Life, *files: OpenFile) -> Begun:
+        paths = [file.path for file in files]
+        return Later(partial(self._sync, life, paths, _written(life, paths)))
+
+    async def _sync(self, life: Life, paths: Sequence[Path], begun: Sequence[tuple[FileModel, int]]) -> None:
         for path in paths:
             life.image.before("sync", path)
-            model = life.image.model(path)
-            if model is not None:
-                begun.append((model, len(model.unsynced)))
         seconds = self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s)
         await self.world.sleep(seconds, shielded=True)
         if life.dead:
@@ -419,6 +423,12 @@ class _OutsideStub:
             return await self._node.call(*self._to, method, args, kwargs)
 
         return cast("Any", call)
+
+
+def _written(life: Life, paths: Sequence[Path]) -> list[tuple[FileModel, int]]:
+    """What a sync that begins now makes last."""
+    models = (life.image.model(path) for path in paths)
+    return [(model, len(model.unsynced)) for model in models if model is not None]
 
 
 def _weather(rng: random.Random, call_after: Callable[[float, Callable[[], object]], None]) -> Weather:

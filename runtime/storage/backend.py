@@ -163,6 +163,10 @@ class Backend(Protocol):
         """Take a sealed batch; never waits. `done` is called as `Store.submit` says."""
         ...
 
+    def begin_commit(self) -> None:
+        """Nothing more is submitted at once, as `Store.begin_commit`."""
+        ...
+
     def copying(self, source: ActorId, target: ActorId) -> Copying:
         """Copy what an actor has sealed to one that has stored nothing.
 
@@ -177,6 +181,7 @@ class SharedBackend:
     def __init__(self, store: Store, limits: StorageLimits) -> None:
         self.limits = limits
         self.submit = store.submit
+        self.begin_commit = store.begin_commit
         self._store = store
 
     def attach(self, actor: ActorId, *, history: bool) -> Keyspace:

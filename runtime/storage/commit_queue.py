@@ -82,6 +82,10 @@ class CommitQueue:
         for done, outcome in ended:
             done(outcome)
 
+    def settle_all(self, error: Exception) -> None:
+        """Report that nothing of the group may be stored."""
+        self.settle(dict.fromkeys(range(len(self._group)), error))
+
     def drop(self) -> None:
         """Forget everything without a word, as a crash does."""
         self._waiting.clear()

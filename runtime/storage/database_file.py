@@ -26,6 +26,7 @@ import attrs
 
 from runtime.storage.ancestry import read_ancestors
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
+from runtime.storage.log_room import LogRoom
 from runtime.storage.store import StoreUnusable
 
 FORMAT = 4
@@ -83,12 +84,19 @@ CREATE TABLE history (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL, key, value
 
 @attrs.frozen
 class DatabaseFile:
-    """An open data directory: one connection that writes, one that reads, the lock; `ancestry` has the ancestors."""
+    """An open data directory.
+
+    Attributes:
+        writer, reader: the connection that writes, and one that reads. room: of the write-ahead log.
+        lineage, ancestors: see `ancestry`.
+    """
 
     writer: apsw.Connection
     reader: apsw.Connection
+    room: LogRoom
     lineage: str
     ancestors: Mapping[str, int]
+    _log: int
     _lock: int
 
     def close(self) -> None:
@@ -100,6 +108,7 @@ class DatabaseFile:
             with contextlib.suppress(apsw.Error):  # it tries once more, and is closed all the same
                 self.writer.close()
         finally:
+            os.close(self._log)
             os.close(self._lock)
 
 
@@ -144,6 +153,7 @@ def open_database(
     except OSError as error:
         raise StoreUnusable(f"cannot use the data directory {directory}: {error}") from error
     path = directory / DATABASE
+    log = -1
     connections: list[apsw.Connection] = []
     try:
         if (directory / RESTORING).exists():
@@ -162,10 +172,14 @@ def open_database(
         connections.append(reader)
         reader.pragma("query_only", True)
         lineage = _lineage(directory / LINEAGE, token_bytes, fresh=created)
-        return DatabaseFile(writer, reader, lineage, {} if created else read_ancestors(directory), lock)
+        log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        ancestors = {} if created else read_ancestors(directory)
+        return DatabaseFile(writer, reader, LogRoom(log), lineage, ancestors, log, lock)
     except (apsw.Error, OSError, StoreUnusable) as error:
         for connection in connections:
             connection.close()
+        if log >= 0:
+            os.close(log)
         os.close(lock)
         if isinstance(error, StoreUnusable):
             raise

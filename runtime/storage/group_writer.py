@@ -18,6 +18,7 @@ from runtime.ids import ActorId, end_below
 from runtime.platform import pass_by
 from runtime.storage.bookmarks import Retention
 from runtime.storage.history import HistoryWriter, Prepared, Restored
+from runtime.storage.log_room import LogRoom
 from runtime.storage.object_keys import REGISTERED
 from runtime.storage.rebuild import IN_PLACE_BYTES, Rebuilder
 from runtime.storage.store import KEEP, WriteBatch
@@ -35,6 +36,7 @@ _PUT = (
     f"INSERT INTO keys SELECT {_SLOT}, {_KEY}, {_VALUE} FROM carray(?) WHERE true "  # noqa: S608 -- constants
     "ON CONFLICT DO UPDATE SET value = excluded.value"
 )
+_PUT_ONE = "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _DELETE = f"DELETE FROM keys WHERE (slot, key) IN (SELECT {_SLOT}, {_KEY} FROM carray(?))"  # noqa: S608
 
 _FIND = "SELECT number, slot, name IS NOT NULL, empty, since IS NOT NULL FROM actors WHERE namespace = ? AND id = ?"
@@ -94,6 +96,7 @@ class GroupWriter:
     """The one writer of a database. Its calls come one after another, from any thread.
 
     Args:
+        room: of the write-ahead log.
         now: wall clock, seconds.
         point: marks rare branches, as `Platform.point`.
         in_place_bytes: a restore that changes more is prepared in transactions of their own, see `rebuild`.
@@ -102,6 +105,7 @@ class GroupWriter:
     def __init__(
         self,
         connection: apsw.Connection,
+        room: LogRoom,
         retention: Retention,
         now: float,
         *,
@@ -114,6 +118,7 @@ class GroupWriter:
         self._prepared: dict[tuple[int, int], Prepared] = {}
         self._connection = connection
         self._actors: dict[tuple[str, bytes], _Held] = {}
+        self._room = room
         self._wal_pages = 0
         self._look_again = now + _LOOK_S
         self.sweeping = self._anything_to_sweep()
@@ -289,9 +294,11 @@ class GroupWriter:
 
     def _put(self, changes: _Changes) -> None:
         execute, keys = self._connection.execute, changes.keys
-        puts = tuple([_ROW % (s, len(k), k, v) for (s, k), v in keys.items() if v is not None])
-        if puts:
-            execute(_PUT, (apsw.carray(puts),))
+        puts = [(slot, key, value) for (slot, key), value in keys.items() if value is not None]
+        if len(puts) == 1:
+            execute(_PUT_ONE, puts[0])
+        elif puts:
+            execute(_PUT, (apsw.carray(tuple([_ROW % (s, len(k), k, v) for s, k, v in puts])),))
         if len(puts) < len(keys):
             deletes = tuple([_ROW % (s, len(k), k, b"") for (s, k), v in keys.items() if v is None])
             execute(_DELETE, (apsw.carray(deletes),))
@@ -462,6 +469,7 @@ class GroupWriter:
 
     def _wal_grew(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
+        self._room.taken(pages)
         return apsw.SQLITE_OK
 
 

@@ -71,6 +71,9 @@ class MemoryStore:
         """Take a batch; it becomes durable after the delay."""
         self._queue.submit(batch, done)
 
+    def begin_commit(self) -> None:
+        """It begins soon enough."""
+
     def alarms(self) -> Sequence[tuple[ActorId, float]]:
         """Every durable alarm."""
         return [(held.actor, held.alarm) for held in self._history.actors.values() if held.alarm is not None]

@@ -20,10 +20,12 @@ from runtime import limits
 from runtime.errors import StorageFailed
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
+from runtime.platform import OpenFile
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.database_file import renew_log
+from runtime.storage.log_room import LogRoom
 from runtime.storage.object_history import ObjectHistory
-from runtime.storage.object_log import PAGE_BYTES, LogReader, Mark, log_bytes, log_pages, read_salts
+from runtime.storage.object_log import PAGE_BYTES, LogReader, Mark, read_salts
 from runtime.storage.object_points import LOGS_MOST, Points
 from runtime.storage.object_records import Record
 from runtime.storage.object_restore import finish_restore, last_restore, record_removal
@@ -38,9 +40,6 @@ ALARM, NAME, PENDING = 1, 2, 3
 the point to go back to and the one at which it was asked."""
 
 _KEEPS_HISTORY = 0x48474831  # as application_id
-
-_ROOM_FROM = 4  # pages of a log: an object that writes once needs none
-_ROOM_LEAST, _ROOM_MOST = 8, 64  # pages that a log has for what comes
 
 _IN_USE = "in-use"
 _SUFFIX, _LOG_SUFFIX = ".sqlite", ".sqlite-wal"
@@ -94,7 +93,7 @@ class ObjectFile:
 
     Attributes:
         path: of the database. connection: commits without waiting for the disk. guard: its authorizer.
-        log: the write-ahead log, which makes commits durable once it is synced.
+        log, open_log: the write-ahead log, which makes commits durable once it is synced.
         alarm, name: as they were found.
         history, keeps: what was before, and whether more of it is kept. points: where it is now.
         restored: the point that the last restore left. restore_to: the one that was asked for and is still to be done.
@@ -119,28 +118,21 @@ class ObjectFile:
     log_pages: int = 0
     unsynced: bool = False
     doubtful: bool = False
-    _room: int = _ROOM_FROM
     log: Path = attrs.field(init=False)
+    open_log: OpenFile = attrs.field(init=False)
+    _room: LogRoom = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.log = self.path.with_name(f"{self.path.name}-wal")
+        self.open_log = OpenFile(self.log, self._log)
+        self._room = LogRoom(self._log)
 
     def committed(self, pages: int) -> None:
-        """The log is so long now.
-
-        A sync of a file that has grown writes where it ends, too, which takes as long again. So a log that is written
-        to grows by zeros, about as many as it has pages already: SQLite takes what has no checksum for the log's end.
-        """
+        """The log is so long now."""
         self.log_pages = pages
         self.unsynced = True
         self.points.committed(pages)
-        if pages >= self._room:
-            with contextlib.suppress(OSError):  # no space: those who write will see it
-                wanted = log_bytes(pages + min(max(pages, _ROOM_LEAST), _ROOM_MOST))
-                end = os.fstat(self._log).st_size
-                if end < wanted:
-                    end += os.pwrite(self._log, bytes(wanted - end), end)
-                self._room = log_pages(end)
+        self._room.taken(pages)
 
     # The history.
 

@@ -8,9 +8,8 @@ too. What a crash leaves in between is found at the next start by the logs that 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,12 +39,11 @@ from runtime.storage.object_keys import REGISTERED, ObjectKeys
 from runtime.storage.object_points import point_at
 from runtime.storage.object_restore import bring_back
 from runtime.storage.object_sweep import sweep_histories
+from runtime.storage.object_syncs import SYNC_TASKS, ObjectSyncs
 from runtime.storage.store import KEEP, Done, Keep, Store, WriteBatch
 
 T = TypeVar("T")
 
-_SYNC_TASKS = 8
-_SYNC_GROUP = 16  # files that one thread syncs one after another, at most
 _CHECKPOINT_PAGES = 1_000  # of 4 KiB
 _LOG_CHECKPOINTS = 8  # of so many pages is a log at most, and what comes while it is moved
 _CHECKPOINT_S = 60.0  # when nobody knows any more at what time something was written that a crash left in a log
@@ -84,8 +82,7 @@ class ObjectStore:
         self._checkpoint_pages = checkpoint_pages
         self._retention = Retention() if retention is None else retention
         self._objects: dict[ActorId, HeldObject] = {}
-        self._dirty: dict[HeldObject, None] = {}
-        self._arrived = trio.lowlevel.ParkingLot()
+        self._syncs = ObjectSyncs(platform, self._settle)
         self._unusable: dict[ActorId, StorageFailed] = {}
         self._in_use = False
         self._grown = 0  # bytes of histories since they were swept
@@ -112,8 +109,8 @@ class ObjectStore:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for _ in range(_SYNC_TASKS):
-                    nursery.start_soon(self._sync_dirty)
+                for _ in range(SYNC_TASKS):
+                    nursery.start_soon(self._syncs.run)
                 nursery.start_soon(self._sweep)
                 working.set()
                 await stopping.wait()
@@ -138,7 +135,11 @@ class ObjectStore:
             self._index.submit(batch, lambda error: self._indexed(held, entry, error))
         held.submitted.append(entry)
         if not held.syncing:
-            self._to_be_synced(held)
+            self._syncs.add(held)
+
+    def begin_commit(self) -> None:
+        """Begin to sync what was submitted, unless enough syncs are under way."""
+        self._syncs.begin()
 
     # Files (`object_keys.Files`).
 
@@ -224,7 +225,7 @@ class ObjectStore:
                 held.file.close(keep_log=True)
             held.closed.set()
         self._objects.clear()
-        self._dirty.clear()
+        self._syncs.forget()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
             self._nursery = None
@@ -341,49 +342,6 @@ class ObjectStore:
 
     # Durability.
 
-    def _to_be_synced(self, held: HeldObject) -> None:
-        if held.held_back:
-            return
-        self._dirty[held] = None
-        self._arrived.unpark()
-
-    async def _sync_dirty(self) -> None:
-        while True:
-            while not self._dirty:
-                await self._arrived.park()
-            size = min(_SYNC_GROUP, -(-len(self._dirty) // _SYNC_TASKS))
-            group = [(held, tuple(held.submitted)) for held in islice(self._dirty, size)]
-            for held, _ in group:
-                del self._dirty[held]
-                held.syncing = True
-            await self._sync(group)
-
-    async def _sync(self, group: Sequence[tuple[HeldObject, Sequence[Submitted]]]) -> None:
-        files = [held.file for held, _ in group if held.file is not None and held.file.unsynced]
-        for file in files:
-            file.unsynced = False
-        failure: StorageFailed | None = None
-        begun = trio.current_time()
-        try:
-            if files:
-                await self._platform.sync_file(*(file.log for file in files))
-                if self._platform.meter is not None:
-                    self._platform.meter.commit("sql", trio.current_time() - begun)
-            else:
-                await trio.lowlevel.checkpoint()
-        except OSError as error:
-            failure = StorageFailed(f"the writes may not be stored: the disk did not take them: {error}")
-            for file in files:
-                file.doubtful = True
-        for held, entries in group:
-            held.syncing = False
-            for entry in entries:
-                entry.synced = True
-                entry.error = entry.error or failure
-            if held.submitted and not held.submitted[-1].synced:
-                self._to_be_synced(held)
-            self._settle(held)
-
     def _indexed(self, held: HeldObject, entry: Submitted, error: Exception | None) -> None:
         entry.indexed = True
         entry.error = entry.error or error
@@ -422,7 +380,7 @@ class ObjectStore:
         self._has_grown(file)
         held.working = held.held_back = False
         if held.submitted and not held.syncing:
-            self._to_be_synced(held)
+            self._syncs.add(held)
         self.close_if_done(held)
 
     async def _move_log(self, file: ObjectFile) -> None:

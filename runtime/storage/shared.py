@@ -12,7 +12,7 @@ import trio
 from runtime import ids
 from runtime.errors import InvalidBookmark, StorageFailed
 from runtime.ids import ActorId
-from runtime.platform import Platform
+from runtime.platform import Begun, Platform
 from runtime.storage.bookmarks import NO_HISTORY, Retention, bookmark_point, bookmark_text
 from runtime.storage.commit_queue import CommitQueue
 from runtime.storage.database_file import DAMAGED, DatabaseFile, open_database
@@ -64,6 +64,10 @@ class SharedStore:
         self._in_place_bytes = in_place_bytes
         self._queue = CommitQueue(platform.point)
         self._file: DatabaseFile | None = None
+        self._writer: GroupWriter | None = None
+        self._begun: Begun | None = None
+        self._begun_s = 0.0
+        self._resting = False  # the committing task waits for something to commit
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Open, commit what is submitted until cancelled; then finish, move all into one file and close.
@@ -75,17 +79,17 @@ class SharedStore:
         file: DatabaseFile = await blocking(open_database, self._directory, self._platform.token_bytes)
         self._file = file
         try:
-            writer = await blocking(self._open_writer, file)
+            writer = self._writer = await blocking(self._open_writer, file)
             task_status.started()
             try:
                 await self._commit_for_ever(writer)
             finally:
                 with trio.CancelScope(shield=True):
-                    while self._queue:
+                    while self._begun or self._queue:
                         await self._commit_group(writer)
         finally:
             with trio.CancelScope(shield=True):
-                self._file = None
+                self._file = self._writer = None
                 await blocking(file.close)
 
     async def _commit_for_ever(self, writer: GroupWriter) -> None:
@@ -94,9 +98,13 @@ class SharedStore:
         with trio.CancelScope() as scope:  # of all groups: it is quicker shielded than entered
             while True:
                 if not self._queue and not writer.sweeping:
-                    await self._queue.wait()
+                    self._resting = True
+                    try:
+                        await self._queue.wait()
+                    finally:
+                        self._resting = False
                 await trio.lowlevel.checkpoint_if_cancelled()
-                if self._queue:
+                if self._begun or self._queue:
                     scope.shield = True
                     await self._commit_group(writer)
                     scope.shield = False
@@ -110,6 +118,7 @@ class SharedStore:
         try:
             return GroupWriter(
                 file.writer,
+                file.room,
                 self._retention,
                 self._platform.now(),
                 point=self._platform.point,
@@ -119,19 +128,21 @@ class SharedStore:
             raise StoreUnusable(f"cannot read {self._directory / 'heliograph.db'}: {error}. {DAMAGED}") from error
 
     async def _commit_group(self, writer: GroupWriter) -> None:
-        """Commit the next group; the caller sees to it that nothing cancels that."""
-        batches = self._queue.take_group(self._group_bytes)
-        begun = trio.current_time()
+        """Commit the group that has begun, or the next one; the caller sees to it that nothing cancels that."""
+        begun, self._begun = self._begun or self._begin_group(writer), None
         try:
-            failed = await self._platform.run_commit(writer.write, batches, self._platform.now())
+            failed: Mapping[int, Exception] = await begun.end()
         except BaseException as error:
-            lost = StorageFailed(f"the writes may not be stored: {error!r}")
-            self._queue.settle(dict.fromkeys(range(len(batches)), lost))
+            self._queue.settle_all(StorageFailed(f"the writes may not be stored: {error!r}"))
             raise
         finally:
             if self._platform.meter is not None:
-                self._platform.meter.commit("shared", trio.current_time() - begun)
+                self._platform.meter.commit("shared", trio.current_time() - self._begun_s)
         self._queue.settle(failed)
+
+    def _begin_group(self, writer: GroupWriter) -> Begun:
+        batches, self._begun_s = self._queue.take_group(self._group_bytes), trio.current_time()
+        return self._platform.begin_commit(writer.write, batches, self._platform.now())
 
     def open(self, actor: ActorId) -> ReadHandle:
         """A handle for reads; loads nothing."""
@@ -140,6 +151,11 @@ class SharedStore:
     def submit(self, batch: WriteBatch, done: Done) -> None:
         """Take a batch for the next group."""
         self._queue.submit(batch, done)
+
+    def begin_commit(self) -> None:
+        """Begin with the next group, if nothing is being done."""
+        if self._resting and self._begun is None and self._queue and self._writer is not None:
+            self._begun = self._begin_group(self._writer)
 
     def alarms(self) -> Sequence[tuple[ActorId, float]]:
         """Every pending alarm, the earliest first."""

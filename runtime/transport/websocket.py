@@ -90,8 +90,10 @@ async def read_messages(
     decoder = MessageDecoder(socket.wire_bytes, socket.message_bytes if socket.compressed else None)
     try:
         while True:
-            if data and await _deliver(decoder, data, socket, outbound):
-                break
+            if data:
+                if await _deliver(decoder, data, socket, outbound):
+                    break
+                socket.feed_ended()
             data = b""  # an idle connection holds no buffer
             data = bytes(await stream.receive_some())
             if not data:

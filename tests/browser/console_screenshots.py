@@ -71,6 +71,8 @@ def take(target: Path) -> None:
         page.wait_for_timeout(4_000)
         page.screenshot(path=target / "console-connection.png")
         _elsewhere(browser, server, target)
+    with tempfile.TemporaryDirectory() as folder, chromium(path) as browser:
+        _faulty(browser, Path(folder), target)
 
 
 def _elsewhere(browser: Browser, server: Server, target: Path) -> None:
@@ -81,6 +83,25 @@ def _elsewhere(browser: Browser, server: Server, target: Path) -> None:
     phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2, color_scheme="light")
     _open(phone, server, "overview")
     phone.screenshot(path=target / "console-overview-phone.png")
+
+
+def _faulty(browser: Browser, folder: Path, target: Path) -> None:
+    server = Server(folder / "data", "--faults")
+    server.start()
+    try:
+        for _ in range(3):
+            browser.new_page().goto(server.url)
+        page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        page.goto(f"{server.url}/console/#/faults")
+        for kind in ("Skew clock", "Drop sockets"):
+            page.get_by_role("button", name=kind).click()
+            page.wait_for_timeout(4_000)
+            page.get_by_role("button", name="End it").click()
+        page.get_by_role("form", name="Stall sockets").get_by_role("button").click()
+        page.wait_for_timeout(2_500)
+        page.screenshot(path=target / "console-faults.png", full_page=True)
+    finally:
+        server.kill()
 
 
 def _act(page: Page, server: Server) -> None:

@@ -189,7 +189,7 @@ def _kinds(where: Where) -> tuple[str, ...]:
     if not where.handle:
         kinds += ["sockets", "timer", "spawn"]
     if where.calls:
-        kinds += ["call", "call", "together"]
+        kinds += ["call", "call", "together", "again"]
     if where.deep:
         kinds += ["try"]
         kinds += ["nested"] if where.handle else ["block", "block", "txn", "txn", "txnSync"]
@@ -262,6 +262,17 @@ def _together(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
         ["join", "two"],
         TURN,
     ]
+
+
+def _again(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
+    """Two calls on one stub, one after the other: the second one fails when the first destroyed its target."""
+    after = range(where.actor + 1, where.actors)
+    if not after:
+        return _write(draw, where, pauses)
+    actor = ACTORS[draw(st.sampled_from(after))]
+    methods = ("leaf", "run") if where.free else ("leaf",)
+    calls = [["show", name, ["scall", "u", draw(st.sampled_from(methods))]] for name in ("first", "second")]
+    return [["stub", "u", actor], *calls]
 
 
 def _block(draw: Draw, where: Where, pauses: Pauses) -> list[Json]:
@@ -345,6 +356,7 @@ _OPERATIONS: dict[str, Callable[[Draw, Where, Pauses], list[Json]]] = {
     "alarm": _alarm,
     "call": _call,
     "together": _together,
+    "again": _again,
     "block": _block,
     "txn": _txn,
     "txnSync": _txn_sync,

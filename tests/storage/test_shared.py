@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from secrets import token_bytes
@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from runtime.errors import StorageFailed
-from runtime.platform import Platform, real_platform
+from runtime.platform import Begun, Later, Platform, real_platform
 from runtime.storage.bookmarks import Retention
 from runtime.storage.checksums import CHECKSUM_VFS, load_checksums, reserve_checksums
 from runtime.storage.database_file import FORMAT, open_database
@@ -325,10 +325,74 @@ async def test_a_group_that_is_being_committed_when_the_store_stops_becomes_dura
         await trio.sleep(1)
         return fn(*args)
 
-    async with running(tmp_path, attrs.evolve(virtual_platform(), run_commit=commit_slowly)) as store:
+    async with running(tmp_path, attrs.evolve(virtual_platform(), run_blocking=commit_slowly)) as store:
         store.submit(batch(A, 1, {b"k": b"v"}), outcomes.append)
         await begun.wait()
     assert outcomes == [None]
+
+
+async def test_a_commit_begins_as_soon_as_nothing_more_is_submitted(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    groups, outcomes = list[int](), list[Exception | None]()
+
+    def begin(fn: Callable[..., Any], /, *args: Any) -> Begun:
+        groups.append(len(args[0]))
+
+        async def end() -> Any:
+            await trio.sleep(1)
+            return fn(*args)
+
+        return Later(end)
+
+    async with running(tmp_path, attrs.evolve(virtual_platform(), begin_commit=begin)) as store:
+        store.begin_commit()
+        assert groups == [], "there is nothing to commit"
+        store.submit(batch(A, 1, {b"k": b"1"}), outcomes.append)
+        store.submit(batch(B, 1, {b"k": b"1"}), outcomes.append)
+        store.begin_commit()
+        assert groups == [2], "without a turn of the loop"
+        store.submit(batch(A, 2, {b"k": b"2"}), outcomes.append)
+        store.begin_commit()
+        await trio.sleep(0.5)
+        store.begin_commit()
+        assert groups == [2], "one group at a time"
+        store.submit(batch(A, 3, {b"k": b"3"}), outcomes.append)
+        await trio.sleep(2)
+        assert (groups, outcomes, store.open(A).get(b"k")) == ([2, 2], [None] * 4, b"3")
+        store.submit(batch(A, 4, {b"k": b"4"}), outcomes.append)
+        store.begin_commit()
+    assert (groups, outcomes) == ([2, 2, 1], [None] * 5), "what has begun when the store stops ends"
+    async with running(tmp_path) as store:
+        assert store.open(A).get(b"k") == b"4"
+
+
+async def test_the_log_has_room_and_a_crash_takes_none_of_it_for_a_commit(shared_disk: Disk) -> None:
+    sizes, pages = list[int](), 4_096 + 24
+    async with shared_disk.running() as store:
+        assert shared_disk.data is not None
+        log = shared_disk.data / "heliograph.db-wal"
+        for n in range(1, 61):
+            await commit(store, batch(A, n, {b"n": b"%d" % n}))
+            sizes.append(log.stat().st_size)
+        assert len(set(sizes)) < 15, "it grows in large pieces, not with each commit"
+        await commit(store, batch(A, 61, {b"%d" % n: bytes(4_000) for n in range(1_000)}))
+        used = sum(1 for frame in frames(log) if any(frame))
+        assert used > 1_000
+        assert log.stat().st_size <= 32 + (used + 64) * pages, "and has no more than so much"
+        shared_disk.crash()
+    async with shared_disk.running() as store:
+        assert store.open(A).get(b"n") == b"60"
+        assert len(store.open(A).list(b"", None, None, False)) == 1_001
+        await commit(store, batch(A, 1, {b"n": b"again"}))
+        shared_disk.crash()
+    async with shared_disk.running() as store:
+        assert store.open(A).get(b"n") == b"again"
+
+
+def frames(log: Path) -> Iterator[bytes]:
+    content = log.read_bytes()
+    return (content[at : at + 24 + 4_096] for at in range(32, len(content), 24 + 4_096))
 
 
 @pytest.mark.real

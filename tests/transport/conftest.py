@@ -29,9 +29,17 @@ class Room:
 
     def __init__(self, nursery, **accept):
         self.events = []
+        self.delivered = 0
+        self.rests = []  # how much was delivered when nothing more had arrived
         self.answers = {}
         self.accept = {"message_bytes": 1 << 25, "backlog_bytes": 1 << 20, "slow_code": 4103, **accept}
-        self.table = SocketTable(deliver=self._jobs_put, receive=self._jobs_put, emit=_at_once, emit_aside=_at_once)
+        self.table = SocketTable(
+            deliver=self._jobs_put,
+            receive=self._jobs_put,
+            rest=lambda: self.rests.append(self.delivered),
+            emit=_at_once,
+            emit_aside=_at_once,
+        )
         self._jobs, self._next = trio.open_memory_channel(10_000)
         nursery.start_soon(self._run)
 
@@ -58,6 +66,7 @@ class Room:
         self.events.append(str(error))
 
     def _jobs_put(self, job):
+        self.delivered += 1
         self._jobs.send_nowait(job)
 
     async def _run(self):

@@ -82,6 +82,17 @@ async def test_a_client_and_an_actor_talk(autojump_clock, serve, room):
     assert room.sockets == []
 
 
+async def test_the_actor_may_rest_once_all_that_arrived_together_was_delivered(autojump_clock, serve, room, dial):
+    server = await serve(room.fetch)
+    raw = await dial(server, frame(1, b"with the request"))
+    await raw.stream.send_all(frame(1, b"a") + frame(2, b"b") + frame(1, b"c")[:3])
+    await raw.frames()
+    await raw.stream.send_all(frame(1, b"c")[3:])
+    await raw.frames()
+    assert room.events == ["with the request", "a", b"b", "c"]
+    assert room.rests == [1, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [

@@ -436,6 +436,26 @@ async def test_a_token_that_ends_soon_is_renewed_in_place(server, autojump_clock
             assert (await link.welcome())["token"] == "three"
 
 
+async def test_a_refused_renewal_is_told(server, autojump_clock):
+    async def token():
+        return "less"
+
+    async with client_of(server, token=token) as client:
+        with client.events() as events:
+            link = await server.accept()
+            await link.welcome()
+            link.send({"t": "err", "code": 401, "slug": "token_expiring", "msg": "soon", "retry": True})
+            assert (await link.receive())["t"] == "auth"
+            link.send({"t": "err", "id": 2, "code": 403, "slug": "forbidden", "msg": "it allows less", "retry": False})
+            seen = []
+            async for event in events:
+                seen += [event] if isinstance(event, Notice) else []
+                if len(seen) == 2:
+                    break
+        assert [(one.code, one.slug) for one in seen] == [(401, "token_expiring"), (403, "forbidden")]
+        assert seen[1].msg == "it allows less"
+
+
 async def test_a_failing_token_function_is_asked_again(server, autojump_clock):
     answers = iter([OSError("no network"), "two"])
 

@@ -54,12 +54,22 @@ def test_the_builds_in_the_repository_are_those_of_the_source(node: str, tools: 
 
 
 @pytest.mark.real
+@pytest.mark.parametrize("encoding", ["json", "msgpack"])
 @pytest.mark.parametrize("package", ["ws", "undici"])
-def test_a_node_program_reads_and_publishes_over_a_socket_of_its_choice(
-    node: str, tools: Path, server: Server, package: str
+def test_a_node_program_reads_publishes_and_pages_over_a_socket_and_in_an_encoding_of_its_choice(
+    node: str, tools: Path, server: Server, package: str, encoding: str
 ) -> None:
-    out = run(node, ROOT / "tests" / "js" / "real.mjs", server.url, package)
-    assert json.loads(out) == {"published": list(range(1, 101)), "read": list(range(1, 101))}
+    out = run(node, ROOT / "tests" / "js" / "real.mjs", server.url, package, encoding)
+    hundred = list(range(1, 101))
+    assert json.loads(out) == {"published": hundred, "read": hundred, "wrong": [], "paged": [*hundred, 101]}
+
+
+@pytest.mark.real
+def test_memory_is_flat_over_a_million_signals(node: str) -> None:
+    told = json.loads(run(node, "--expose-gc", ROOT / "tests" / "js" / "memory.mjs", "1000000"))
+    assert (told["handled"], told["looped"]) == (1_000_000, 1_000_000)
+    first, *later = told["heaps"]
+    assert max(later) < first + 2**19, "half a byte for each signal"
 
 
 @pytest.mark.real

@@ -1,9 +1,10 @@
 """The client machine against a model of the server: every matching signal once and in order, no false gap.
 
 The server is the executable model of the delivery rules: paged catch-up with an atomic join, groups that may stay
-silent, a log that is trimmed, changes in place with backfills, snapshots, what slow readers get. It is random what
-happens: partial reads, dropped sockets with frames in flight, lost and repeated frames, hand-overs between two sockets
-that are read at their own pace.
+silent, a log that is trimmed or brought back to an earlier state, changes in place with backfills, snapshots, what slow
+readers get. It is random what happens: partial reads, dropped sockets with frames in flight, lost and repeated frames,
+hand-overs between two sockets that are read at their own pace, an old socket that is replaced, tokens that are renewed
+or refused meanwhile.
 """
 
 import json
@@ -31,6 +32,7 @@ MATCHES = {
 FILTERS = {name: Filter.parse({"types": [name]}) for name in MATCHES}
 NAMES = ["x", "y", "z"]
 EPOCH = "E"
+RENEWALS = {"good": None, "less": (403, "forbidden"), "bad": (401, "unauthenticated")}
 WHICH = st.integers(0, 1)  # of the sockets, during a hand-over
 
 
@@ -66,9 +68,22 @@ class Group:
 class Server:
     def __init__(self, features=("goaway", "mod", "snap", "ack")):
         self.head, self.oldest, self.groups, self.features, self.mods = 0, 1, {}, features, 0
+        self.epochs = self.numbers = 0
+
+    @property
+    def epoch(self):
+        return f"{EPOCH}{self.epochs}"
+
+    def restore(self, head):
+        """The log is as it was, and has another epoch."""
+        self.head, self.oldest, self.groups = head, 1, {}
+        self.epochs += 1
 
     def group(self, kind):
-        return self.groups.setdefault(kind, Group(kind, len(self.groups) + 1, self.head))
+        if kind not in self.groups:
+            self.numbers += 1
+            self.groups[kind] = Group(kind, self.numbers, self.head)
+        return self.groups[kind]
 
     def flush(self, group, *, quiet=True):
         found = signals(group.kind, group.cursor, self.head)
@@ -84,20 +99,30 @@ class Socket:
     """The server's half of one connection."""
 
     def __init__(self, server):
-        self.server, self.to_client, self.subs = server, [], {}
+        self.server, self.to_client, self.subs, self.welcomed = server, [], {}, False
 
     def receive(self, text):
         message = json.loads(text)
         if message["t"] == "hello":
             answers = [self.subscribe(sub) for sub in message.get("subs", ())]
             self.to_client.append(self.welcome(message["id"], answers).encode())
+            self.welcomed = True
         elif message["t"] == "sub":
+            self.leave(message["s"])  # one that came before it heard of a reset
             self.to_client.append(self.subscribe(message).encode())
+        elif message["t"] in ("mod", "unsub") and message["s"] not in self.subs:
+            assert self.server.epochs, "a reset came between"
+            self.refuse(message["id"], 404, "unknown_sub")
         elif message["t"] == "mod":
             self.to_client.append(self.modify(message).encode())
         elif message["t"] == "ack":
             assert "ack" in self.server.features
-            assert all(self.server.head >= offset for offset in message["c"].values())
+            assert self.server.epochs or all(self.server.head >= offset for offset in message["c"].values())
+        elif message["t"] == "auth":
+            if (refusal := RENEWALS[message["token"]]) is None:
+                self.to_client.append(wire.Ok(id=message["id"], exp_ms=1).encode())
+            else:
+                self.refuse(message["id"], *refusal)
         elif message["t"] == "unsub":
             self.leave(message["s"])
             self.to_client.append(wire.Ok(id=message["id"]).encode())
@@ -105,6 +130,15 @@ class Socket:
             assert message["t"] == "ping"
         for name in list(self.subs):
             self.gap_if_trimmed(name)
+
+    def refuse(self, request, code, slug):
+        self.to_client.append(wire.Err(id=request, code=code, slug=slug, msg="").encode())
+
+    def reset(self):
+        """The server has forgotten every subscription."""
+        self.end()
+        if self.welcomed:
+            self.to_client.append(wire.Reset(epoch=self.server.epoch, head=self.server.head, reason="").encode())
 
     def subscribe(self, sub):
         [kind], since, lost, recovered = sub["filter"]["types"], sub["from"], None, None
@@ -114,11 +148,14 @@ class Socket:
             else None
         )
         if cursor is None:
-            cursor = Cursor.parse(since["cursor"]).offset
-            recovered = cursor >= self.server.oldest - 1
-            if not recovered:
+            asked = Cursor.parse(since["cursor"])
+            cursor, skips = asked.offset, sub.get("on_gap", "fail") == "skip"
+            recovered = asked.epoch == self.server.epoch and cursor >= self.server.oldest - 1
+            if asked.epoch != self.server.epoch:
+                cursor = self.server.oldest - 1 if skips else self.server.head
+            elif not recovered:
                 lost = wire.Lost(cursor, self.server.oldest - 1)
-                if sub.get("on_gap", "fail") == "fail":
+                if not skips:
                     cursor = self.server.head
         snap = newest(kind, self.server.oldest, cursor) if since == "snapshot" else None
         self.subs[sub["s"]] = {"kind": kind, "cursor": cursor, "live": False, "snap": snap, "slow": None}
@@ -126,7 +163,7 @@ class Socket:
             id=sub.get("id"),
             s=sub["s"],
             g=self.server.group(kind).number,
-            since=Cursor(EPOCH, cursor),
+            since=Cursor(self.server.epoch, cursor),
             head=self.server.head,
             recovered=recovered,
             lost=lost,
@@ -151,7 +188,7 @@ class Socket:
             id=mod["id"],
             s=mod["s"],
             g=self.server.group(kind).number,
-            since=Cursor(EPOCH, sub["cursor"]),
+            since=Cursor(self.server.epoch, sub["cursor"]),
             head=self.server.head,
             filter="{}",
         )
@@ -162,7 +199,7 @@ class Socket:
             session="s",
             resume="r",
             resumed=False,
-            epoch=EPOCH,
+            epoch=self.server.epoch,
             head=self.server.head,
             oldest=self.server.oldest,
             now=0,
@@ -291,8 +328,10 @@ class Delivery(RuleBasedStateMachine):
                     self.conflated(event)
                     self.delivered[event.s] += [signal.o for signal in event.signals]
                     self.end[event.s] = event.c
+                case happened.Gap(reason="epoch"):
+                    assert self.server.epochs
+                    self.begin_again(event.s, event.c)
                 case happened.Gap():
-                    assert event.a is not None, "the epoch never changes here"
                     self.gaps[event.s].append((event.a, event.b))
                     self.end[event.s] = event.c
                 case happened.Snap():
@@ -313,6 +352,19 @@ class Delivery(RuleBasedStateMachine):
                 socket.receive(text)
         for name in self.start:
             self.check(name)
+
+    def begin_again(self, name, cursor):
+        """What came before the end of the epoch means nothing any more."""
+        self.delivered[name], self.gaps[name], self.left_out[name] = [], [], set()
+        self.kinds[name] = [(0, self.kinds[name][-1][1])]
+        self.snapped[name].clear()
+        if name in self.changing:
+            kind, _, mods = self.changing[name]
+            self.changing[name] = (kind, None, mods)
+        for places in (self.start, self.end):
+            places.pop(name, None)
+            if cursor is not None:
+                places[name] = cursor
 
     def snap(self, event):
         """A snapshot or backfill: what it may have, ascending, each once, whatever sockets it came on."""
@@ -411,7 +463,10 @@ class Delivery(RuleBasedStateMachine):
         del socket.to_client[:count]
         for text in ["\n".join(texts)] if texts and joined else texts:
             if number in self.sockets:
-                self.happen(self.machine.receive(self.machine.encoding.encode(text), self.now, number))
+                events = self.machine.receive(self.machine.encoding.encode(text), self.now, number)
+                self.happen(events)
+                if '"err"' in text and not joined and "unknown_sub" not in text:
+                    assert [type(event) for event in events] == [happened.Notice]
 
     @precondition(lambda self: self.sockets)
     @rule(which=WHICH, code=st.sampled_from([None, 1006, 4103, 4200]))
@@ -448,6 +503,32 @@ class Delivery(RuleBasedStateMachine):
             text = socket.to_client[place]
             if json.loads(text)["t"] == "sig":
                 socket.to_client.insert(place, text)
+
+    @precondition(lambda self: self.sockets)
+    @rule(which=WHICH, token=st.sampled_from(sorted(RENEWALS)), told=st.booleans())
+    def renew(self, which, token, told):
+        number, socket = self.pick(which)
+        if told and socket.welcomed:
+            expiring = wire.Err(code=401, slug="token_expiring", msg="", retry=True, retry_after_ms=0)
+            socket.to_client.append(expiring.encode())
+        self.machine.authenticate(token, number)
+        self.happen([])
+
+    @precondition(lambda self: len(self.sockets) == 2)
+    @rule()
+    def replace(self):
+        """The server ends the older socket once the newer one has everything, whatever of it has arrived."""
+        (number, old), (_, new) = self.sockets.items()
+        if new.subs and all(sub["live"] for sub in new.subs.values()):
+            old.end()
+            del self.sockets[number]
+            self.happen(self.machine.closed(4202, self.now, socket=number))
+
+    @rule(share=st.sampled_from([0, 0.5, 1]))
+    def restore(self, share):
+        self.server.restore(int(self.server.head * share))
+        for socket in self.sockets.values():
+            socket.reset()
 
     @rule(kept=st.integers(0, 60))
     def trim(self, kept):

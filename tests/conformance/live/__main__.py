@@ -20,7 +20,7 @@ from tests.conformance.live.planted import PATCHES, ROOT, first_found, with_bug
 from tests.conformance.live.recorder import record_alone
 from tests.conformance.live.servers import Servers, servers
 from tests.conformance.live.summary import Summary, smallest
-from tests.conformance.live.workerd import NoWorkerd, install
+from tests.conformance.live.workerd import NoWorkerd, install, workerd
 
 HERE = Path(__file__).parent.parent
 BUILD = HERE.parent.parent / "build" / "conformance"
@@ -120,7 +120,7 @@ async def _random(
     program: Path, programs: int, seed: int, shrink: float, *, first: int = 1, bugs: bool = False
 ) -> bool:
     """Compare programs, then find the planted bugs with the first of them."""
-    async with servers(program, IN_MEMORY) as there, programs_in(ROOT, IN_MEMORY) as here:
+    async with servers(partial(workerd, program, below=IN_MEMORY)) as there, programs_in(ROOT, IN_MEMORY) as here:
         comparison = Comparison(there, here)
         summary = Summary(seed, programs, BUILD / "found", PLANTED if bugs else 0)
         run = RandomRun(comparison, seed, programs, summary.take, first)

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import AsyncGenerator, Mapping, MutableMapping
 from contextlib import asynccontextmanager
@@ -28,7 +29,7 @@ from tests.conformance.runner import record
 Trace = Mapping[str, Any]
 LONGEST_S = 60
 LATE_MS = 1.5  # how late the real runtime's timers are, about
-SEEDS = 8  # of how long messages take
+SEEDS = 12  # of how long messages take
 _LATE: tuple[dict[str, Any], ...] = ({"lateMs": LATE_MS}, {"lateMs": LATE_MS, "lateTurnMs": LATE_MS})
 _UNCONFIRMED: dict[str, Any] = {"unconfirmedAlarms": True}
 _VARIANTS = (
@@ -100,12 +101,12 @@ class Here:
 
     Args:
         tree: its folder.
-        below: where the storage is; a disk would take most of the time.
+        storage: the folder of what it stores.
     """
 
     tree: Path
     nursery: trio.Nursery
-    below: Path | None = None
+    storage: Path
     _process: trio.Process | None = None
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _rest: bytes = b""
@@ -157,7 +158,7 @@ class Here:
             trio.run_process,
             command,
             cwd=self.tree,
-            env=os.environ if self.below is None else {**os.environ, "TMPDIR": str(self.below)},
+            env={**os.environ, "TMPDIR": str(self.storage)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             check=False,
@@ -175,12 +176,18 @@ class Here:
 
 @asynccontextmanager
 async def programs_in(tree: Path, below: Path | None = None) -> AsyncGenerator[Here]:
-    """A tree's process, started with its first program; ended afterwards."""
-    async with trio.open_nursery() as nursery:
-        try:
-            yield Here(tree, nursery, below)
-        finally:
-            nursery.cancel_scope.cancel()
+    """A tree's process, started with its first program; ended afterwards, and its storage removed.
+
+    Args:
+        tree: its folder.
+        below: where the storage is made, None for the usual place: a disk takes most of the time.
+    """
+    with tempfile.TemporaryDirectory(prefix="programs-", dir=below) as folder:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield Here(tree, nursery, Path(folder))
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 def _done(program: Trace) -> Trace:

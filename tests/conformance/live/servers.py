@@ -5,19 +5,19 @@ What is cut off so is run anew on one of its own. Only a program that ends that 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import attrs
 import trio
 
 from tests.conformance.live.recorder import ServerEnded, record_run
-from tests.conformance.live.workerd import Workerd, workerd
+from tests.conformance.live.workerd import Workerd
 
 SERVERS = 4
 ALONE = 8  # servers for one program each, at a time
+Start = Callable[[], AbstractAsyncContextManager[Workerd]]
 
 
 @attrs.define(eq=False)
@@ -59,12 +59,10 @@ class Servers:
     """Several of them, and more for single programs.
 
     Args:
-        program: the real runtime.
-        below: where the storage is made; None for the usual place.
+        start: starts one, and ends it afterwards.
     """
 
-    program: Path
-    below: Path | None
+    start: Start
     shared: list[Shared]
     _alone: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(ALONE))
 
@@ -77,7 +75,7 @@ class Servers:
         least = min(self.shared, key=lambda one: one.programs)
         trace = await least.record(program)
         if trace is None:
-            async with self._alone, workerd(self.program, below=self.below) as server:
+            async with self._alone, self.start() as server:
                 with suppress(ServerEnded, trio.TooSlowError):
                     trace = await record_run(server, program)
         if trace is None:
@@ -86,19 +84,17 @@ class Servers:
 
 
 @asynccontextmanager
-async def servers(program: Path, below: Path | None, count: int = SERVERS) -> AsyncGenerator[Servers]:
-    """Running servers whose storage is removed afterwards."""
+async def servers(start: Start, count: int = SERVERS) -> AsyncGenerator[Servers]:
+    """Running servers that are ended afterwards."""
     async with trio.open_nursery() as nursery:
-        shared = [Shared(await nursery.start(_hold, program, below)) for _ in range(count)]
+        shared = [Shared(await nursery.start(_hold, start)) for _ in range(count)]
         try:
-            yield Servers(program, below, shared)
+            yield Servers(start, shared)
         finally:
             nursery.cancel_scope.cancel()
 
 
-async def _hold(
-    program: Path, below: Path | None, task_status: trio.TaskStatus[Workerd] = trio.TASK_STATUS_IGNORED
-) -> None:
-    async with workerd(program, below=below) as server:
+async def _hold(start: Start, task_status: trio.TaskStatus[Workerd] = trio.TASK_STATUS_IGNORED) -> None:
+    async with start() as server:
         task_status.started(server)
         await trio.sleep_forever()

@@ -143,7 +143,7 @@ export class Connection {
   auth(token, number) {
     return this.#answer(() => {
       const socket = this.#sockets.find(number);
-      if (socket?.greeting) socket.send({ t: "auth", token });
+      if (socket?.greeting) socket.renews = socket.send({ t: "auth", token });
     });
   }
 
@@ -327,15 +327,15 @@ export class Connection {
     if (!message) return; // of a type that this client does not know; pong is one
     const { t, id } = message;
     if (t === "welcome") return this.#greeted(socket, message);
-    if (!socket.greeting) return t === "err" ? this.#notice(socket, message) : undefined;
+    if (t === "err" && (!socket.greeting || [undefined, socket.renews].includes(id))) return this.#notice(socket, message);
+    if (!socket.greeting) return;
     if (socket.successor && !OF_A_SUCCESSOR.includes(t)) return socket.fail(GAP);
     if (OF_SUBSCRIPTIONS.includes(t)) this.#feeds[t](socket, message);
     else if (t === "reset") this.#reset(socket);
     else if (t === "goaway") {
       socket.toldToGo(message, this.clock, this.#random);
       this.#enter("draining", { reason: message.reason ?? "" });
-    } else if (t === "err" && id === undefined) this.#notice(socket, message);
-    else this.#answered(socket, message);
+    } else this.#answered(socket, message);
   }
 
   #notice(socket, { code, slug = "", msg = "" }) {

@@ -10,11 +10,8 @@ const RETRY_S = 1; // when it does not say how much later
 
 /** The address of the history of the stream that a client would follow at `url`. */
 function historyUrl(url) {
-  const address = new URL(streamUrl(url));
-  address.protocol = address.protocol.replace(/^ws/, "http");
-  if (address.pathname === "/v1/stream") address.pathname = "/v1/history";
-  else address.pathname = address.pathname.replace(/\/$/, "") + "/history";
-  return address;
+  const address = streamUrl(url).replace(/^ws/, "http").replace(/[?#].*$/, "").replace(/\/$/, "");
+  return address.endsWith("/v1/stream") ? address.replace(/stream$/, "history") : `${address}/history`;
 }
 
 /**
@@ -35,6 +32,7 @@ export class History {
   /** Everything that matches up to here was read (in reverse: from here on); `null` before the first page. */
   cursor = null;
   #address;
+  #filter;
   #token;
   #fetch;
   #abort;
@@ -50,9 +48,7 @@ export class History {
     if (!(limit >= 1)) throw new RangeError(`limit is ${limit}; it is at least 1`);
     const { types, entities, where, fetch = globalThis.fetch, ...world } = rest;
     this.#address = historyUrl(url);
-    const filter = filterOf({ types, entities, where });
-    if (Object.keys(filter).length > 0) this.#address.searchParams.set("filter", JSON.stringify(filter));
-    if (reverse) this.#address.searchParams.set("reverse", "true");
+    this.#filter = filterOf({ types, entities, where });
     this.#token = token;
     this.#fetch = fetch;
     this.#abort = signal;
@@ -71,20 +67,23 @@ export class History {
   }
 
   async #readPage() {
-    this.#address.searchParams.set("limit", String(Math.min(this.#page, this.#left)));
-    if (this.cursor !== null) this.#address.searchParams.set("after", this.cursor);
-    const { a, b, d, more, epoch } = await this.#asked();
+    const query = { limit: Math.min(this.#page, this.#left) };
+    if (this.cursor !== null) query.after = this.cursor;
+    if (this.#reverse) query.reverse = true;
+    if (Object.keys(this.#filter).length > 0) query.filter = JSON.stringify(this.#filter);
+    const parts = Object.entries(query).map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+    const { a, b, d, more, epoch } = await this.#asked(`${this.#address}?${parts.join("&")}`);
     this.#read = d.map((signal) => signalItem(epoch, signal));
     this.#left -= d.length;
     this.#more = more;
     this.cursor = `${epoch}:${this.#reverse ? a : b}`;
   }
 
-  async #asked() {
+  async #asked(url) {
     for (let tries = 1; ; tries += 1) {
       const token = typeof this.#token === "function" ? await this.#token() : this.#token;
       const headers = token ? { authorization: `Bearer ${token}` } : {};
-      const answer = await this.#fetch.call(globalThis, this.#address.href, { headers, signal: this.#abort });
+      const answer = await this.#fetch.call(globalThis, url, { headers, signal: this.#abort });
       if (answer.ok) return answer.json();
       const { status } = answer;
       if ((status === 429 || status === 503) && tries < TRIES) {

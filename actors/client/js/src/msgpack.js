@@ -85,7 +85,7 @@ const uint32 = (value) => [value >> 24, value >> 16, value >> 8, value].map((par
 
 function utf8(text) {
   if (ASCII.test(text)) return Array.from(text, (one) => one.charCodeAt(0));
-  const encoded = encodeURIComponent(text.replace(/\p{Surrogate}/gu, "\ufffd")); // as WebSockets do with texts
+  const encoded = encodeURIComponent(text.replace(/[\ud800-\udfff]/gu, "\ufffd")); // as WebSockets do with texts
   return encoded.match(/%..|[^%]/g).map((one) => (one.length > 1 ? parseInt(one.slice(1), 16) : one.charCodeAt(0)));
 }
 

@@ -100,26 +100,28 @@ export class Subscription extends Emitter {
   /** Items, and the cursor that is reached with the last of them. */
   _take(items, cursor) {
     this.#wire = cursor;
+    const { buffer, overflow, ack } = this.#limits;
     items.forEach((item, index) => {
       if (this.#iterated) this._emit(item.kind, item);
       const { type, entity } = item;
-      const key = this.#limits.overflow === "latest" && type !== undefined ? `${type} ${entity}` : (this.#keys += 1);
+      const key = overflow === "latest" && type ? `${type} ${entity}` : (this.#keys += 1);
       this.#queue.delete(key);
       this.#queue.set(key, { item, cursor: index === items.length - 1 ? cursor : item.cursor });
-      if (this.#overflows) this.#dropOldest();
+      if (this.#queue.size > buffer && (overflow === "drop_oldest" || overflow === "latest")) this.#dropOldest();
     });
     this.#pump();
-    if (this.#queue.size >= this.#limits.buffer && this.#limits.overflow === "block" && !this.#ended) {
+    const { size } = this.#queue;
+    if (size >= buffer && overflow === "block" && !this.#ended) {
       this._enter("paused");
       this.#client._do("pause", this.name);
-    } else if (this.#queue.size > this.#limits.buffer && this.#limits.overflow === "error" && !this.#ended) {
+    } else if (size > buffer && overflow === "error" && !this.#ended) {
       this.#client._close(this.name);
-      const seen = `${this.#queue.size} items wait for the application; "${this.name}" may keep ${this.#limits.buffer}`;
+      const seen = `${size} items wait for the application; "${this.name}" may keep ${buffer}`;
       this._end("failed", new SignalError(`${seen}: read faster, or choose another overflow policy`, { slug: "overflow" }));
     }
     this.#wake();
-    if (!this.#iterated && !this.#handled && this.#queue.size === 0) this.#took(cursor);
-    if (this.#limits.ack === "receive") this.#client._moved(this.name, cursor);
+    if (!this.#iterated && !this.#handled && size === 0) this.#took(cursor);
+    if (ack === "receive") this.#client._moved(this.name, cursor);
   }
 
   _changed(error = null) {
@@ -140,11 +142,6 @@ export class Subscription extends Emitter {
   }
 
   // Small steps.
-
-  get #overflows() {
-    const { buffer, overflow } = this.#limits;
-    return this.#queue.size > buffer && (overflow === "drop_oldest" || overflow === "latest");
-  }
 
   /** Hand items to handlers, one after the other. */
   #pump() {

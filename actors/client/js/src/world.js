@@ -37,12 +37,13 @@ export function steady(clock) {
   };
 }
 
-/** The stream's address: http(s) or ws(s), by default the page's own host; `/v1/stream` unless it has a path. */
+/**
+ * The stream's address: http(s) or ws(s), by default the page's own host; `/v1/stream` unless it has a path. What is
+ * absolute is taken as a text, because React Native's URL cannot be changed and adds a slash.
+ */
 export function streamUrl(url = "/", base = globalThis.location?.href) {
-  const address = new URL(url, base);
-  address.protocol = address.protocol.replace(/^http/, "ws");
-  if (address.pathname === "/") address.pathname = "/v1/stream";
-  return address.href;
+  const address = /^\w+:/.test(url) ? String(url) : new URL(url, base).href;
+  return address.replace(/^http/, "ws").replace(/^(\w+:\/\/[^/?#]+)\/?(?=[?#]|$)/, "$1/v1/stream");
 }
 
 /** An id that nobody else makes; without Web Crypto (old React Native) it is only very likely to be. */

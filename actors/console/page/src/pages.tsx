@@ -6,6 +6,7 @@ import { ActorsPage } from "./actors";
 import { AnalyticsPage } from "./analytics";
 import { Chart } from "./chart";
 import { ConnectionsPage } from "./connections";
+import { FaultsPage } from "./faults";
 import { clock, count, distance, duration, rate, size, stamp } from "./format";
 import { Heads } from "./list";
 import { SignalsPage } from "./signals";
@@ -162,6 +163,7 @@ export const pages: Record<string, { title: string; View: () => preact.JSX.Eleme
   signals: { title: "Signals", View: SignalsPage },
   ingest: { title: "Ingest", View: IngestPage },
   analytics: { title: "Analytics", View: AnalyticsPage },
+  faults: { title: "Faults", View: FaultsPage },
   audit: { title: "Audit", View: AuditPage },
 };
 
