@@ -197,7 +197,7 @@ class World:
         number = self.trace.note("request", "http", f"{method} {target}")
         async with await self.connect(node) as stream:
             try:
-                response: Response | None = None
+                response = None
                 with trio.move_on_after(timeout_s):
                     await write_request(stream, method, target, f"{HOST}:{PORT}", b"", headers or {})
                     response = await read_head(stream, method)
