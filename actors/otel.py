@@ -6,6 +6,7 @@ trace is complete; requests are made by httpx in a task of Trio's, and only enco
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from actors.settings import TracingSettings
 from actors.tracing import Trace
 from runtime import Context
 
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request
 TRIES = 3
 TIMEOUT_S = 10.0  # of each
 PAUSE_S = 1.0  # before the second, and twice as long before the third

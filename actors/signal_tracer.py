@@ -104,13 +104,17 @@ class SignalTracer(Actor["Env"]):
             return
         if self._exporter is None:
             self._exporter = self.exporter()
+        reason = f"more than {WAITING:,} waited for their receiver"
         with trio.CancelScope(deadline=self._last) as scope:
             self._scope = scope
             try:
                 await self._exporter.export(batch)
             except ExportFailed as error:
                 self._lost += len(batch)
-                self.ctx.log.warning("traces were not exported", reason=str(error), lost=self._lost)
+                reason = str(error)
+        if self._lost:
+            self.ctx.log.warning("traces were lost", traces=self._lost, reason=reason)
+            self._lost = 0
 
     def exporter(self) -> OtlpExporter:
         """Where traces go."""

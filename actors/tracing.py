@@ -101,10 +101,15 @@ class Trace:
         """In the order of time; `wall` is the wall clock when trio's was at 0."""
         told = self.publication
         others = "" if told.size == 1 else f", with {told.size - 1:,} more"
+        together = "" if told.size == 1 else " of all of them"
         came = f"from the source {told.source}" if told.source else "published"
         found = [
             ("ingested", told.came, came + others),
-            ("evaluated", told.evaluated, f"filters asked: {told.asked:,}, of which said no: {told.refused:,}"),
+            (
+                "evaluated",
+                told.evaluated,
+                f"filters asked{together}: {told.asked:,}, of which said no: {told.refused:,}",
+            ),
             ("stored", self.stored, "durable: it would survive a power cut"),
         ]
         if self.flushes:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from actors.console.access import OperatorName
+from actors.console.asking import Asking
 from actors.console.audit import AuditLog, Entry
 from actors.console.lights import OVERDUE_S, SourceFacts
 from actors.console.overview import Overview, Sample
 from actors.console.sessions import NotSignedIn, Sessions, SignedIn
 from actors.ingest.ingest import IngestStatus
+from actors.observing import ShardView
 from actors.signals import Draft
-from actors.stream import CONSOLE_STREAM, shard_name
+from actors.stream import CONSOLE_STREAM, StreamView, shard_name
 from runtime import Actor, ActorError, Context
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ STEP_S = 1.0
 QUIET_STEPS = 5  # nobody has looked for so long: stop
 ACTORS_AT_ONCE = 256
 BROKEN_S = 60.0
+HIBERNATED_STEPS = 10  # those that sleep are counted so seldom: there may be very many
 _STATUS = Path("/proc/self/statm")
 
 
@@ -45,6 +48,10 @@ class Console(Actor["Env"]):
         self._overview = Overview()
         self._watching = False
         self._sources: dict[str, dict[str, Any]] = {}
+        self._hibernated = self._steps = 0
+        self._sources_asked: Asking[IngestStatus | None] = Asking(env.operator)
+        self._streams_asked: Asking[StreamView] = Asking(env.operator)
+        self._shards_asked: Asking[ShardView] = Asking(env.operator, _rests)
         self._settled = False
 
     # Who is in.
@@ -131,35 +138,34 @@ class Console(Actor["Env"]):
         await self.env.broadcasters.get_by_name(CONSOLE_STREAM).publish(tuple(drafts))
 
     async def _statuses(self) -> list[IngestStatus]:
-        calls = [self.env.ingests.get_by_name(one.name).status() for one in self.env.settings.active_sources()]
-        return [status for call in calls if (status := await call) is not None]
+        names = [one.name for one in self.env.settings.active_sources()]
+        asked, ingests = self._sources_asked, self.env.ingests
+        found = [await asked.answer("ingests", name, ingests.get_by_name(name).status) for name in names]
+        return [status for status in found if status is not None]
 
     async def _sample(self, statuses: Sequence[IngestStatus], lag_s: float) -> Sample:
         settings, env = self.env.settings, self.env
-        streams = [env.broadcasters.get_by_name(name).observe() for name in settings.stream_names]
-        shards = [
-            env.shards.get_by_name(shard_name(number, name)).observe()
-            for name in settings.stream_names
-            for number in range(settings.shards)
+        names = settings.stream_names
+        shards = [shard_name(number, name) for name in names for number in range(settings.shards)]
+        asked, broadcasters = self._streams_asked, env.broadcasters
+        seen_streams = [await asked.answer("broadcasters", one, broadcasters.get_by_name(one).observe) for one in names]
+        seen_shards = [
+            await self._shards_asked.answer("shards", one, env.shards.get_by_name(one).observe) for one in shards
         ]
-        seen_streams = tuple([await call for call in streams])
-        seen_shards = tuple([await call for call in shards])
-        hibernated = 0
-        for n, actor in enumerate(env.operator.actors(), 1):
-            if n % ACTORS_AT_ONCE == 0:
-                await self.ctx.checkpoint()
-            hibernated += actor.state == "hibernated"
+        if self._steps % HIBERNATED_STEPS == 0:
+            self._hibernated = await self._count_hibernated()
+        self._steps += 1
         now = self.ctx.now()
         broken = [failure for failure in env.operator.failures() if failure.at >= now - BROKEN_S]
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return Sample(
             at=now,
             clock=trio.current_time(),
-            streams=seen_streams,
-            shards=seen_shards,
+            streams=tuple(seen_streams),
+            shards=tuple(seen_shards),
             sources=tuple(facts(status, now) for status in statuses),
             live=env.operator.live,
-            hibernated=hibernated,
+            hibernated=self._hibernated,
             failing={repr(actor): why for actor, why in env.operator.failing().items()},
             broken=len(broken),
             unstored=sum("StorageFailed" in failure.error for failure in broken),
@@ -167,6 +173,19 @@ class Console(Actor["Env"]):
             cpu_s=usage.ru_utime + usage.ru_stime,
             lag_s=lag_s,
         )
+
+    async def _count_hibernated(self) -> int:
+        found = 0
+        for n, actor in enumerate(self.env.operator.actors(), 1):
+            if n % ACTORS_AT_ONCE == 0:
+                await self.ctx.checkpoint()
+            found += actor.state == "hibernated"
+        return found
+
+
+def _rests(shard: ShardView) -> bool:
+    """Nothing about it changes while nothing runs in it."""
+    return not shard.backlog_bytes and not shard.slow
 
 
 def facts(status: IngestStatus, now: float) -> SourceFacts:

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import httpx
 import pytest
+import structlog
 import trio
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -170,14 +171,28 @@ async def test_a_receiver_that_is_busy_is_asked_again(autojump_clock, receiver, 
     assert receiver.requests[0].content == receiver.requests[1].content
 
 
-async def test_what_is_refused_for_good_is_lost_and_the_next_goes_on(autojump_clock, receiver, caplog):
+async def test_what_is_refused_for_good_is_lost_and_told_and_the_next_goes_on(autojump_clock, receiver):
     receiver.answers = [(400, {})]
-    async with start_server(APP, settings=traced(receiver)) as server:
-        await publish(server)
-        await trio.sleep(5)
-        await publish(server)
-        await trio.sleep(5)
-    assert [values(span)["heliograph.offset"] for span in receiver.spans() if span.name == "signal"] == [1, 2]
+    with structlog.testing.capture_logs() as logs:
+        async with start_server(APP, settings=traced(receiver)) as server:
+            await publish(server, 3)
+            await trio.sleep(5)
+            await publish(server)
+            await trio.sleep(5)
+    assert [values(span)["heliograph.offset"] for span in receiver.spans() if span.name == "signal"] == [1, 2, 3, 4]
+    assert [(log["traces"], log["reason"]) for log in logs if log["event"] == "traces were lost"] == [
+        (3, "collector.test: it answered 400")
+    ]
+
+
+async def test_what_comes_while_too_many_wait_is_lost_and_told(autojump_clock, receiver):
+    receiver.wait_s = 3
+    with structlog.testing.capture_logs() as logs:
+        async with start_server(APP, settings=traced(receiver)) as server:
+            for _ in range(WAITING // 1_000 + 1):
+                await publish(server, 1_000)
+            await trio.sleep(10)
+    assert sum(log["traces"] for log in logs if log["event"] == "traces were lost") >= 5_000 - WAITING
 
 
 async def test_a_receiver_that_does_not_answer_keeps_nobody_waiting_and_what_waits_for_it_is_bounded(

@@ -348,3 +348,18 @@ async def test_streams_are_followed_with_the_operators_rights(autojump_clock):
             assert json.loads(await ws.get_message())["t"] == "welcome"
         assert (await server.request("GET", "/console/streams/none", headers={"cookie": shown})).status == 404
         assert (await server.request("GET", "/v1/streams/console")).status == 404
+
+
+async def test_to_look_at_the_console_keeps_nobody_busy_and_wakes_nobody(autojump_clock):
+    hourly = SourceSettings(kind="host", name="hourly", schedule="@hourly")
+    async with start_server(app, settings=Settings(sources=(hourly,), shards=4)) as server:
+        async with overviews(server) as signals:
+            await until(signals, lambda data: data["connections"] == 0)
+            await trio.sleep(30)
+            await until(signals, lambda data: True)
+            busy = {one.id.name for one in server.env.operator.actors() if one.state != "hibernated"}
+            assert busy.isdisjoint({"hourly", "main", *(f"shard-{number}" for number in range(4))})
+            await get(server, "/ingest")
+            await post(server, "/ingest/hourly/pause")
+            seen = await until(signals, lambda data: light(data, "sources")["state"] == "amber")
+            assert "hourly is paused" in light(seen, "sources")["seen"]

@@ -78,6 +78,25 @@ async def test_every_shard_that_had_it_is_named_and_the_last_one_ends_it(autojum
             )
 
 
+async def test_event_sources_and_clients_that_may_be_slow_get_it_too_and_those_that_conflate_do_not_count(
+    autojump_clock,
+):
+    careful = {"s": "b", "filter": {}, "on_slow": "skip"}
+    latest = {"s": "c", "filter": {}, "mode": "latest", "min_ms": 20}
+    async with start_server(app, settings=ONE_SHARD) as server, overviews(server):
+        async with (
+            client(server, subs=[careful]),
+            client(server, subs=[latest], features=["latest"]),
+            server.stream("GET", "/v1/sse"),
+        ):
+            await looked_at(server)
+            await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
+            await trio.sleep(1)
+            steps = (await trace(server, 1))["steps"]
+            assert [step["name"] for step in steps] == NAMES
+            assert steps[-1]["detail"] == "subscriptions that got it: shard-0: 2"
+
+
 async def test_nothing_is_noted_while_nobody_looks(autojump_clock):
     async with start_server(app, settings=ONE_SHARD) as server:
         async with client(server):
