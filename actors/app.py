@@ -45,6 +45,9 @@ async def drain(env: Env) -> None:
         await trio.sleep(STEP_S)  # after the last one, too: clients answer to a close
     for told in [shard.settle() for shard in shards]:
         await told
+    if env.settings.tracing.share:
+        for traced in [env.tracers.get_by_name(name).settle() for name in names]:
+            await traced
     await env.tickets.get_by_name(TICKETS).settle()
     await env.handshakes.get_by_name(HANDSHAKES).settle()
     await env.consoles.get_by_name(CONSOLE).settle()

@@ -36,6 +36,7 @@ from actors.stream import (
     Wanted,
     shard_name,
 )
+from actors.tracing import PublicationTraces
 from runtime import Actor, ActorError, ActorId, AlarmInfo, Context, LimitExceeded, durable
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class SignalBroadcaster(Actor["Env"]):
         self._shards: dict[str, ActorId] = {}
         self._behind: set[str] = set()
         self._asked = self._refused = 0
+        self._traces = PublicationTraces(ctx, env.tracers, env.settings.traced_share(ctx.id.name))
         self._restored = ctx.storage.get(_RESTORED, bool, False)
         ctx.block_concurrency_while(self._load)
 
@@ -116,7 +118,7 @@ class SignalBroadcaster(Actor["Env"]):
             self.ctx.point("a source goes on from elsewhere")
             return Ingested(stored, accepted=False)
         self.ctx.storage.put(key, upto)
-        receipts = await self._append(drafts)
+        receipts = await self._append(drafts, source)
         return Ingested(upto, accepted=True, duplicates=sum(receipt.dup for receipt in receipts))
 
     async def _ready(self, drafts: Sequence[Draft]) -> None:
@@ -126,8 +128,9 @@ class SignalBroadcaster(Actor["Env"]):
             for _ in self._ids.rebuild(self._log, self.stream, self._now_ms()):
                 await self.ctx.checkpoint()  # keeps the turn
 
-    async def _append(self, drafts: Iterable[Draft]) -> list[Receipt]:
+    async def _append(self, drafts: Iterable[Draft], source: str = "") -> list[Receipt]:
         """Number, store and send; others of the server run in between, but no other event of this actor."""
+        came = trio.current_time()
         now_ms = max(self._now_ms(), self.stream.last_ts)
         head = self.stream.head
         receipts: list[Receipt] = []
@@ -151,7 +154,10 @@ class SignalBroadcaster(Actor["Env"]):
                 await self.ctx.checkpoint()
             self._asked += fanout.asked
             self._refused += fanout.refused
-            self._send(fanout)
+            traced = self._traces.chosen(signals)
+            if traced:
+                self._traces.note(traced, source, len(signals), came, fanout)
+            self._send(fanout, tuple(one.offset for one in traced))
             self._wake_by(self.ctx.now() + self._moving_s)
         return receipts
 
@@ -320,6 +326,10 @@ class SignalBroadcaster(Actor["Env"]):
         for number in groups:
             self._groups.leave(number, shard)
 
+    async def trace(self, seconds: float) -> None:
+        """Tell the stream's tracer of every signal, for so long."""
+        self._traces.watch(seconds)
+
     async def observe(self) -> StreamView:
         """What an operator sees of the stream."""
         state = self.stream
@@ -363,9 +373,10 @@ class SignalBroadcaster(Actor["Env"]):
             ends = self._log.oldest_ts(state) / 1000 + self._settings.retention_max_s
             self._wake_by(max(ends, now + self._settings.position_s))
 
-    async def settle(self) -> None:
-        """Move every quiet group to the head, so that whoever leaves now takes the newest cursor along."""
-        quiet = [group for group in self._groups if group.cursor < self.stream.head]
+    async def settle(self, groups: tuple[int, ...] | None = None) -> None:
+        """Move quiet groups, of these or all, to the head, so that whoever leaves now takes the newest cursor along."""
+        found = self._groups if groups is None else map(self._groups.get, groups)
+        quiet = [group for group in found if group is not None and group.cursor < self.stream.head]
         for at in range(0, len(quiet), MOVED_AT_ONCE):
             fanout = Fanout()
             fanout.move(quiet[at : at + MOVED_AT_ONCE], self.stream.head)
@@ -384,14 +395,14 @@ class SignalBroadcaster(Actor["Env"]):
 
     # Shards.
 
-    def _send(self, fanout: Fanout) -> None:
+    def _send(self, fanout: Fanout, traced: tuple[int, ...] = ()) -> None:
         """Send every shard its part in one message; all of one publication leave in this turn."""
         if self._restored:
             return  # to clients that know another log; whoever comes from now on is told where its group stands
         now = trio.current_time()
         for shard, deliveries in fanout.shards.items():
             try:
-                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(deliveries), now)
+                self.ctx.notify(self.env.shards.get(self._shard(shard)).deliver, tuple(deliveries), now, traced)
             except ActorError:
                 self._fell_behind(shard)
         for shard in fanout.behind:

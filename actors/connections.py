@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 from actors.admission import Admission, counts, offered_encoding
 from actors.analytics.reporter import Reporter
 from actors.authentication import token_in_url
-from actors.catching_up import DRAIN_S, CatchingUp
+from actors.catching_up import CatchingUp
+from actors.changing import Changing
 from actors.deadlines import Deadlines
 from actors.event_source import is_for_events
 from actors.event_sources import EventSources
@@ -21,7 +22,6 @@ from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
 from actors.principal import NotAccepted
 from actors.protocol.codes import CloseCode
-from actors.protocol.cursor import Cursor
 from actors.protocol.encoding import JSON
 from actors.protocol.messages import PONG, Err, Ok, Welcome
 from actors.protocol.remembered import Remembered
@@ -33,7 +33,8 @@ from actors.replacing import Replacing
 from actors.session import Connection
 from actors.shard_connections import ShardConnections
 from actors.shard_groups import ShardGroups
-from actors.stream import CONSOLE_STREAM, Bounds, Change, Changed, Wanted, shard_number, stream_of
+from actors.stream import CONSOLE_STREAM, Bounds, Wanted, shard_number, stream_of
+from actors.tracing import DeliveryTraces
 from runtime import Actor, ActorError, AlarmInfo, Context, Request, Response, WebSocket
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class ConnectionManager(Actor["Env"]):
         self._admission = Admission(ctx, env)
         self._stream = StreamReach(ctx, env.broadcasters)
         shard = self._stream.shard
-        self._groups = ShardGroups(ctx, self._stream, self._limits)
+        self._groups = ShardGroups(ctx, self._stream, self._limits, DeliveryTraces(ctx, env.tracers))
         self._quota = Quota(shard, env.shards, env.settings)
         self._replacing = Replacing(ctx, shard, env.shards, env.settings.shards)
         self._catching_up = CatchingUp(ctx, self._stream, self._groups, self._replacing.live)
@@ -72,6 +73,7 @@ class ConnectionManager(Actor["Env"]):
             ctx, self._limits, self._quota, self._replacing, self._groups, self._catching_up
         )
         self._inspector = Inspector(ctx, shard_number(shard), self._connections, self._heartbeat)
+        self._changing = Changing(ctx, self._stream, self._groups, self._connections, self._catching_up)
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
         self._restore()
@@ -233,8 +235,22 @@ class ConnectionManager(Actor["Env"]):
         return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
-        """Something is due: a hello that did not come, a silence, the end of a token."""
-        self._deadlines.check(self._connections)
+        """Something is due: a hello that did not come, a silence, the end of a token, a great age."""
+        due = self._deadlines.check(self._connections)
+        if due.old:
+            everywhere = self.env.settings.all_shards
+            self.ctx.start_soon(self._send_away, Departure(due.old, CloseCode.REBALANCE, self._heartbeat, everywhere))
+        if due.expired:
+            with suppress(ActorError):  # without the newest cursor a quiet subscription reads a little more next time
+                await self._stream.settle(tuple({group for one in due.expired for group in one.groups}))
+            for connection, step in due.expired.items():
+                if texts := self._groups.rest(connection):
+                    connection.send("\n".join(texts))
+                connection.close(step.code, step.reason)
+
+    async def _send_away(self, departure: Departure) -> None:
+        while departure.step(self.ctx.now()):
+            await self.ctx.sleep(STEP_S)
 
     # Requests.
 
@@ -251,7 +267,7 @@ class ConnectionManager(Actor["Env"]):
             case Sub():
                 await self._subscribe(connection, step)
             case Mod():
-                await self._modify(connection, step)
+                await self._changing.modify(connection, step)
             case Ack(offsets):
                 self._groups.acknowledge(connection, offsets)
             case Auth():
@@ -329,8 +345,7 @@ class ConnectionManager(Actor["Env"]):
         self._replacing.add(connection)
         if welcome.resumed:
             self._admission.resumed(machine.state.peer)
-        asked = hello.resume is not None
-        self._groups.measures.welcomed(machine.state.sdk, asked=asked, resumed=welcome.resumed)
+        self._groups.measures.welcomed(machine.state.sdk, asked=hello.resume is not None, resumed=welcome.resumed)
         self._groups.when_counted()
         for one in filled:
             if not isinstance(one, Err):
@@ -372,68 +387,6 @@ class ConnectionManager(Actor["Env"]):
             connection.send(answer.encode())
         else:
             self._connections.answer(connection, [answer[0].encode(), *answer[1]])
-
-    async def _modify(self, connection: Connection, mod: Mod) -> None:
-        """Let a subscription go over to the group of its new filter, exactly where it is."""
-        before = connection.machine.state.subs[mod.s]
-        filter_ = None if mod.change.filter is None else mod.change.filter.canonical
-        min_ms = before.min_ms if mod.change.min_ms is None else mod.change.min_ms
-        change = Change(before.group, filter_, min_ms, mod.change.backfill, None if before.live else before.cursor)
-        resets = connection.resets
-        connection.changing = mod.s  # while it catches up, it stays where it is
-        self._stream.asking += 1
-        try:
-            changed = await self._stream.ask(lambda stream: stream.modify(self._stream.shard, change))
-            if isinstance(changed, Changed):
-                self._connections.enter(changed.bounds)
-                self._groups.add_subscriber(changed.group, changed.bounds.head, min_ms)
-        except ActorError as error:
-            changed = str(error)
-        finally:
-            self._stream.asking -= 1
-        try:
-            if isinstance(changed, Changed):
-                await self._change(connection, mod, changed, resets)
-            elif changed is None:
-                connection.close(CloseCode.INSUFFICIENT_STATE, "the group is not known any more")
-            elif connection.resets == resets:
-                self._connections.answer(connection, [connection.machine.unavailable(mod, changed).encode()])
-        finally:
-            connection.changing = None
-            self._catching_up.soon(connection)
-
-    async def _change(self, connection: Connection, mod: Mod, changed: Changed, resets: int) -> None:
-        head = changed.bounds.head
-        while True:
-            if connection.closed or connection.resets != resets:
-                self._groups.release([changed.group])
-                return
-            sub = connection.machine.state.subs[mod.s]
-            group = self._groups[sub.group]
-            if not sub.live or (group.cursor >= head and not group.healing):
-                break
-            # Frames were missed: it is only known where its client is when those have been sent.
-            self._groups.heal_soon(group)
-            await self.ctx.sleep(DRAIN_S)
-        texts: list[str] = []
-        cursor = sub.cursor
-        if sub.live:
-            texts += group.rest(mod.s)
-            cursor = group.cursor
-        answer = connection.machine.modified(
-            mod,
-            group=changed.group,
-            since=Cursor(changed.bounds.epoch, cursor),
-            head=head,
-            filter_=changed.filter,
-            backfill=changed.backfill,
-        )
-        after = connection.machine.state.subs[mod.s]
-        for number in after.groups[1:]:
-            self._groups.add_subscriber(number, 0)
-        self._groups.drop(connection, [sub])
-        connection.changing = None
-        self._connections.answer(connection, [*texts, answer.encode()])
 
     async def _publish(self, connection: Connection, publications: list[Pub]) -> None:
         """Publish and acknowledge all of them, and empty the list."""
@@ -477,9 +430,9 @@ class ConnectionManager(Actor["Env"]):
 
     # What the broadcaster says.
 
-    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float) -> None:
+    async def deliver(self, deliveries: tuple[Delivery, ...], numbered_at: float, traced: tuple[int, ...] = ()) -> None:
         """Take live frames; they are flushed behind the ones that wait in the mailbox already."""
-        self._groups.take(deliveries, numbered_at)
+        self._groups.take(deliveries, numbered_at, traced)
 
     async def compare(self, groups: tuple[int, ...], cursors: tuple[int, ...]) -> None:
         """Where the broadcaster's groups stand, told when frames may have been lost on their way."""

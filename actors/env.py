@@ -14,6 +14,7 @@ from actors.echo import Echo
 from actors.handshakes import Handshakes
 from actors.ingest.ingest import Ingest
 from actors.settings import Settings
+from actors.signal_tracer import SignalTracer
 from actors.tickets import Tickets
 from actors.token_verifier import TokenVerifier
 from runtime import Namespace, Operator
@@ -32,6 +33,7 @@ class Env:
     verifiers: Namespace[TokenVerifier]
     tickets: Namespace[Tickets]
     consoles: Namespace[Console]
+    tracers: Namespace[SignalTracer]
     analytics: Namespace[Analytics]
     injections: Namespace[FaultInjection]
     operator: Operator

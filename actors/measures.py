@@ -82,7 +82,8 @@ class ShardMeasures:
         reconnects: connections that continued a session. event_sources: those that are some, now.
         sdks: connections by what their clients say they are.
         opened: connections that were taken. handshakes: those that were asked for, by the status of the answer.
-        messages: of clients, by kind; `bad` is none of the protocol. resumptions: hellos by what became of the session.
+        messages: of clients, by kind; `bad` is none of the protocol. errors: that clients were told, by slug.
+        resumptions: hellos by what became of the session.
         behind: by how many offsets subscriptions were when they continued from a cursor.
         recovery: in how many seconds they were live then.
         lag: by how many offsets clients were behind when they said how far they are.
@@ -105,6 +106,7 @@ class ShardMeasures:
     event_sources: int = attrs.field(default=0, init=False)
     sdks: Counter[str] = attrs.field(factory=Counter, init=False)
     messages: Counter[str] = attrs.field(factory=Counter, init=False)
+    errors: Counter[str] = attrs.field(factory=Counter, init=False)
     resumptions: Counter[str] = attrs.field(factory=Counter, init=False)
     behind: Histogram = attrs.field(factory=lambda: Histogram(BEHIND_BOUNDS), init=False)
     recovery: Histogram = attrs.field(factory=lambda: Histogram(RECOVERY_BOUNDS_S), init=False)
@@ -127,7 +129,7 @@ class ShardMeasures:
         self.messages["bad" if isinstance(message, Err) else type(message).__name__.lower()] += 1
 
     def welcomed(self, sdk: str, *, asked: bool, resumed: bool) -> None:
-        """A client has said hello, and may have asked to go on with a session."""
+        """The same of one that may have asked to go on with a session."""
         self.greeted(sdk, resumed=resumed)
         self.resumptions["resumed" if resumed else "refused" if asked else "new"] += 1
 

@@ -245,6 +245,7 @@ class Families(Collector):
                 "type",
                 "messages",
             ),
+            ("signals_errors", "Errors that clients of sockets were told, by slug.", "slug", "errors"),
             ("signals_sessions_resumed", "Hellos, by the session: new, resumed, or refused.", "result", "resumptions"),
             ("signals_skipped", "Offsets that subscriptions were told they will not get.", "reason", "skipped"),
         ):

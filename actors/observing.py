@@ -24,7 +24,8 @@ class ShardView:
         slowest: the session of the one with the most on its way.
         backlog_bytes: on their way to all clients. handshakes: by the status of the answer.
         closes: by code. fanout: see `Latencies`; `fanout_s` is their sum.
-        messages, resumptions, skipped: by kind, result and reason. behind, recovery, lag: see `ShardMeasures`.
+        messages, errors, resumptions, skipped: by kind, slug, result and reason.
+        behind, recovery, lag: see `ShardMeasures`.
     """
 
     shard: str
@@ -46,6 +47,7 @@ class ShardView:
     fanout: tuple[int, ...]
     fanout_s: float
     messages: tuple[tuple[str, int], ...]
+    errors: tuple[tuple[str, int], ...]
     resumptions: tuple[tuple[str, int], ...]
     skipped: tuple[tuple[str, int], ...]
     conflated: int
@@ -89,6 +91,7 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         fanout=tuple(measures.fanout.counts),
         fanout_s=measures.fanout.total_s,
         messages=tuple(measures.messages.items()),
+        errors=tuple(measures.errors.items()),
         resumptions=tuple(measures.resumptions.items()),
         skipped=tuple(measures.skipped.items()),
         conflated=measures.conflated,

@@ -65,9 +65,9 @@ class StreamReach:
         """A piece of the log for a group. Raises: ActorError."""
         return await self.ask(lambda stream: stream.page(group, after))
 
-    async def settle(self) -> None:
-        """Let every quiet group's cursor move to the head. Raises: ActorError."""
-        await self.ask(lambda stream: stream.settle())
+    async def settle(self, groups: tuple[int, ...] | None = None) -> None:
+        """Let the cursors of these groups, or of all, move to the head if they are quiet. Raises: ActorError."""
+        await self.ask(lambda stream: stream.settle(groups))
 
     def leave(self, groups: list[int]) -> None:
         """Say that nobody here listens to these groups; if it is not heard, the next frame for them repeats it."""

@@ -51,17 +51,17 @@ async def separating(w: World) -> None:
         own = stream.name or STREAM
         rng = w.rng(f"{own}/publisher")
         async with stream.client(f"{own}/publisher") as client:
-            for number in w.times(12):
+            for number in w.times(8):
                 await trio.sleep(rng.choice((0.01, 0.5, 1.5)))
                 await stream.publish(client, f"p-{number}", "price.tick", own, None)
 
-    async def follow(stream: Stream, number: int) -> None:
+    async def follow(stream: Stream) -> None:
         own = stream.name or STREAM
-        await stream.follow(f"{own}/{number}", lambda _, entity: entity == own)
+        await stream.follow(f"{own}/reader", lambda _, entity: entity == own)
 
     async def operator() -> None:
         rng = w.rng("operator")
-        for _ in w.times(4):
+        for _ in w.times(3):
             await trio.sleep(rng.uniform(0.5, 3.0))
             await _destroy_orders(node)
 
@@ -70,8 +70,7 @@ async def separating(w: World) -> None:
 
     async with trio.open_nursery() as everybody:
         for stream in streams:
-            for number in range(2):
-                everybody.start_soon(follow, stream, number)
+            everybody.start_soon(follow, stream)
         async with trio.open_nursery() as busy:
             for stream in streams:
                 busy.start_soon(publisher, stream)
@@ -80,7 +79,7 @@ async def separating(w: World) -> None:
         before = {stream: opened(stream) for stream in streams}
         async with main.client("main/late") as to_main, prices.client("prices/late") as to_prices:
             await trio.sleep(5.0)
-            for number in w.times(3):
+            for number in w.times(2):
                 await _destroy_orders(node)
                 await _arrives_at_once(main, to_main, f"late-{number}")
                 await _arrives_at_once(prices, to_prices, f"late-{number}")

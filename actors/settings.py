@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -77,6 +79,7 @@ class ConnectionSettings:
             first; 0 when nothing can take over before this server is gone.
         moves_per_s: how many clients are asked to go in a second.
         move_to: the URL they are sent to; the one they know when it is empty.
+        age_max_s: after how long a client is asked to go and connect anew; 0: never.
     """
 
     ping_ms: int = attrs.field(default=25_000, validator=_between(1_000, 600_000))
@@ -84,6 +87,7 @@ class ConnectionSettings:
     handover_s: float = attrs.field(default=0.0, validator=_between(0, 600))
     moves_per_s: int = attrs.field(default=1_000, validator=_between(1, 1_000_000))
     move_to: str = attrs.field(default="", validator=_check_url)
+    age_max_s: float = attrs.field(default=0.0, validator=_between(0, 31_536_000))
     compression: bool = False
 
     @property
@@ -206,6 +210,47 @@ class MetricsSettings:
 
     enabled: bool = True
     tokens: tuple[Secret, ...] = attrs.field(default=(), validator=_check_tokens)
+
+
+_OTEL = "opentelemetry.exporter.otlp.proto.common.trace_encoder"
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+
+
+def _check_endpoint(_: Any, __: attrs.Attribute[Any], url: str) -> None:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError(f"saw {url!r}; must be empty, or such as http://127.0.0.1:4318/v1/traces")
+    if url:
+        try:
+            importlib.import_module(_OTEL)
+        except ImportError as error:
+            raise ValueError(f"traces need another package ({error}); pip install 'heliograph[otel]'") from None
+
+
+def _check_headers(_: Any, __: attrs.Attribute[Any], headers: Mapping[str, Secret]) -> None:
+    for name, value in headers.items():
+        if _HEADER_NAME.fullmatch(name) is None or not (value.value.isascii() and value.value.isprintable()):
+            raise ValueError(f"{name!r} and its value are no HTTP header")
+
+
+@attrs.frozen(kw_only=True)
+class TracingSettings:
+    """Table `[tracing]`: signals as OpenTelemetry traces.
+
+    Attributes:
+        endpoint: where to send them, by OTLP over HTTP; nowhere when it is empty.
+        sample: the share of the signals that are sent, at random.
+        headers: of the requests. service: the `service.name` of all of them.
+    """
+
+    endpoint: str = attrs.field(default="", validator=_check_endpoint)
+    sample: float = attrs.field(default=0.01, validator=_between(0, 1))
+    headers: dict[str, Secret] = attrs.field(factory=dict, validator=_check_headers)
+    service: str = "heliograph"
+
+    @property
+    def share(self) -> float:
+        """Of the signals, how many are sent."""
+        return self.sample if self.endpoint else 0.0
 
 
 _CONSOLE_STREAM_SETTINGS = StreamSettings(
@@ -337,6 +382,7 @@ class Settings:
     auth: AuthSettings = AuthSettings()
     console: ConsoleSettings = ConsoleSettings()
     metrics: MetricsSettings = MetricsSettings()
+    tracing: TracingSettings = TracingSettings()
     shards: int = attrs.field(default=2, validator=_between(1, SHARDS_MAX))
     streams: tuple[str, ...] = attrs.field(default=(), validator=_check_streams)
     sources: tuple[SourceSettings, ...] = attrs.field(default=(SourceSettings(kind="host"),), validator=_check_sources)
@@ -358,6 +404,10 @@ class Settings:
     def stream_names(self) -> tuple[str, ...]:
         """Every stream there is."""
         return (STREAM, *self.streams)
+
+    def traced_share(self, name: str | None) -> float:
+        """Of the signals of a stream, how many are exported as traces."""
+        return 0.0 if name == CONSOLE_STREAM else self.tracing.share
 
     def stream_settings(self, name: str | None) -> StreamSettings:
         """What is kept of a stream."""

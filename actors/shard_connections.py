@@ -57,6 +57,7 @@ class ShardConnections:
     def add(self, connection: Connection) -> None:
         """One more."""
         self._connections[connection.ws] = connection
+        connection.machine.errors = self.groups.measures.errors
         self.groups.measures.opened += 1
         self.groups.measures.event_sources += isinstance(connection.ws, EventSource)
         connection.number = self.groups.measures.opened

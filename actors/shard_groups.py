@@ -18,6 +18,7 @@ from actors.protocol.remembered import Remembered, Subscription
 from actors.reach import StreamReach
 from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Passed, Team
 from actors.signals import SignalTexts
+from actors.tracing import DeliveryTraces, FlushTrace
 from runtime import ActorError, Context, PreparedMessage
 
 SAVE_S = 1.0
@@ -40,7 +41,7 @@ class ShardGroups:
     that an instance after an eviction knows it, or an older place: members ignore what they have already.
 
     Args:
-        ctx: the shard's. stream: the way to the broadcaster. limits: of a connection.
+        ctx: the shard's. stream: the way to the broadcaster. limits: of a connection. traces: of single signals.
 
     Attributes:
         epoch: of the stream, as every welcomed client here knows it.
@@ -52,6 +53,7 @@ class ShardGroups:
     ctx: Context
     stream: StreamReach
     limits: Limits
+    traces: DeliveryTraces
     epoch: str = attrs.field(default="", init=False)
     when_held: Callable[[Connection], None] = attrs.field(default=lambda _: None, init=False)
     when_counted: Callable[[], None] = attrs.field(default=lambda: None, init=False)
@@ -201,11 +203,16 @@ class ShardGroups:
 
     # Frames.
 
-    def take(self, deliveries: Iterable[Delivery], numbered_at: float | None = None) -> None:
-        """Live frames have come; `numbered_at`: when their signals were, on trio's clock."""
+    def take(
+        self, deliveries: Iterable[Delivery], numbered_at: float | None = None, traced: Iterable[int] = ()
+    ) -> None:
+        """Live frames have come; `numbered_at`: when their signals were, on trio's clock. `traced`: some of these."""
         unknown: list[int] = []
+        wanted = frozenset(traced)
         for delivery in deliveries:
             upto, signals = delivery.upto, delivery.signals
+            if wanted and signals:
+                self.traces.take(delivery, wanted, self._live_subscriptions(delivery.groups))
             for number, after in zip(delivery.groups, delivery.afters, strict=True):
                 group = self._groups.get(number)
                 if group is None:
@@ -218,6 +225,11 @@ class ShardGroups:
                     if self._numbered_at is None and signals and not group.conflates:
                         self._numbered_at = numbered_at
         self.stream.leave(unknown)
+
+    def _live_subscriptions(self, numbers: Iterable[int]) -> int:
+        """Of groups whose frames leave with the next flush."""
+        groups = [group for number in numbers if (group := self._groups.get(number)) is not None]
+        return sum(len(team.members) for group in groups if not group.conflates for team in group.teams)
 
     def compare(self, numbers: Iterable[int], cursors: Iterable[int]) -> None:
         """Where the broadcaster's groups stand."""
@@ -252,6 +264,13 @@ class ShardGroups:
             group.waits = True
             self.ctx.set_timeout(group.due_s, self._flush_late, group)
 
+    def rest(self, connection: Connection) -> list[str]:
+        """What is pending for a socket's live subscriptions, for it alone, because it is about to be closed."""
+        if connection.closed or connection.socket is None:
+            return []
+        subs = connection.machine.state.subs.items()
+        return [text for s, sub in subs if sub.live for text in self._groups[sub.group].rest(s)]
+
     async def flush_held_back(self) -> None:
         """Conflated frames leave now, because connections are about to end."""
         held = {group.number: group for group in self._groups.values() if group.flushed != group.cursor}
@@ -270,6 +289,7 @@ class ShardGroups:
         self._flushing = False
         dirty, self._dirty = self._dirty, {}
         numbered_at, self._numbered_at = self._numbered_at, None
+        trace = self.traces.begin()
         waiting = deque(dirty.values())
         while waiting:
             messages: dict[Frames, dict[int, PreparedMessage]] = {}
@@ -286,15 +306,19 @@ class ShardGroups:
                     messages.setdefault(kind, {})[group.number] = message
                     count += 1
                     size += len(message.frame)
-            await self._push(teams, messages)
+            await self._push(teams, messages, trace)
             if waiting:
                 await self.ctx.storage.sync()
         if numbered_at is not None:
             self.measures.fanout.note(trio.current_time() - numbered_at)
+        if trace is not None:
+            self.traces.end(trace)
             self.when_counted()
         self._save_soon()
 
-    async def _push(self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]]) -> None:
+    async def _push(
+        self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]], trace: FlushTrace | None
+    ) -> None:
         """One push for each socket."""
         pushed = 0
         for team in teams:
@@ -305,15 +329,21 @@ class ShardGroups:
             self.measures.delivered_bytes += members * len(message.frame)
             if team.careful:
                 self._push_carefully(team, message, encoded)
+                if trace is not None:
+                    trace.sent()
                 self._record(team, message, encoded)
                 continue
             if team.frames == EVENTS:
                 for member in team.members:
                     member.push(message)
                 pushed += len(team.members)
+                if trace is not None:
+                    trace.sent()
             for chunk in team.chunks:
                 self.ctx.send_all(chunk, message)
                 pushed += len(chunk)
+                if trace is not None:
+                    trace.sent()
                 if pushed >= CHUNK_SOCKETS:
                     pushed = 0
                     await self.ctx.checkpoint()  # keeps the turn

@@ -2,8 +2,8 @@
 
 A task that sleeps is woken through a socket, two turns of the loop and, where the processor has gone to sleep too, an
 interrupt; together that takes as long as a good disk needs for a sync. So the loop can stay awake for a short call and
-look for its end. It does so for one call at a time, no longer than such calls have taken, only where they are short,
-and not while it has anything else to do.
+look for its end. It does so for one call at a time, no longer than such calls have taken, only where they are short and
+that is quicker, and not while it has anything else to do.
 """
 
 from __future__ import annotations
@@ -22,6 +22,39 @@ LOOK_S = 0.0003  # for the end of a call, at most
 GLANCE_S = 0.00002  # of that between two turns of the loop
 BUSY_S = 0.00004  # a turn that takes longer has had something to do
 _OF_LAST = 1 / 8  # how much the last call counts in how long they take
+_TRIED = 32  # calls, of which one is waited for in the way that has been slower
+
+
+class Look:
+    """Whether to stay awake for a call: while that has been quicker than to sleep, which is seen by trying.
+
+    Where all cores have something to do it is slower: whoever looks takes the time in which the disk would be served.
+    """
+
+    __slots__ = ("_awake_s", "_calls", "_slept_s")
+
+    def __init__(self) -> None:
+        self._awake_s, self._slept_s = LOOK_S / 4, LOOK_S / 2
+        self._calls = 0
+
+    @property
+    def longest_s(self) -> float:
+        """How long to look for the end of a call."""
+        return min(2 * self._awake_s, LOOK_S)
+
+    def pays(self) -> bool:
+        """Whether to stay awake for the next call."""
+        self._calls += 1
+        quicker = self._awake_s <= self._slept_s
+        short = min(self._awake_s, self._slept_s) <= LOOK_S
+        return short and quicker is not (self._calls % _TRIED == 0)
+
+    def took(self, seconds: float, *, awake: bool) -> None:
+        """A call was waited for, awake or not, and so long."""
+        if awake:
+            self._awake_s += (min(seconds, 8 * LOOK_S) - self._awake_s) * _OF_LAST
+        else:
+            self._slept_s += (min(seconds, 8 * LOOK_S) - self._slept_s) * _OF_LAST
 
 
 class Threads:
@@ -29,7 +62,7 @@ class Threads:
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(THREADS)
-        self._usual_s = LOOK_S / 2
+        self._look = Look()
         self._looking = False
 
     async def run(self, fn: Callable[..., Any], /, *args: Any) -> Any:
@@ -61,14 +94,21 @@ class Threads:
 
     async def end(self, call: _Call) -> None:
         """Wait until a short call has ended; no checkpoint if it has."""
-        if not self._looking and self._usual_s <= LOOK_S:
+        if call.result is not None:
+            return
+        if self._looking:
+            await call.sleep()
+            return
+        look = self._look
+        awake = look.pays()
+        if awake:
             self._looking = True
             try:
-                await _look(call, call.begun_s + min(2 * self._usual_s, LOOK_S))
+                await _look(call, call.begun_s + look.longest_s)
             finally:
                 self._looking = False
         await call.sleep()
-        self._usual_s += (call.ended_s - call.begun_s - self._usual_s) * _OF_LAST
+        look.took(perf_counter() - call.begun_s, awake=awake)
 
 
 @attrs.frozen
@@ -105,16 +145,16 @@ class _Call:
     """A call in a thread, and the task that waits for it.
 
     Attributes:
-        result: an `outcome.Outcome`, once it has ended. begun_s, ended_s: when.
+        result: an `outcome.Outcome`, once it has ended. begun_s: when it began.
     """
 
-    __slots__ = ("_asleep", "_task", "_token", "begun_s", "ended_s", "result")
+    __slots__ = ("_asleep", "_task", "_token", "begun_s", "result")
 
     def __init__(self, fn: Callable[[], Any]) -> None:
         self._task: trio.lowlevel.Task | None = None
         self._token = trio.lowlevel.current_trio_token()
         self._asleep = False
-        self.begun_s = self.ended_s = perf_counter()
+        self.begun_s = perf_counter()
         self.result: Any = None
         try:
             trio.lowlevel.start_thread_soon(fn, self._ended)
@@ -123,7 +163,6 @@ class _Call:
 
     def _ended(self, result: Any) -> None:
         """In the thread: it has."""
-        self.ended_s = perf_counter()
         self.result = result
         if self._asleep:  # else the task looks at the result before it sleeps
             self._token.run_sync_soon(self._wake)

@@ -7,7 +7,7 @@ import threading  # noqa: TID251 -- what is tested
 import pytest
 import trio
 
-from runtime.threads import THREADS, Threads
+from runtime.threads import LOOK_S, THREADS, Look, Threads
 
 
 @pytest.fixture(params=["run", "begin"])
@@ -74,3 +74,34 @@ async def test_a_call_of_a_cancelled_caller_is_not_begun(run):
         scope.cancel()
         await run(begun.append, 1)
     assert begun == []
+
+
+def waited(look, awake_s, slept_s, calls=1_000):
+    """How many of the last hundred of so many calls the loop stays awake for when each way takes so long."""
+    times = 0
+    for number in range(calls):
+        awake = look.pays()
+        times += awake and number >= calls - 100
+        look.took(awake_s if awake else slept_s, awake=awake)
+    return times
+
+
+def test_the_loop_stays_awake_for_a_call_while_that_is_quicker():
+    look = Look()
+    assert waited(look, awake_s=0.5 * LOOK_S, slept_s=0.8 * LOOK_S) > 90
+    assert waited(look, awake_s=0.9 * LOOK_S, slept_s=0.6 * LOOK_S) < 10, "something else needs its core now"
+    assert waited(look, awake_s=0.5 * LOOK_S, slept_s=0.8 * LOOK_S) > 90, "and now it does not"
+
+
+def test_the_loop_sleeps_while_calls_take_long():
+    look = Look()
+    assert waited(look, awake_s=20 * LOOK_S, slept_s=20 * LOOK_S) == 0
+    assert waited(look, awake_s=0.5 * LOOK_S, slept_s=0.8 * LOOK_S) > 90
+    assert look.longest_s <= LOOK_S
+
+
+def test_one_call_that_takes_long_does_not_decide():
+    look = Look()
+    waited(look, awake_s=0.2 * LOOK_S, slept_s=0.8 * LOOK_S)
+    look.took(1_000 * LOOK_S, awake=True)
+    assert waited(look, awake_s=0.2 * LOOK_S, slept_s=0.8 * LOOK_S, calls=300) > 90

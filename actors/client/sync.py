@@ -2,75 +2,43 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from functools import partial
+from inspect import signature
 from types import TracebackType
-from typing import Any, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from actors.client.address import DEFAULT_URL
-from actors.client.buffer import AckWhen, Gap, Overflow
+from actors.client.buffer import Gap
 from actors.client.client import Ack, ClientStats, SignalClient
-from actors.client.conditions import Condition
-from actors.client.cursor_store import CursorStore
 from actors.client.errors import ClientClosed
 from actors.client.history import History
-from actors.client.links import Token
 from actors.client.subscription import Subscription
 from actors.protocol import events as happened
-from actors.protocol.cursor import Ago, Cursor, Last, Since
-from actors.protocol.encoding import EncodingName
+from actors.protocol.cursor import Cursor
 from actors.protocol.events import SubStateName
-from actors.protocol.requests import Mode, OnGap, OnSlow
 from actors.signals import Signal
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Filtered(TypedDict, total=False):
-    """Which signals; see `SignalClient.subscribe`."""
+def _taking(
+    method: Callable[Concatenate[Any, P], object],
+) -> Callable[[Callable[..., T]], Callable[Concatenate[Any, P], T]]:
+    """The arguments are those of a method that has them already, for checkers of types and for `help`."""
 
-    types: Sequence[str] | None
-    entities: Sequence[str] | None
-    where: Condition | Mapping[str, Any] | None
+    def decorate(blocking: Callable[..., T]) -> Callable[Concatenate[Any, P], T]:
+        parameters = signature(method).parameters.values()
+        blocking.__signature__ = signature(blocking).replace(parameters=tuple(parameters))  # type: ignore[attr-defined]
+        return blocking
 
-
-class Subscribed(Filtered, total=False):
-    """The arguments of `SignalClient.subscribe`."""
-
-    since: Since | str
-    on_gap: OnGap
-    mode: Mode
-    min_ms: int | None
-    on_slow: OnSlow
-    buffer: int
-    overflow: Overflow
-    ack: AckWhen
-    name: str | None
-
-
-class Stored(Filtered, total=False):
-    """The arguments of `SignalClient.history`."""
-
-    since: Since | str | None
-    reverse: bool
-    limit: int | None
-    page: int
-
-
-class Changed(TypedDict, total=False):
-    """The arguments of `Subscription.modify`."""
-
-    filter: Mapping[str, Any] | None
-    mode: Mode | None
-    min_ms: int | None
-    on_slow: OnSlow | None
-    backfill: Last | Ago | None
+    return decorate
 
 
 class SyncSignalClient:
@@ -79,32 +47,15 @@ class SyncSignalClient:
     The connection runs in one thread, which ends with the block. Ctrl-C works wherever the script waits. The methods
     may be called from several threads; a subscription belongs to one at a time.
 
-    Args:
-        url, token, ssl_context, name, stream, encoding, cursor_store: as for `SignalClient`.
+    Takes the arguments of `SignalClient`.
 
     Raises: InvalidUrl, ValueError.
     """
 
-    def __init__(
-        self,
-        url: str = DEFAULT_URL,
-        *,
-        token: Token | None = None,
-        ssl_context: ssl.SSLContext | None = None,
-        name: str = "",
-        stream: str | None = None,
-        encoding: EncodingName = "json",
-        cursor_store: CursorStore | None = None,
-    ) -> None:
-        self._client = SignalClient(
-            url,
-            token=token,
-            ssl_context=ssl_context,
-            name=name,
-            stream=stream,
-            encoding=encoding,
-            cursor_store=cursor_store,
-        )
+    @_taking(SignalClient.__init__)
+    def __init__(self, *url: Any, **options: Any) -> None:
+        self._client = SignalClient(*url, **options)
+        self._limit_s: ContextVar[float | None] = ContextVar("limit_s", default=None)
         self._block = ExitStack()
         self._portal: BlockingPortal | None = None
         self._calls: set[Future[Any]] = set()
@@ -142,47 +93,56 @@ class SyncSignalClient:
         """What this client has done, and what waits."""
         return self.call(self._stats)
 
-    def subscribe(self, **wanted: Unpack[Subscribed]) -> SyncSubscription:
+    @contextmanager
+    def limit(self, seconds: float) -> Generator[None]:
+        """Inside the block, in this thread, a call that takes longer raises TimeoutError.
+
+        What it was about may have happened or not: a publication under an `id` may be repeated without harm.
+        """
+        before = self._limit_s.set(seconds)
+        try:
+            yield
+        finally:
+            self._limit_s.reset(before)
+
+    @_taking(SignalClient.subscribe)
+    def subscribe(self, **wanted: Any) -> SyncSubscription:
         """A subscription, which begins at once and ends with `close()`, its own `with` block, or the client's.
 
-        Raises: as `SignalClient.subscribe`; ClientClosed.
+        Raises: as `SignalClient.subscribe`; ClientClosed, TimeoutError.
         """
         sub = self._client.subscribe(**wanted)
         self.call(sub.__aenter__)
         return SyncSubscription(self, sub)
 
-    def publish(
-        self,
-        type: str,  # noqa: A002 - the protocol's word
-        entity: str,
-        data: object,
-        *,
-        id: str | None = None,  # noqa: A002 - the protocol's word
-        tags: Mapping[str, str | float | bool] | None = None,
-        timeout_s: float | None = None,
-    ) -> Ack:
+    @_taking(SignalClient.publish)
+    def publish(self, *signal: Any, **how: Any) -> Ack:
         """Publish a signal and wait until it is stored.
 
-        Raises: as `SignalClient.publish`; TimeoutError after `timeout_s`: it may be stored or not, and the same `id`
-            makes it harmless to try again.
+        Raises: as `SignalClient.publish`; TimeoutError.
         """
-        return self.call(partial(self._client.publish, type, entity, data, id=id, tags=tags), timeout_s)
+        return self.call(partial(self._client.publish, *signal, **how))
 
-    def history(self, *, timeout_s: float | None = None, **wanted: Unpack[Stored]) -> Iterator[Signal]:
+    @_taking(SignalClient.history)
+    def history(self, **wanted: Any) -> Iterator[Signal]:
         """What is stored and matches.
 
-        Raises: as `SignalClient.history` and its iteration; TimeoutError when a page takes longer than `timeout_s`.
+        Raises: as `SignalClient.history` and its iteration; TimeoutError, when a page takes too long.
         """
-        return self._iterate(self._client.history(**wanted), timeout_s)
+        return self._iterate(self._client.history(**wanted))
 
     def call(self, work: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
         """Run something on the client's loop and wait for it. For the client's own objects.
+
+        Args:
+            work: what to run. timeout_s: how long it may take; None for what `limit` says.
 
         Raises: TimeoutError; ClientClosed when the client's block ends meanwhile; whatever `work` raises.
         """
         if self._portal is None or not self.is_open:
             raise ClientClosed(None, "the client is not running; use it inside `with client:`")
-        future = self._portal.start_task_soon(_limited, work, timeout_s)
+        limit_s = self._limit_s.get() if timeout_s is None else timeout_s
+        future = self._portal.start_task_soon(_limited, work, limit_s)
         self._calls.add(future)
         try:
             return future.result()
@@ -192,10 +152,10 @@ class SyncSignalClient:
             future.cancel()  # of use after Ctrl-C: nobody waits for it any more
             self._calls.discard(future)
 
-    def _iterate(self, history: History, timeout_s: float | None) -> Iterator[Signal]:
+    def _iterate(self, history: History) -> Iterator[Signal]:
         while True:
             try:
-                yield self.call(history.__anext__, timeout_s)
+                yield self.call(history.__anext__)
             except StopAsyncIteration:
                 return
 
@@ -236,9 +196,10 @@ class SyncSubscription(Iterator[Signal | Gap]):
         """The next signal or gap. Raises: as `Subscription.__anext__`; TimeoutError: nothing came, nothing is lost."""
         return self._client.call(self._sub.__anext__, timeout_s)
 
-    def modify(self, *, timeout_s: float | None = None, **change: Unpack[Changed]) -> Cursor | None:
+    @_taking(Subscription.modify)
+    def modify(self, **change: Any) -> Cursor | None:
         """Change it in place. Raises: as `Subscription.modify`; TimeoutError."""
-        return self._client.call(partial(self._sub.modify, **change), timeout_s)
+        return self._client.call(partial(self._sub.modify, **change))
 
     def close(self) -> None:
         """End it; harmless when the client's block has ended."""

@@ -6,6 +6,7 @@ eviction of the shard is one frozen value (`Remembered`), kept in the socket's a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -92,10 +93,14 @@ class ServerMachine:
 
     Args:
         limits: what it may do. state: who it is, and after an eviction what it had.
+
+    Attributes:
+        errors: that its client was told, by slug; many connections may count in one place.
     """
 
     limits: Limits
     state: Remembered
+    errors: Counter[str] = attrs.Factory(Counter)
     _hello_seen: bool = attrs.field(init=False)
     _bad: int = 0
     _bucket: TokenBucket | None = None
@@ -127,6 +132,7 @@ class ServerMachine:
             return limited
         match message:
             case Err():
+                self._told(message)
                 self._bad += 1
                 if self._bad > BAD_MESSAGES:
                     return Close(CloseCode.BAD_MESSAGE, f"{self._bad} bad messages", message.encode())
@@ -147,7 +153,7 @@ class ServerMachine:
                 refused = self._refused(message, taken)
                 return self._allowed(message) if refused is None else Reply(refused.encode())
             case Unsub(id=id_, s=s) | Mod(id=id_, s=s) if s not in self.state.subs:
-                return Reply(Err.of(UNKNOWN_SUB, f"no subscription {s!r}", id=id_, at="/s").encode())
+                return Reply(self._told(Err.of(UNKNOWN_SUB, f"no subscription {s!r}", id=id_, at="/s")).encode())
             case Mod() | Pub() | Hist():
                 return self._allowed(message)
             case _:
@@ -157,7 +163,7 @@ class ServerMachine:
         try:
             return allowed(message, self.state.capability)
         except Refused as refused:
-            return Reply(Err.of(refused.error, str(refused), id=message.id, at=refused.at).encode())
+            return Reply(self._told(Err.of(refused.error, str(refused), id=message.id, at=refused.at)).encode())
 
     def patience(self, open_s: float, silent_s: float, heartbeat_s: float, now: float) -> tuple[float, Close | Reply]:
         """In how many seconds to close this connection if nothing more arrives, or to say something, and what.
@@ -190,7 +196,7 @@ class ServerMachine:
         wait_ms = round(self._bucket.wait_s * 1000) + 1
         seen = f"more than {self.limits.rate_messages} messages in {self.limits.rate_window_ms / 1000:g} s"
         request_id = None if isinstance(message, Ping | Ack) else message.id
-        text = Err.of(RATE_LIMITED, seen, id=request_id, retry_after_ms=wait_ms).encode()
+        text = self._told(Err.of(RATE_LIMITED, seen, id=request_id, retry_after_ms=wait_ms)).encode()
         if len(self._violations) >= RATE_VIOLATIONS:
             return Close(CloseCode.RATE_LIMITED, seen, text)
         return Reply(text)
@@ -199,17 +205,19 @@ class ServerMachine:
         names = set(taken)
         s = sub.s if sub.id is None else None
         if sub.s in names:
-            return Err.of(DUPLICATE_SUB, f"{sub.s!r} is in use; unsub it first, or choose another s", id=sub.id, s=s)
+            message = f"{sub.s!r} is in use; unsub it first, or choose another s"
+            return self._told(Err.of(DUPLICATE_SUB, message, id=sub.id, s=s))
         if len(names) >= self.limits.subs:
             message = f"{len(names)} subscriptions; at most {self.limits.subs} for a connection"
-            return Err.of(TOO_LARGE, message, id=sub.id, s=s)
+            return self._told(Err.of(TOO_LARGE, message, id=sub.id, s=s))
         return None
 
     # What is answered.
 
     def unauthenticated(self, hello: Hello, told: str) -> Close:
         """The token of a hello lets nobody in."""
-        return Close(CloseCode.AUTH_FAILED, told, Err.of(UNAUTHENTICATED, told, id=hello.id, at="/token").encode())
+        error = self._told(Err.of(UNAUTHENTICATED, told, id=hello.id, at="/token"))
+        return Close(CloseCode.AUTH_FAILED, told, error.encode())
 
     def authenticated(self, principal: Principal, now: float) -> None:
         """It is known who the client is, and until when."""
@@ -227,14 +235,14 @@ class ServerMachine:
     def renewed(self, auth: Auth, found: Principal | NotAccepted, now: float) -> Reply | Close:
         """A newer token was shown: the connection goes on with it, if it is of the same user and allows the same."""
         if isinstance(found, NotAccepted):
-            return Reply(Err.of(UNAUTHENTICATED, found.told, id=auth.id, at="/token").encode())
+            return Reply(self._told(Err.of(UNAUTHENTICATED, found.told, id=auth.id, at="/token")).encode())
         if found.user != self.state.user:
             message = "the token is of another user"
-            error = Err.of(UNAUTHENTICATED, message, id=auth.id, at="/token").encode()
+            error = self._told(Err.of(UNAUTHENTICATED, message, id=auth.id, at="/token")).encode()
             return Close(CloseCode.AUTH_FAILED, message, error)
         if found.capability != self.state.capability:
             message = "the token allows other things than the one before; connect again with it"
-            return Reply(Err.of(FORBIDDEN, message, id=auth.id, at="/token").encode())
+            return Reply(self._told(Err.of(FORBIDDEN, message, id=auth.id, at="/token")).encode())
         self.authenticated(found, now)
         exp_ms = None if found.expires is None else round(found.expires * 1000)
         return Reply(Ok(id=auth.id, exp_ms=exp_ms).encode())
@@ -244,14 +252,14 @@ class ServerMachine:
         answers: list[Sub | Err] = []
         taken: list[str] = []
         for index, sub in enumerate(hello.subs):
-            answer = sub if isinstance(sub, Err) else self._refused(sub, taken) or sub
+            answer = self._told(sub) if isinstance(sub, Err) else self._refused(sub, taken) or sub
             if isinstance(answer, Sub):
                 try:
                     filter_ = narrowed(answer.filter, self.state.capability, f"/subs/{index}")
                     answer = attrs.evolve(answer, filter=filter_)
                     taken.append(answer.s)
                 except Refused as refused:
-                    answer = Err.of(refused.error, str(refused), s=answer.s, at=refused.at)
+                    answer = self._told(Err.of(refused.error, str(refused), s=answer.s, at=refused.at))
             answers.append(answer)
         return answers
 
@@ -385,17 +393,21 @@ class ServerMachine:
 
     def unreadable(self, hist: Hist, error: ErrorCode, message: str) -> str:
         """There is no such page."""
-        return Err.of(error, message, id=hist.id, at="/from").encode()
+        return self._told(Err.of(error, message, id=hist.id, at="/from")).encode()
 
     def unavailable(self, request: Hello | Sub | Mod | Auth | Pub | Hist, message: str) -> Err:
         """A request that could not be carried out now."""
         s = request.s if isinstance(request, Sub) and request.id is None else None
-        return Err.of(OVERLOADED, message, id=request.id, s=s, retry_after_ms=1_000)
+        return self._told(Err.of(OVERLOADED, message, id=request.id, s=s, retry_after_ms=1_000))
 
     def _gap(self, s: str, upto: int, reason: str = "retention") -> str:
         sub = self.state.subs[s]
         self._put(s, attrs.evolve(sub, cursor=upto))
         return Gap(s=s, a=sub.cursor, b=upto, reason=reason).encode()
+
+    def _told(self, error: Err) -> Err:
+        self.errors[error.slug] += 1
+        return error
 
     def _put(self, s: str, sub: Subscription) -> None:
         self.state = self.state.with_subs({**self.state.subs, s: sub})

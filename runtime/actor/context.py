@@ -212,6 +212,7 @@ class Context:
     def set_timeout(self, seconds: float, fn: Callable[..., Awaitable[Any]], /, *args: Any) -> Timeout:
         """Call an async function later, as an event of this actor. In memory only; pending ones keep it awake."""
         cell = self._cell
+        cell.check()  # a handler's `finally` may come here when its instance is gone, and nobody would stop the timer
         gate = cell.own_gate()
 
         def enter() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -9,12 +10,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from runtime.commands.options import UnusableError
 
@@ -76,6 +78,13 @@ _ORDER = click.option(
 @click.option("--in-turn", is_flag=True, help="Each seed runs one of the scenarios, not all of them.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--coverage", is_flag=True, help="What never happened is a failure: a fault, a claim, a point.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("heliograph-sim"),
+    show_default=True,
+    help="Folder for the timelines of failures.",
+)
 def run(
     file: str,
     names: Sequence[str],
@@ -86,11 +95,14 @@ def run(
     in_turn: bool,
     fail_fast: bool,
     coverage: bool,
+    out: Path,
 ) -> None:
     """Run the scenarios of FILE (a .py file or a module), the signal service's own by default, for many seeds.
 
-    The exit status is 1 when anything failed, with --coverage also when something never happened.
+    The first failures are shown, each with its timeline as an HTML file. The exit status is 1 when anything failed,
+    with --coverage also when something never happened.
     """
+    from runtime.sim import simulate
     from runtime.sim.runner import pick, run_seeds
 
     chosen = _load(lambda: pick(file, names))
@@ -98,9 +110,7 @@ def run(
     checked: Counter[str] = Counter()
     passed, failed, events, virtual_s = 0, 0, 0, 0.0
     began, options = _wall(), _options(faults, order)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with _progress() as progress:
         bar = progress.add_task(", ".join(chosen), total=len(seeds) * (1 if in_turn else len(chosen)))
         for one in run_seeds(file, names, seeds, faults, jobs=jobs, order=order, in_turn=in_turn):
             fired.update(one.fired)
@@ -112,7 +122,10 @@ def run(
             progress.update(bar, advance=1, description=f"{one.scenario}: {failed} failed")
             if one.text and failed <= _FAILURES_SHOWN:
                 progress.stop()
-                click.echo(f"{one.text}\n\n  again   {_again('replay', one.seed, one.scenario, file, options)}")
+                page = out / f"{one.scenario}-{one.seed}.html"
+                _write_timeline(simulate(chosen[one.scenario], seed=one.seed, faults=faults, order=order), page)
+                click.echo(f"{one.text}\n\n  look at {page}")
+                click.echo(f"  again   {_again('replay', one.seed, one.scenario, file, options)}")
                 click.echo(f"  smaller {_again('shrink', one.seed, one.scenario, file, options)}\n")
                 progress.start()
             if one.text and fail_fast:
@@ -143,8 +156,9 @@ def _show_counts(fired: Counter[str], checked: Counter[str], faults: Any, points
     click.echo("claims: " + ", ".join(f"{name} {count:,}" for name, count in sorted(checked.items())))
     click.echo("points: " + (", ".join(f"{name} {count:,}" for name, count in reached.items()) or "none"))
     never = [kind for kind, count in {**counts, **checked, **reached}.items() if not count]
-    for kind in never:
-        click.echo(f"never happened: {kind}; more seeds would make it, or the scenario gives no occasion", err=True)
+    if never:
+        why = "more seeds would make them, or the scenario gives no occasion"
+        click.echo(f"never happened: {', '.join(never)}; {why}", err=True)
     return never
 
 
@@ -160,17 +174,19 @@ def replay(seed: int, file: str, names: Sequence[str], faults: Any, order: Any, 
     """Run SEED again: the same happens, step by step."""
     from runtime.sim import simulate
     from runtime.sim.runner import pick
-    from runtime.sim.timeline import timeline
 
     bad = False
-    for name, chosen in _load(lambda: pick(file, names)).items():
+    found = _load(lambda: pick(file, names))
+    for name, chosen in found.items():
         result = simulate(chosen, seed=seed, faults=faults, order=order)
-        for event in result.events[-events:]:
-            click.echo(str(event))
-        click.echo(f"\n{result.explain()}\n\n{name}: trace {result.digest}")
+        if result.ok:  # what failed shows its last events itself
+            for event in result.events[-events:]:
+                click.echo(str(event))
+            click.echo()
+        click.echo(f"{result.explain(events)}\n\n{name}: trace {result.digest}")
         if html is not None:
-            target = html if len(names) == 1 or not bad else html.with_stem(f"{html.stem}-{name}")
-            target.write_text(timeline(result), encoding="utf-8")
+            target = html if len(found) == 1 else html.with_stem(f"{html.stem}-{name}")
+            _write_timeline(result, target)
             click.echo(f"timeline: {target}")
         bad = bad or not result.ok
     if bad:
@@ -189,19 +205,20 @@ def shrink(seed: int, file: str, names: Sequence[str], faults: Any, order: Any, 
     from runtime.sim import simulate
     from runtime.sim.runner import pick
     from runtime.sim.runner import shrink as smallest
-    from runtime.sim.timeline import timeline
 
     for chosen in _load(lambda: pick(file, names)).values():
         failed = simulate(chosen, seed=seed, faults=faults, order=order)
         if failed.ok:
             click.echo(f"{failed.explain()}; there is nothing to make smaller")
             continue
-        small, runs = smallest(chosen, failed, order=order)
+        with _progress() as progress:
+            bar = progress.add_task("", total=None)
+            small, runs = smallest(chosen, failed, order=order, tried=partial(_tried, progress, bar))
         operations = "" if small.operations is None else f", {small.operations} operations in each loop"
         click.echo(f"{small.explain()}\n")
         click.echo(f"{len(failed.plan)} faults became {len(small.plan)}{operations}, after {runs} runs")
         if html is not None:
-            html.write_text(timeline(small), encoding="utf-8")
+            _write_timeline(small, html)
             click.echo(f"timeline: {html}")
         raise SystemExit(1)
 
@@ -216,8 +233,7 @@ def determinism(file: str, names: Sequence[str], faults: Any, seeds: range) -> N
     from runtime.sim.runner import pick
 
     chosen = list(_load(lambda: pick(file, names)))
-    kinds = list(faults.kinds)
-    found = [_digests(file, chosen, kinds, seeds, hash_seed) for hash_seed in ("1", "2")]
+    found = _digests(json.dumps([file, chosen, list(faults.kinds), seeds.start, seeds.stop]), len(seeds) * len(chosen))
     differ = [key for key in found[0] if found[0][key] != found[1].get(key)]
     for key in differ:
         click.echo(f"{key}: {found[0][key]} and {found[1].get(key)}")
@@ -258,19 +274,50 @@ def mutants(file: Path, names: Sequence[str], seeds: int | None) -> None:
         raise SystemExit(1)
 
 
-def _digests(file: str, names: Sequence[str], kinds: Sequence[str], seeds: range, hash_seed: str) -> dict[str, str]:
-    arguments = json.dumps([file, list(names), list(kinds), seeds.start, seeds.stop])
-    done = subprocess.run(  # noqa: S603 -- this very Python
-        [sys.executable, "-m", "runtime.sim.digests", arguments],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise click.ClickException(done.stderr.strip() or f"exit status {done.returncode}")
-    digests: dict[str, str] = json.loads(done.stdout)
-    return digests
+def _tried(progress: Progress, bar: TaskID, runs: int, best: Any) -> None:
+    progress.update(bar, completed=runs, description=f"{len(best.plan)} faults left")
+
+
+def _digests(arguments: str, count: int) -> list[dict[str, str]]:
+    """Those of two processes at once, each with hashes of its own, by scenario and seed."""
+    found: list[dict[str, str]] = []
+    with _progress() as progress, contextlib.ExitStack() as stack:
+        bar = progress.add_task("in two processes", total=2 * count)
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(  # noqa: S603 -- this very Python
+                    [sys.executable, "-m", "runtime.sim.digests", arguments],
+                    env={**os.environ, "PYTHONHASHSEED": hash_seed},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for hash_seed in ("1", "2")
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            digests: dict[str, str] = {}
+            for line in process.stdout:
+                name, digest = json.loads(line)
+                digests[name] = digest
+                progress.advance(bar)
+            found.append(digests)
+    for process in processes:
+        if process.returncode:
+            raise click.ClickException(f"a process has ended with the exit status {process.returncode}")
+    return found
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _write_timeline(result: Any, path: Path) -> None:
+    from runtime.sim.timeline import timeline
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(timeline(result), encoding="utf-8")
 
 
 def _load(pick: Any) -> Any:

@@ -8,7 +8,7 @@ import importlib.util
 import multiprocessing
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -157,10 +157,20 @@ def check(what: Scenario, *, seeds: int | Iterable[int] = 100, faults: Faults | 
         simulate(what, seed=seed, faults=drawn).raise_if_failed()
 
 
-def shrink(what: Scenario, failed: Result, *, order: Order = "drawn", runs_max: int = 400) -> tuple[Result, int]:
+def shrink(
+    what: Scenario,
+    failed: Result,
+    *,
+    order: Order = "drawn",
+    runs_max: int = 400,
+    tried: Callable[[int, Result], None] = lambda runs, best: None,
+) -> tuple[Result, int]:
     """The smallest plan and the fewest operations that still break the same claim, and how many runs that took.
 
     Faults are left out in halves, quarters and so on down to single ones; then loops over operations are cut short.
+
+    Args:
+        tried: is told after each run how many there were and which is the smallest that failed.
     """
     assert failed.failure is not None
     claim = failed.failure.claim
@@ -172,10 +182,11 @@ def shrink(what: Scenario, failed: Result, *, order: Order = "drawn", runs_max: 
             return False
         runs += 1
         result = simulate(what, seed=failed.seed, plan=plan, operations=operations, order=order)
-        if result.failure is None or result.failure.claim != claim:
-            return False
-        best = result
-        return True
+        still = result.failure is not None and result.failure.claim == claim
+        if still:
+            best = result
+        tried(runs, best)
+        return still
 
     size = max(len(best.plan), 1)
     while size >= 1:
@@ -185,7 +196,7 @@ def shrink(what: Scenario, failed: Result, *, order: Order = "drawn", runs_max: 
                 at += size
         size //= 2
     for operations in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32):
-        if fails(best.plan, operations):
+        if operations >= failed.longest or fails(best.plan, operations):
             break
     return best, runs
 

@@ -96,6 +96,7 @@ class Result:
     Attributes:
         failure: what did not hold, or None. plan: what went wrong on purpose. order: the strategy of the tasks' order.
         digest: the same for two runs in which the same happened.
+        longest: how many operations its longest loop is meant to have.
         steps, virtual_s: of the run. fired: how often each kind of event happened. checked: the same for each claim.
         events: the newest 50,000.
     """
@@ -110,6 +111,7 @@ class Result:
     steps: int
     virtual_s: float
     count: int
+    longest: int
     fired: Mapping[str, int]
     checked: Mapping[str, int]
     events: Sequence[Event] = attrs.field(repr=False)
@@ -119,8 +121,12 @@ class Result:
         """Everything held."""
         return self.failure is None
 
-    def explain(self) -> str:
-        """For people: the seed, what was drawn, the claim, the two events, and what happened last."""
+    def explain(self, shown: int = _SHOWN) -> str:
+        """For people: the seed, what was drawn, the claim, the two events, and what happened last.
+
+        Args:
+            shown: how many of the last events; those that repeat each other count as one.
+        """
         if self.failure is None:
             return f"{self.scenario}, seed {self.seed}: everything held ({self.count:,} events)"
         failure = self.failure
@@ -131,8 +137,8 @@ class Result:
             lines += ["These contradict each other:", *(f"  {event}" for event in pair), ""]
         lines += [f"Drawn from the seed (order of tasks: {self.order}):", *(f"  {fault}" for fault in self.plan)]
         lines += [] if self.plan else ["  no faults"]
-        last = [event for event in self.events if not failure.second or event.number <= failure.second][-_SHOWN:]
-        lines += ["", f"What happened last, of {self.count:,} events:", *(f"  {event}" for event in last)]
+        last = [event for event in self.events if not failure.second or event.number <= failure.second]
+        lines += ["", f"What happened last, of {self.count:,} events:", *_last(last, shown)]
         return "\n".join(lines)
 
     def raise_if_failed(self) -> None:
@@ -282,10 +288,25 @@ class _Run:
             self._order.steps,
             self._took,
             world.trace.count,
+            world.longest,
             dict(world.trace.fired),
             {claim.name: claim.checked for claim in world.claims},
             world.trace.events,
         )
+
+
+def _last(events: Sequence[Event], shown: int) -> list[str]:
+    """The last events as lines; what happened several times in a row, with all of its words, is one."""
+    lines: list[str] = []
+    at = len(events)
+    while at and len(lines) < shown:
+        end, at = at, at - 1
+        event = events[at]
+        while at and events[at - 1].same_as(event):
+            at -= 1
+        times = f"  ({end - at} times)" if end - at > 1 else ""
+        lines.append(f"  {events[at]}{times}")
+    return lines[::-1]
 
 
 def _leaf(error: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from runtime.sim.simulate import Result
 from runtime.sim.trace import Event
 
 EVENTS_MAX = 4_000  # the newest; a browser draws more of them only slowly
-_LANE, _LEFT, _STEP, _TOP = 26, 190, 14, 34
+_LANE, _LEFT, _STEP, _TOP = 26, 12, 14, 34
 
 _FAULT, _GOOD, _OTHER = "#dc2626", "#059669", "#4b5563"
 _KINDS = (  # as the legend explains them
@@ -45,12 +45,21 @@ _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 1.5rem; background: #fff; color: #111 }}
 pre {{ background: #f6f6f4; padding: 1rem; overflow-x: auto }}
-.line {{ overflow-x: auto; border: 1px solid #ddd }}
+.line {{ overflow-x: auto; border: 1px solid #ddd; display: flex }}
+.line svg {{ flex: none }}
+.lanes {{ position: sticky; left: 0; background: #fff; border-right: 1px solid #ddd }}
 svg text {{ font: 11px system-ui, sans-serif; fill: #333 }}
 ul {{ display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: 0; list-style: none; font-size: 12px }}
 li::before {{ content: ""; display: inline-block; padding: .35em; border-radius: 50%; background: currentColor }}
 li span {{ color: #333; margin-left: .4em }}
-</style></head><body><h1>{title}</h1><div class="line">{svg}</div><ul>{legend}</ul><pre>{text}</pre></body></html>
+</style></head><body><h1>{title}</h1><div class="line">
+<svg class="lanes" xmlns="http://www.w3.org/2000/svg" width="190" height="{height}">{names}</svg>
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">{marks}</svg>
+</div><ul>{legend}</ul><pre>{text}</pre>
+<script>
+const line = document.querySelector(".line")
+line.scrollLeft = {shown} - line.clientWidth / 2
+</script></body></html>
 """
 
 
@@ -58,18 +67,17 @@ def timeline(result: Result) -> str:
     """The newest 4,000 events of a run as a page without anything from elsewhere. Hover over a mark to read it.
 
     Each event has a column of its own, so that what happened at one moment stays apart; the scale tells the time. What
-    lasts (a node is down, a partition, a full disk) is a band.
+    lasts (a node is down, a partition, a full disk) is a band. It opens where the contradiction is, or else at the end.
     """
     events = _shown(result)
     lanes = {who: at for at, who in enumerate(_lanes(events))}
     place = {event.number: (_LEFT + at * _STEP, _TOP + lanes[event.who] * _LANE) for at, event in enumerate(events)}
     width, height = _LEFT + (len(events) + 2) * _STEP, _TOP + len(lanes) * _LANE + 12
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">']
-    parts += _bands(events, place, width)
-    for who, at in lanes.items():
+    names = [f'<text x="6" y="{_TOP + at * _LANE + 4}">{escape(who[:28])}</text>' for who, at in lanes.items()]
+    parts = _bands(events, place, width)
+    for at in lanes.values():
         y = _TOP + at * _LANE
-        parts.append(f'<line x1="{_LEFT - 10}" y1="{y}" x2="{width}" y2="{y}" stroke="#eee"/>')
-        parts.append(f'<text x="6" y="{y + 4}">{escape(who[:28])}</text>')
+        parts.append(f'<line x1="0" y1="{y}" x2="{width}" y2="{y}" stroke="#eee"/>')
     parts += [f'<text x="{_LEFT + at * _STEP}" y="14">{events[at].at:.3f} s</text>' for at in range(0, len(events), 8)]
     for event in events:
         x, y = place[event.number]
@@ -79,10 +87,17 @@ def timeline(result: Result) -> str:
         colour = _COLOURS.get(event.what, _OTHER)
         parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}"><title>{escape(str(event))}</title></circle>')
     parts += _contradiction(result, place)
-    title = f"{result.scenario}, seed {result.seed}"
-    legend = "".join(f'<li style="color: {colour}"><span>{escape(text)}</span></li>' for colour, text, _ in _KINDS)
-    svg = "".join([*parts, "</svg>"])
-    return _PAGE.format(title=escape(title), svg=svg, legend=legend, text=escape(result.explain()))
+    second = result.failure.second if result.failure is not None else 0
+    return _PAGE.format(
+        title=escape(f"{result.scenario}, seed {result.seed}"),
+        height=height,
+        names="".join(names),
+        width=width,
+        marks="".join(parts),
+        legend="".join(f'<li style="color: {colour}"><span>{escape(text)}</span></li>' for colour, text, _ in _KINDS),
+        text=escape(result.explain()),
+        shown=place.get(second, (width, 0))[0],
+    )
 
 
 def _shown(result: Result) -> Sequence[Event]:

@@ -35,6 +35,10 @@ class Event:
     who: str
     detail: str
 
+    def same_as(self, other: Event) -> bool:
+        """Everything but its number and its time."""
+        return (self.what, self.who, self.detail) == (other.what, other.who, other.detail)
+
     def __str__(self) -> str:
         return f"#{self.number:<5} {self.at:10.6f} s  {self.who:<24} {self.what:<12} {self.detail}".rstrip()
 

@@ -36,6 +36,7 @@ class World:
 
     Attributes:
         seed: of the run. trace: what happened. claims: that are watched. nodes: by name. histories: by name.
+        longest: the number of operations of the longest loop.
         sleep, call_after: of the clock, for what the world itself waits for all the time.
     """
 
@@ -51,6 +52,7 @@ class World:
         self.seed = seed
         self.plan = plan
         self.nursery: trio.Nursery
+        self.longest = 0
         self._operations = operations
         self._down: list[tuple[SimulatedNode, Life, float]] = []
         self._died = trio.Event()
@@ -124,6 +126,7 @@ class World:
 
     def times(self, count: int) -> range:
         """`range(count)`, or less while a failure is shrunk: use it for a scenario's loops over operations."""
+        self.longest = max(self.longest, count)
         return range(count if self._operations is None else min(count, self._operations))
 
     async def connect(self, node: SimulatedNode, *, peer: str = "127.0.0.1") -> MemoryStream:
@@ -175,9 +178,18 @@ class World:
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, node: SimulatedNode, method: str, target: str, *, headers: Mapping[str, str] | None = None
+        self,
+        node: SimulatedNode,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = 10.0,
     ) -> AsyncGenerator[Response, None]:
         """A request whose response is read as it comes: `async for chunk in response.stream`, which may never end.
+
+        Args:
+            timeout_s: until its head has come.
 
         Raises:
             OSError: no answer, or, while it is read, that the connection has ended within it.
@@ -185,8 +197,11 @@ class World:
         number = self.trace.note("request", "http", f"{method} {target}")
         async with await self.connect(node) as stream:
             try:
-                await write_request(stream, method, target, f"{HOST}:{PORT}", b"", headers or {})
-                response = await read_head(stream, method)
+                with trio.move_on_after(timeout_s) as late:
+                    await write_request(stream, method, target, f"{HOST}:{PORT}", b"", headers or {})
+                    response = await read_head(stream, method)
+                if late.cancelled_caught:
+                    raise OSError(110, f"no answer to {method} {target} in {timeout_s:g} s")
                 self.trace.note("response", "http", f"to #{number}: {response.status}")
                 async with contextlib.aclosing(cast("AsyncGenerator[bytes, None]", response.stream)):
                     yield response

@@ -42,6 +42,12 @@ class Worker(Actor["Env"]):
 
         await self.ctx.block_concurrency_while(body)
 
+    async def cleans_up_later(self) -> None:
+        try:
+            await self.ctx.outside(trio.sleep_forever)
+        finally:
+            self.ctx.set_timeout(0, self.stored)
+
     async def stored(self) -> list[str]:
         return list(self.ctx.storage.list())
 
@@ -195,6 +201,13 @@ async def test_replies_are_seen_in_the_order_they_came_however_late_they_are_awa
 async def test_a_reply_that_came_early_is_there_when_it_is_awaited(autojump_clock, method):
     async with start_server(app) as server:
         assert await getattr(server.env.workers.get_by_name("w"), method)("other") == "late"
+
+
+async def test_a_timeout_that_is_set_when_its_instance_ends_is_none(autojump_clock):
+    async with start_server(app) as server:
+        server.env.workers.get_by_name("one").cleans_up_later()
+        await trio.sleep(1)
+        await server.stop()  # without an error
 
 
 async def test_a_turn_may_send_more_than_is_held_for_its_end(autojump_clock):

@@ -21,6 +21,7 @@ from actors.settings import Settings
 from actors.shard_groups import ShardGroups
 from actors.signals import Draft, SignalTexts
 from actors.stream import STREAM
+from actors.tracing import DeliveryTraces
 from runtime.testing import start_server
 
 QUIET = Settings(sources_enabled=False)
@@ -73,7 +74,7 @@ class Writes:
 def shard(*memberships: tuple[int, ...]) -> tuple[Writes, ShardGroups, list[Connection]]:
     """A shard whose sockets 0, 1, … have live subscriptions of these groups."""
     writes = Writes()
-    groups = ShardGroups(writes, writes, QUIET.limits)  # type: ignore[arg-type]
+    groups = ShardGroups(writes, writes, QUIET.limits, DeliveryTraces(writes, writes))  # type: ignore[arg-type]
     connections = [subscriber(groups, number, members) for number, members in enumerate(memberships)]
     return writes, groups, connections
 
@@ -143,7 +144,7 @@ async def test_the_places_of_many_groups_take_few_rows() -> None:
     groups.take([delivery(*numbers)])
     await writes.run()
     assert len(writes.rows) == 4
-    again = ShardGroups(writes, writes, QUIET.limits)  # type: ignore[arg-type]
+    again = ShardGroups(writes, writes, QUIET.limits, DeliveryTraces(writes, writes))  # type: ignore[arg-type]
     again.restore([one.machine.state])
     assert {again[number].cursor for number in numbers} == {1}
     groups.drop(one, one.machine.state.subs.values())

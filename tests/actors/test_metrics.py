@@ -164,6 +164,7 @@ async def test_what_clients_say_and_how_they_come_back_is_counted(autojump_clock
         kind: now["signals_ws_messages_total", *sorted((kind, "shard-0"))] for kind in ("hello", "sub", "ack", "bad")
     }
     assert messages == {"hello": 2, "sub": 2, "ack": 1, "bad": 1}
+    assert {key[1]: value for key, value in now.items() if key[0] == "signals_errors_total"} == {"bad_message": 1}
     assert now["signals_client_lag_signals_sum", "shard-0"] == 6
     assert now["signals_sessions_resumed_total", "new", "shard-0"] == 1
     assert now["signals_sessions_resumed_total", "resumed", "shard-0"] == 1

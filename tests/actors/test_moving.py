@@ -181,3 +181,32 @@ async def test_goaway_says_where_to_go(autojump_clock: Any, peer: Any) -> None:
         await server.start()
     with pytest.raises(ValueError, match="must be empty, or begin with"):
         ConnectionSettings(move_to="other.example")
+
+
+async def test_who_has_been_connected_for_long_connects_anew(autojump_clock: Any, follower: Any, peer: Any) -> None:
+    connections = ConnectionSettings(handover_s=4.0, age_max_s=300.0, moves_per_s=20)
+    settings = Settings(sources_enabled=False, connections=connections)
+    async with start_server(app, settings=settings) as server, trio.open_nursery() as nursery:
+        followers = await follow_many(server, nursery, follower, 10)
+        async with peer(server, {"subs": SUBS}) as p:
+            async with trio.open_nursery() as beside:
+
+                async def ping() -> None:
+                    while True:
+                        await trio.sleep(20)
+                        await p.ws.send_message('{"t":"ping"}')
+
+                beside.start_soon(ping)
+                began = trio.current_time()
+                assert (await p.closed())[0] == CloseCode.REBALANCE, "it does not know goaway"
+                assert 299 < trio.current_time() - began < 310
+                beside.cancel_scope.cancel()
+        log: list[int] = []
+        for _ in range(70):
+            await publish_for(server, 0.05, log)
+            await trio.sleep(10)
+        await trio.sleep(60)
+        check(followers, log)
+        assert all(one.sockets in (4, 5) for one in followers)
+        assert all("reconnecting" not in one.client_states for one in followers)
+        nursery.cancel_scope.cancel()

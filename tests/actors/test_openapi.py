@@ -10,6 +10,7 @@ import attrs
 import jsonschema
 import openapi_spec_validator
 import pytest
+import trio
 import yaml
 
 from actors.app import app
@@ -36,7 +37,7 @@ SETTINGS: Settings = attrs.evolve(
     stream=StreamSettings(retention_bytes=1_048_576),
     limits=Limits(connections_per_user=1, data_bytes=200, handshakes_per_s=1, handshakes_burst=4),
 )
-HANDSHAKES_OF_EVENT_SOURCES = 3  # that count, of each stream
+FORGOTTEN_S = 300.0  # nobody counts what connected before that
 UPGRADE = {
     "connection": "upgrade",
     "upgrade": "websocket",
@@ -193,8 +194,8 @@ async def about_webhooks(answers: Answers) -> None:
 
 
 async def about_event_sources(answers: Answers) -> None:
-    ann = bearer(token(now_of(answers.server), cap=ALL))
     for path in ("/v1/sse", "/v1/streams/{name}/sse"):
+        ann = bearer(token(now_of(answers.server), cap=ALL))
         await answers.expect(400, "get", path, "?mode=none")
         await answers.expect(401, "get", path, headers=bearer("a.b.c"))
         await answers.expect(403, "get", path, headers=bearer(token(now_of(answers.server), cap={"pub": [">"]})))
@@ -203,19 +204,21 @@ async def about_event_sources(answers: Answers) -> None:
             assert one.status == 200
             await answers.expect(429, "get", path, headers=ann)
         await answers.expect(200, "get", path, endless=True)
+        await trio.sleep(FORGOTTEN_S)
     await answers.expect(404, "get", "/v1/streams/{name}/sse", name="none")
 
 
 async def about_sockets(answers: Answers) -> None:
-    ann = bearer(token(now_of(answers.server), cap=ALL, sub="bob"))
     for path in ("/v1/stream", "/v1/streams/{name}"):
+        ann = bearer(token(now_of(answers.server), cap=ALL, sub="bob"))
         await answers.expect(426, "get", path)
         await answers.expect(400, "get", path, headers={**UPGRADE, "sec-websocket-protocol": "other"})
         await answers.expect(401, "get", path, headers={**UPGRADE, **bearer("a.b.c")})
-        for _ in range(SETTINGS.limits.handshakes_burst - HANDSHAKES_OF_EVENT_SOURCES):
+        for _ in range(SETTINGS.limits.handshakes_burst):
             async with answers.server.connect(path.replace("{name}", "orders"), headers=ann):
                 answers.seen.add((path, "get", "101"))
         await answers.expect(429, "get", path, headers={**UPGRADE, **ann})
+        await trio.sleep(FORGOTTEN_S)
     await answers.expect(404, "get", "/v1/streams/{name}", name="none", headers=UPGRADE)
 
 

@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from actors.app import app
 from actors.protocol.requests import Auth, Hello
 from actors.settings import AuthSettings, JwtSettings, KeySettings, Settings
-from actors.stream import shard_name
+from actors.signals import Draft
+from actors.stream import STREAM, shard_name
 from actors.token_command import token as token_command
 from actors.token_keys import InvalidKey, TokenKey, parse_jwks
 from actors.web_token import TOKEN_BYTES_MAX, InvalidToken, verify
@@ -447,6 +448,32 @@ async def test_a_silent_client_is_closed_long_before_the_end_of_its_token(autoju
             before = trio.current_time()
             assert (await p.closed())[0] == 4105
             assert 60 <= trio.current_time() - before <= 66
+
+
+@pytest.mark.parametrize("latest", [False, True])
+async def test_who_is_closed_for_its_token_knows_how_far_it_is(autojump_clock: Any, peer: Any, latest: bool) -> None:
+    async with start_server(app, settings=LOCKED) as server:
+        mode = {"mode": "latest", "min_ms": 60_000} if latest else {}
+        types = ["a.b"] if latest else ["never"]
+        subs = [{"s": "x", "filter": {"types": types}, **mode}]
+        async with peer(server, {"token": token(now_of(server), ttl=20), "subs": subs}) as p:
+            assert (await p.receive())["t"] == "live"
+            seen = []
+            for _ in range(3):
+                await trio.sleep(6)
+                drafts = (Draft.of("a.b", "e", 1), Draft.of("a.b", "e", 2))
+                await server.env.broadcasters.get_by_name(STREAM).publish(drafts)
+            with trio.fail_after(5):
+                try:
+                    while True:
+                        seen.append(await p.receive())
+                except trio_websocket.ConnectionClosed as ended:
+                    reason: Any = ended.reason
+            assert reason.code == 4101
+            frames = [one for one in seen if one["t"] == "sig"]
+            assert frames[-1]["b"] == 6, "as far as the log"
+            assert [signal["o"] for frame in frames for signal in frame["d"]] == ([2, 6] if latest else [])
+            assert frames[-1].get("k", 0) == (3 if latest else 0)
 
 
 async def test_a_newer_token_of_the_same_user_renews_in_place(autojump_clock: Any, peer: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PATIENCE_MS, Told
-from tests.browser.serving import Server
+from tests.browser.serving import READY_S, Server
 
 pytestmark = pytest.mark.real
 
@@ -150,6 +152,49 @@ def test_signals_are_followed_filtered_paused_and_published(page: Page, server: 
     expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def traced(server: Server) -> int:
+    """Publish until the stream knows that somebody looks, and the page is live; the offset of a signal that it got."""
+    for _ in range(5_000):
+        (offset,) = server.post({"type": "t.new", "entity": "e", "data": {"pct": 3}})
+        with urllib.request.urlopen(f"{server.url}/console/api/trace/main/{offset}", timeout=READY_S) as response:
+            if len(json.load(response)["steps"]) == 5:
+                return offset
+    raise AssertionError("no delivery was traced while the console was open")
+
+
+def test_a_signal_shows_its_way_by_mouse_and_by_keyboard(page: Page, server: Server, told: Told) -> None:
+    open_console(page, server, "signals")
+    offset = traced(server)
+    trace = page.locator("section.trace")
+    page.locator("tbody tr.opens").first.locator("code").click()
+    steps = ["ingested", "evaluated", "stored", "first delivery", "last delivery"]
+    expect(trace.locator("tbody th")).to_have_text(steps)
+    expect(trace.locator("h2")).to_have_text(f"Signal {offset:,} t.new · e")
+    expect(trace.locator("tbody tr").last).to_contain_text("subscriptions that got it")
+    expect(trace.locator("h2")).to_be_focused()
+    if AXE.exists():
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        assert page.evaluate("axe.run().then(({ violations }) => violations.map(({ id }) => id))") == []
+    page.keyboard.press("Escape")
+    expect(trace).to_have_count(0)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(trace).to_have_count(1)
+    page.get_by_role("button", name="Close the trace").click()
+    page.get_by_role("button", name=f"Trace signal {offset}").press("Enter")
+    expect(trace.locator("tbody tr")).to_have_count(5)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert told.complaints == []
+
+
+def test_a_signal_that_came_while_nobody_looked_says_so(page: Page, server: Server) -> None:
+    server.post({"type": "t.old", "entity": "e", "data": 1})
+    open_console(page, server, "signals")
+    page.locator("tbody tr.opens", has_text="t.old").click()
+    expect(page.locator("section.trace")).to_contain_text("Its way is not known")
 
 
 def test_with_a_password_one_signs_in_and_out(page: Page, locked: Server) -> None:

@@ -152,7 +152,7 @@ def test_a_page_that_speaks_messagepack_reads_what_is_new_and_what_is_stored(pag
     def build(route: Route) -> None:
         """A build; a page's import map would say, too, where the client is."""
         text = (BUILDS / Path(route.request.url).name).read_text()
-        route.fulfill(body=text.replace('from"heliograph"', 'from"/client.js"'), content_type="text/javascript")
+        route.fulfill(body=text.replace('from"heliograph-client"', 'from"/client.js"'), content_type="text/javascript")
 
     page.route("**/msgpack.js", build)
     page.route("**/history.js", build)
@@ -223,3 +223,22 @@ def test_a_tab_that_slept_for_ten_minutes_without_its_network_catches_up_at_once
         assert page.evaluate("offsets") == list(range(1, 2_001))
         # The dead link was given up and the next one asked for in one step: no backoff, and no beat was waited for.
         assert page.evaluate("states.map(([state]) => state)") == ["connected", "reconnecting", "resuming", "connected"]
+
+
+def test_a_worker_reads_without_a_document(page: Page, tmp_path: Path) -> None:
+    server = Server(tmp_path / "worker", "tests.browser.worker_app:app")
+    server.start()
+    try:
+        server.post(*({"type": "t.a", "entity": "e", "data": n} for n in range(3)))
+        page.goto(server.url)
+        read = page.evaluate(
+            """() => new Promise((resolve, reject) => {
+                const worker = new Worker("/worker.js", { type: "module" });
+                const offsets = [];
+                worker.onerror = ({ message }) => reject(new Error(message));
+                worker.onmessage = ({ data }) => offsets.push(data) === 3 && resolve(offsets);
+            })"""
+        )
+    finally:
+        server.kill()
+    assert read == [1, 2, 3]

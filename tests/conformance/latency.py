@@ -85,8 +85,8 @@ def latency(scenario: Mapping[str, Any]) -> Generator[None]:
 
     def done_late(job: CallJob, result: Result) -> None:
         gate = getattr(job, "gate", None)
-        if gate is None or gate.cell.incarnation.error is not None:  # the end of an instance is no reply
-            done(job, result)
+        if gate is None or (draw is None and gate.cell.incarnation.error is not None):
+            done(job, result)  # refused, or the end of the instance, which is no reply
             return
 
         def arrive() -> None:

@@ -73,6 +73,28 @@ async def test_a_reply_that_the_next_event_takes_away_with_the_instance_is_an_ou
     assert {["driver r0", "r0", "ok"] in one["events"] for one in outcomes} == {True, False}
 
 
+async def test_the_end_of_an_instance_may_reach_one_caller_before_another():
+    twice = [["stub", "s", "B"], *([["try", [["scall", "s", "end"]], name] for name in ("first", "again")])]
+    program = {
+        "name": "late-end",
+        "actors": {
+            "A": {"methods": {"go": twice}},
+            "B": {"methods": {"hold": [["txn", [["sleep", 100]]]], "end": [["abort", "over"]]}},
+        },
+        "steps": [
+            ["driveBg", "hold", [["call", "B", "hold"]], 10],
+            ["driveBg", "r0", [["try", [["call", "A", "go"]]]], 10],
+            ["driveBg", "r1", [["try", [["call", "A", "go"]]]], 10],
+            ["joinBg", "r1"],
+        ],
+    }
+    async with programs_in(ROOT) as here:
+        outcomes = await every_outcome(here, program)
+    orders = [[label for who, label, *_ in one["events"] if who == "A"] for one in outcomes]
+    assert ["construct", "first", "first", "again", "again"] in orders
+    assert ["construct", "first", "again", "first", "again"] in orders
+
+
 async def test_an_alarm_that_was_deleted_right_before_its_turn_runs_in_one_outcome():
     late = ["setAlarm", 100], ["txn", [["sleep", 300]]], ["deleteAlarm"]
     program = {

@@ -24,6 +24,9 @@ class Runtimes:
     async def drawn(self, start, number):
         return number, {}
 
+    async def look(self, program, trace):
+        return await self.judge(program, trace)
+
     async def judge(self, program, trace):
         await trio.sleep(5)
         if program in self.ending:

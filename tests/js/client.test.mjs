@@ -46,6 +46,20 @@ describe("addresses and the socket", () => {
     assert.equal(world.greet().token, "three");
   });
 
+  it("a newer token that is refused is told, and the connection goes on with the one it has", async () => {
+    const world = new World({ token: () => "less" });
+    await settled();
+    const told = [];
+    world.client.on("notice", ({ code, slug, message }) => told.push([code, slug, message]));
+    world.greet();
+    world.socket.say({ t: "err", code: 401, slug: "token_expiring", msg: "soon", retry: true });
+    await settled();
+    const { id } = world.socket.sent.at(-1);
+    world.socket.say({ t: "err", id, code: 403, slug: "forbidden", msg: "it allows less", retry: false });
+    assert.deepEqual(told, [[401, "token_expiring", "soon"], [403, "forbidden", "it allows less"]]);
+    assert.equal(world.client.state.state, "connected");
+  });
+
   it("a token function that fails is tried again with backoff", async () => {
     const world = new World({ token: () => Promise.reject(new Error("no network")) });
     await settled();

@@ -26,7 +26,7 @@ class NativeUrl {
   }
 }
 
-/** An app that has required `heliograph` and its doors; its sockets and its clock are in the test's hand. */
+/** An app that has required `heliograph-client` and its doors; its sockets and its clock are in the test's hand. */
 function app() {
   const sockets = [];
   class WebSocket {
@@ -50,7 +50,7 @@ function app() {
   runInContext("Date.now = () => time.now", Object.assign(place, { time }));
   const loaded = {};
   const require = (name) => {
-    const file = name.replace(/^heliograph\/?/, "") || "heliograph";
+    const file = name.replace(/^heliograph-client\/?/, "") || "heliograph";
     const text = readFileSync(new URL(`../../actors/client/js/dist/${file}.cjs`, import.meta.url), "utf8");
     if (loaded[file] === undefined) {
       const module = (loaded[file] = { exports: {} });
@@ -64,7 +64,7 @@ function app() {
 describe("an environment like React Native's", () => {
   it("a client connects, reads, publishes and comes back, by the events of the app alone", async () => {
     const { require, sockets, time } = app();
-    const { SignalClient } = require("heliograph");
+    const { SignalClient } = require("heliograph-client");
     let tell;
     const kept = new Map();
     const asyncStorage = { getItem: async (key) => kept.get(key) ?? null, setItem: async (key, value) => void kept.set(key, value) };
@@ -105,7 +105,7 @@ describe("an environment like React Native's", () => {
   });
 
   it("frames are MessagePack without TextEncoder and TextDecoder", () => {
-    const { msgpack } = app().require("heliograph/msgpack");
+    const { msgpack } = app().require("heliograph-client/msgpack");
     const text = JSON.stringify({ a: "ä€𝄞", b: [1, -1, 1.5, null, true, 2 ** 40] });
     assert.equal(JSON.stringify(msgpack.parse(msgpack.encode(text))[0]), text);
   });
@@ -117,7 +117,7 @@ describe("an environment like React Native's", () => {
       asked.push(url);
       return Response.json({ a: 0, b: 1, d: [signal(1)], more: false, epoch: "E", oldest: 1, head: 1 });
     };
-    const stored = require("heliograph/history").history({ url: "https://signals.example", types: "price.>", fetch });
+    const stored = require("heliograph-client/history").history({ url: "https://signals.example", types: "price.>", fetch });
     const read = [];
     for await (const { offset } of stored) read.push(offset);
     assert.deepEqual(read, [1]);

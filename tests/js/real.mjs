@@ -1,7 +1,7 @@
 // Publishes and reads a hundred signals on a real server: `node real.mjs URL ws|undici json|msgpack`; prints the offsets.
-import { SignalClient } from "heliograph";
-import { history } from "heliograph/history";
-import { msgpack } from "heliograph/msgpack";
+import { SignalClient } from "heliograph-client";
+import { history } from "heliograph-client/history";
+import { msgpack } from "heliograph-client/msgpack";
 
 const [url, packageName, encoding] = process.argv.slice(2);
 const { WebSocket } = await import(packageName);

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 
+import { msgpack } from "../../actors/client/js/src/msgpack.js";
 import { WELCOME, World, signal, subok } from "./world.mjs";
 
 const SCHEDULES = 1_000;
@@ -21,6 +22,7 @@ function random(seed) {
 /** A server with a log in which every offset that is no multiple of three matches. */
 class Server {
   epoch = 0;
+  replaced = 0;
   head = 0;
   oldest = 1;
   links = []; // { socket, c, heard, joined, dead }
@@ -55,6 +57,8 @@ class Server {
         const accepted = (message.subs ?? []).map((sub) => this.accept(link, sub));
         const epoch = `E${this.epoch}`;
         socket.say({ ...WELCOME, epoch, features: ["goaway"], subs: accepted.map(([answer]) => answer) });
+        const older = this.links.slice(0, this.links.indexOf(link)).filter(({ socket: { readyState } }) => readyState === 1);
+        if (socket.readyState === 1 && this.draw() < 0.3) for (const one of older) this.replace(one);
         for (const [, more] of accepted) socket.say(...more);
       } else if (message.t === "sub") {
         const [answer, more] = this.accept(link, message);
@@ -93,17 +97,29 @@ class Server {
     if (link.socket.readyState === 1) link.socket.end(code);
   }
 
-  /** The log begins anew under another epoch. */
-  restore() {
+  /** A newer socket of its session has its place, although that one is not live yet. */
+  replace(link) {
+    this.replaced += 1;
+    this.end(link, 4202);
+  }
+
+  /** The log begins anew under another epoch; who is connected is told, or cut off. */
+  restore(told) {
     Object.assign(this, { epoch: this.epoch + 1, head: 0, oldest: 1 });
-    for (const link of this.links) this.end(link, 1006);
+    for (const link of this.links) {
+      if (!told) this.end(link, 1006);
+      else if (link.joined && !link.dead) link.socket.say({ t: "reset", epoch: `E${this.epoch}`, head: 0, reason: "restored" });
+      link.joined = false;
+    }
   }
 
   fault() {
     const link = this.links[Math.floor(this.draw() * this.links.length)];
     const chance = this.draw();
-    if (chance < 0.1) this.oldest = Math.max(this.oldest, Math.min(this.head + 1, this.oldest + 20));
-    else if (chance < 0.13) this.restore();
+    if (chance < 0.08) this.oldest = Math.max(this.oldest, Math.min(this.head + 1, this.oldest + 20));
+    else if (chance < 0.12) this.restore(this.draw() < 0.5);
+    else if (chance < 0.15) this.world.sleep(this.draw() * 200_000); // and all timers are late
+    else if (chance < 0.2) this.world.tell(["offline", "online", "visible", "hidden"][Math.floor(this.draw() * 4)]);
     else if (chance < 0.25) for (const one of this.links) this.end(one, null);
     else if (link === undefined) return;
     else if (chance < 0.45) this.end(link, 1006);
@@ -119,10 +135,10 @@ it(`${SCHEDULES} schedules lose nothing without a gap, repeat nothing, and keep 
   const failed = [];
   globalThis.reportError = (error) => failed.push(error);
   test.after(() => delete globalThis.reportError);
-  let [gaps, signals] = [0, 0];
+  let [gaps, signals, replaced] = [0, 0, 0];
   for (let seed = 0; seed < SCHEDULES; seed += 1) {
     const draw = random(seed);
-    const world = new World({ random: draw });
+    const world = new World({ random: draw, encoding: seed % 2 ? msgpack : undefined });
     const server = new Server(world, draw);
     const { reached } = server;
     const sub = world.client.subscribe({ name: "px", since: "earliest" });
@@ -143,6 +159,7 @@ it(`${SCHEDULES} schedules lose nothing without a gap, repeat nothing, and keep 
       server.serve();
       world.pass([10, 500, 3_000, 20_000][Math.floor(draw() * 4)]);
     }
+    world.tell("online");
     for (let calm = 0; calm < 16; calm += 1) {
       if (calm === 8) server.head += 2; // one of them matches, and shows a frame that was lost
       server.serve();
@@ -151,23 +168,26 @@ it(`${SCHEDULES} schedules lose nothing without a gap, repeat nothing, and keep 
     const end = reached.get(`E${server.epoch}`) ?? server.oldest - 1;
     assert.deepEqual(server.matching(end, server.head), [], `schedule ${seed}: the end is missing`);
     world.client.close();
+    replaced += server.replaced;
     if (failed.length > 0) throw failed[0];
   }
-  assert.ok(gaps > SCHEDULES / 10 && signals > SCHEDULES * 10, `${gaps} gaps, ${signals} signals: too dull`);
+  const seen = `${gaps} gaps, ${signals} signals, ${replaced} sockets that were replaced`;
+  assert.ok(gaps > SCHEDULES / 10 && signals > SCHEDULES * 10 && replaced > SCHEDULES / 20, `${seen}: too dull`);
 });
 
-it("the waits of a crowd that reconnects are uniform over the whole bound", () => {
+it("the waits of a thousand clients that reconnect two hundred times are uniform over the whole bound", () => {
   const waits = [];
   for (let client = 0; client < 1_000; client += 1) {
     const world = new World({ random: random(client) });
-    for (let turn = 0; turn < 5; turn += 1) {
+    for (let turn = 0; turn < 200; turn += 1) {
       world.socket.end(1006);
-      if (turn === 4) waits.push(world.client.state.delayMs / 8_000);
-      world.pass(world.client.state.delayMs + 1);
+      const { delayMs } = world.client.state;
+      waits.push((delayMs + 0.5) / Math.min(30_000, 500 * 2 ** turn)); // it is told in whole milliseconds
+      world.pass(delayMs + 1);
     }
     world.client.close();
   }
   waits.sort((one, other) => one - other);
-  const furthest = Math.max(...waits.map((wait, index) => Math.abs(wait - index / waits.length)));
+  const furthest = waits.reduce((most, wait, index) => Math.max(most, Math.abs(wait - index / waits.length)), 0);
   assert.ok(furthest < 1.63 / Math.sqrt(waits.length), `Kolmogorov-Smirnov: ${furthest}`); // at the level of 1 %
 });

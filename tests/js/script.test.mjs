@@ -5,7 +5,7 @@ import { it } from "node:test";
 import { createContext, runInContext } from "node:vm";
 
 import * as source from "../../actors/client/js/src/index.js";
-import * as built from "heliograph";
+import * as built from "heliograph-client";
 
 it("the module has what the source has", () => {
   assert.deepEqual(Object.keys(built).sort(), Object.keys(source).sort());

@@ -1,10 +1,10 @@
 // What the types allow and what they refuse; checked by tsc, never run.
-import { SignalClient, SignalError, all, any, f, not, type CursorStore, type Gap, type Signal } from "heliograph";
-import { FileCursorStore } from "heliograph/file-store";
-import { history } from "heliograph/history";
-import { MemoryCursorStore } from "heliograph/memory-store";
-import { msgpack } from "heliograph/msgpack";
-import { SignalProvider, useSignals } from "heliograph/react";
+import { SignalClient, SignalError, all, any, f, not, type CursorStore, type Gap, type Signal } from "heliograph-client";
+import { FileCursorStore } from "heliograph-client/file-store";
+import { history } from "heliograph-client/history";
+import { MemoryCursorStore } from "heliograph-client/memory-store";
+import { msgpack } from "heliograph-client/msgpack";
+import { SignalProvider, useSignals } from "heliograph-client/react";
 
 interface Price {
   p: number;

@@ -12,8 +12,8 @@ const banner = "/* Heliograph, MIT */";
 const internal = [
   "welcomedAt heardAt proofBy pingAt ackAt acknowledge moveAt moveTo openBy successor outgoing messageBytes silenceMs deadAt toldToGo",
   "nextRequest requestAgain retryAt lostAt modifies snapping snapped changeBySub asking pausedUntil disconnected awaits",
-  "greeting greeted areBusy refuse answered answer change next stateOf places trouble failure heard greet wanted asked accepted modified settle skip reach counts flush unsaved hasMoved succeed used item minMs",
-  "request leave ask ready list number window take paused forget load moved read fail ping renews",
+  "greeting greeted areBusy refuse answered answer change next stateOf places trouble renews failure heard greet wanted asked accepted modified settle skip reach counts flush unsaved hasMoved succeed used item minMs",
+  "request leave ask ready list number window take paused forget load moved read fail ping",
   "changed _do _close _enter _take _end _emit _moved _modify _changed",
 ].join(" ").split(" ");
 const mangleProps = new RegExp(`^(${internal.join("|")})$`);
@@ -23,7 +23,7 @@ const common = { bundle: true, mangleProps, target: "es2022", charset: "utf8", l
 const sharesTheClient = {
   name: "shares-the-client",
   setup({ onResolve }) {
-    onResolve({ filter: /^\.\/index\.js$/ }, ({ kind }) => (kind === "entry-point" ? undefined : { path: "heliograph", external: true }));
+    onResolve({ filter: /^\.\/index\.js$/ }, ({ kind }) => (kind === "entry-point" ? undefined : { path: "heliograph-client", external: true }));
   },
 };
 

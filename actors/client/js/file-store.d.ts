@@ -1,4 +1,4 @@
-import type { CursorStore } from "heliograph";
+import type { CursorStore } from "heliograph-client";
 
 /**
  * Keeps cursors in one file, for Node, Deno and Bun. A crash leaves it as it was before a save, or as it is after it.

@@ -112,7 +112,7 @@ export interface ClientState {
   resumed?: boolean;
 }
 
-/** What frames are: JSON by default, or what `heliograph/msgpack` has. */
+/** What frames are: JSON by default, or what `heliograph-client/msgpack` has. */
 export interface Encoding {
   /** As the handshake calls it. */
   readonly subprotocol: string;
@@ -141,7 +141,7 @@ export interface ClientOptions {
   token?: string | (() => string | Promise<string>);
   /** Where the platform has none (Node 20): the class of the package `ws` or `undici`. */
   WebSocket?: new (url: string, protocols: string[]) => unknown;
-  /** Default JSON; `msgpack` of `heliograph/msgpack` makes frames smaller. */
+  /** Default JSON; `msgpack` of `heliograph-client/msgpack` makes frames smaller. */
   encoding?: Encoding;
   /** Where named subscriptions keep their cursors from one run to the next; default nowhere. */
   cursorStore?: "session" | "local" | CursorStore;

@@ -1,5 +1,5 @@
 import type { ReactElement, ReactNode } from "react";
-import type { Gap, Json, Signal, SignalClient, SignalError, SubscribeOptions, SubscriptionState } from "heliograph";
+import type { Gap, Json, Signal, SignalClient, SignalError, SubscribeOptions, SubscriptionState } from "heliograph-client";
 
 /** Gives `client` to every `useSignals` below. */
 export function SignalProvider(props: { client: SignalClient; children?: ReactNode }): ReactElement;

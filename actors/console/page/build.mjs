@@ -15,7 +15,7 @@ const { metafile } = await build({
   entryPoints: { console: here("src/main.tsx") },
   outdir,
   entryNames: "[name]-[hash]",
-  alias: { heliograph: here("../../client/js/src/index.js") },
+  alias: { "heliograph-client": here("../../client/js/src/index.js") },
   absWorkingDir: here("../../.."),
   bundle: true,
   minify: true,

@@ -60,7 +60,7 @@ def test_strict_typescript_accepts_what_is_packed(
 
 @pytest.mark.real
 def test_the_package_has_its_builds_types_sources_licence_and_first_steps_and_nothing_else(project: Path) -> None:
-    installed = project / "node_modules" / "heliograph"
+    installed = project / "node_modules" / "heliograph-client"
     files = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
     sources = {f"src/{path.name}" for path in (CLIENT / "src").glob("*.js")}
     dist = {f"dist/{path.name}" for path in (CLIENT / "dist").iterdir()}
@@ -82,7 +82,7 @@ def test_each_door_has_a_module_a_commonjs_build_and_types_for_both() -> None:
 
 def test_the_first_steps_name_every_door() -> None:
     text = (CLIENT / "README.md").read_text()
-    named = set(re.findall(r"`heliograph(/[a-z-]+)?`", text))
+    named = set(re.findall(r"`heliograph-client(/[a-z-]+)?`", text))
     assert {f".{door}" for door in named if door} == {*DOORS, "./script"} - {"."}
 
 
@@ -96,9 +96,11 @@ def test_each_build_is_one_file_of_at_most_10_kb_compressed(name: str) -> None:
     built = (CLIENT / "dist" / name).read_bytes()
     assert len(gzip.compress(built, 9)) <= LIMIT
     imported = set(re.findall(rb'from"([^"]+)"', built))
-    assert imported == {"react.js": {b"react"}, "history.js": {b"heliograph"}, "file-store.js": {b"node:fs"}}.get(
-        name, set()
-    )
+    assert imported == {
+        "react.js": {b"react"},
+        "history.js": {b"heliograph-client"},
+        "file-store.js": {b"node:fs"},
+    }.get(name, set())
 
 
 def test_the_javascript_package_depends_on_nothing() -> None:
@@ -110,6 +112,6 @@ def test_the_javascript_package_depends_on_nothing() -> None:
 
 def test_what_the_package_names_is_there() -> None:
     package = json.loads((CLIENT / "package.json").read_text())
-    named = [package[key] for key in ("main", "module", "types", "unpkg", "jsdelivr")]
+    named = [package[key] for key in ("main", "module", "react-native", "types", "unpkg", "jsdelivr")]
     assert [path for path in named if not (CLIENT / path).is_file()] == []
     assert [path for path in package["files"] if not list(CLIENT.glob(path))] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import signal
@@ -65,22 +66,30 @@ def test_both_loops_resume_on_the_next_server_and_say_why_a_handshake_was_refuse
     anyio.run(main, backend=backend)
 
 
+@pytest.mark.parametrize("name", ["__init__", "subscribe", "publish", "history"])
+def test_the_blocking_client_takes_the_arguments_of_the_other_one(name):
+    blocking, other = (inspect.signature(getattr(cls, name)) for cls in (SyncSignalClient, SignalClient))
+    assert blocking.parameters == other.parameters
+
+
 def test_a_script_publishes_reads_and_leaves_no_thread(server):
     threads = set(threading.enumerate())
     with SyncSignalClient(server.url) as client:
         with client.subscribe(types=["t.>"], where=F("/data") > 1, name="big") as sub:
             with pytest.raises(TimeoutError):
                 sub.take(timeout_s=0.3)
+            with client.limit(0.3), pytest.raises(TimeoutError):
+                next(sub)
             for number in range(4):
-                client.publish("t.a", "e", number, timeout_s=PATIENCE_S)
+                client.publish("t.a", "e", number)
             seen = []
             for item in sub:
                 seen.append(item.data)
                 if len(seen) == 2:
                     break
             assert (seen, sub.name, sub.state) == ([2, 3], "big", "live")
-            sub.modify(filter={"types": ["u"]}, timeout_s=PATIENCE_S)
-        assert [item.data for item in client.history(types=["t.a"], since=Last(3), timeout_s=PATIENCE_S)] == [1, 2, 3]
+            sub.modify(filter={"types": ["u"]})
+        assert [item.data for item in client.history(types=["t.a"], since=Last(3))] == [1, 2, 3]
         assert client.publish("t.a", "e", 0, id="k").dup != client.publish("t.a", "e", 0, id="k").dup
         with pytest.raises(InvalidSignal):
             client.publish("t.a", "e", "x" * 300_000)

@@ -29,7 +29,7 @@ from tests.conformance.runner import record
 Trace = Mapping[str, Any]
 LONGEST_S = 60
 LATE_MS = 1.5  # how late the real runtime's timers are, about
-SEEDS = 8  # of how long messages take
+SEEDS = 12  # of how long messages take
 _LATE: tuple[dict[str, Any], ...] = ({"lateMs": LATE_MS}, {"lateMs": LATE_MS, "lateTurnMs": LATE_MS})
 _UNCONFIRMED: dict[str, Any] = {"unconfirmedAlarms": True}
 _VARIANTS = (

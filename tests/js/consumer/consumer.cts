@@ -1,8 +1,8 @@
 // A CommonJS program in TypeScript; checked by tsc, never run.
-import heliograph = require("heliograph");
-import { FileCursorStore } from "heliograph/file-store";
-import { history } from "heliograph/history";
-import { msgpack } from "heliograph/msgpack";
+import heliograph = require("heliograph-client");
+import { FileCursorStore } from "heliograph-client/file-store";
+import { history } from "heliograph-client/history";
+import { msgpack } from "heliograph-client/msgpack";
 
 const client = new heliograph.SignalClient({ url: "wss://example.test", cursorStore: new FileCursorStore("cursors.json"), encoding: msgpack });
 export async function main(): Promise<string | null> {

@@ -1,4 +1,4 @@
-import type { Json, Signal, Where } from "heliograph";
+import type { Json, Signal, Where } from "heliograph-client";
 
 export interface HistoryOptions {
   /** The address that a client would have; default the page's own host. */

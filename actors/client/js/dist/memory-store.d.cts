@@ -1,4 +1,4 @@
-import type { CursorStore } from "heliograph";
+import type { CursorStore } from "heliograph-client";
 
 /** Keeps cursors as long as it lives: over the clients of one page or process, and in tests. */
 export class MemoryCursorStore implements CursorStore {

@@ -1,4 +1,4 @@
-import type { Encoding } from "heliograph";
+import type { Encoding } from "heliograph-client";
 
 /** The subprotocol `signals.v1.msgpack`: `new SignalClient({ url, encoding: msgpack })`. */
 export const msgpack: Encoding;

@@ -1,6 +1,6 @@
 /** What the page knows: who asks, the overview, the sources. It follows the console's hidden stream. */
 import { computed, signal } from "@preact/signals";
-import { SignalClient } from "heliograph";
+import { SignalClient } from "heliograph-client";
 
 import { Refusal, get } from "./api";
 

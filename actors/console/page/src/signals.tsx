@@ -1,11 +1,12 @@
-/** Signals: the live tail of a stream, filtered and paused at will, and a test signal. */
+/** Signals: the live tail of a stream, filtered and paused at will, the way of one of them, and a test signal. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { SignalClient, type Signal } from "heliograph";
+import { SignalClient, type Signal } from "heliograph-client";
 
 import { post } from "./api";
 import { clock, count } from "./format";
 import { Heads } from "./list";
 import { session } from "./model";
+import { TraceView } from "./trace";
 
 const KEPT = 200; // signals that are shown
 const words = (text: string) => text.split(/[\s,]+/).filter(Boolean);
@@ -16,6 +17,9 @@ export function SignalsPage() {
   const [rows, show] = useState<Signal[]>([]);
   const [paused, pause] = useState(false);
   const [error, fail] = useState("");
+  const [opened, open] = useState<Signal | null>(null);
+  const box = useRef<HTMLDivElement>(null);
+  const close = () => (open(null), box.current?.focus());
   const resting = useRef(paused);
   resting.current = paused;
   const kept = useRef<Signal[]>([]);
@@ -40,6 +44,7 @@ export function SignalsPage() {
     });
     sub.on("state", (change) => fail(change.error?.message ?? ""));
     show((kept.current = []));
+    open(null);
     return () => (cancelAnimationFrame(frame), client.close());
   }, [stream, wish]);
 
@@ -58,16 +63,28 @@ export function SignalsPage() {
         <button type="button" aria-pressed={paused} onClick={() => pause(!paused)}>{paused ? "Go on" : "Pause"}</button>
       </form>
       {error && <p class="error" role="alert">{error}</p>}
+      {opened && <TraceView of={opened} stream={stream} close={close} />}
       {rows.length === 0 ? <p class="empty">No signal of this kind so far. The next one appears here.</p> : (
-        <div class="wide tail" tabIndex={0} role="region" aria-label="Signals">
+        <div ref={box} class="wide tail" tabIndex={0} role="region" aria-label="Signals">
           <table>
             <Heads names={["#Offset", "Time", "Type", "Entity", "Data"]} />
-            <tbody>{rows.map((one) => <tr key={`${one.epoch}:${one.offset}`}><td class="number">{count(one.offset)}</td><td class="time">{clock(one.ts)}</td><td>{one.type}</td><td>{one.entity}</td><td><code>{JSON.stringify(one.data).slice(0, 500)}</code></td></tr>)}</tbody>
+            <tbody>{rows.map((one) => <Row key={`${one.epoch}:${one.offset}`} of={one} open={open} />)}</tbody>
           </table>
         </div>
       )}
       <Publish stream={stream} />
     </>
+  );
+}
+
+/** A click anywhere in it traces the signal; the keyboard has the button, or Enter on the row. */
+function Row({ of, open }: { of: Signal; open: (one: Signal) => void }) {
+  const key = (event: KeyboardEvent) => event.key === "Enter" && event.target === event.currentTarget && open(of);
+  return (
+    <tr class="opens" onClick={() => open(of)} onKeyDown={key}>
+      <td class="number"><button type="button" class="plain" aria-label={`Trace signal ${of.offset}`}>{count(of.offset)}</button></td>
+      <td class="time">{clock(of.ts)}</td><td>{of.type}</td><td>{of.entity}</td><td><code>{JSON.stringify(of.data).slice(0, 500)}</code></td>
+    </tr>
   );
 }
 

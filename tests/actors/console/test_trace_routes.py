@@ -1,0 +1,150 @@
+"""One signal in the console: when it came, was held against filters, was stored, and was handed to sockets."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from actors.app import app
+from actors.signal_tracer import TRACES
+from actors.signals import Draft
+from runtime.storage.memory import MemoryStore
+from runtime.testing import start_server
+from tests.actors.console.test_connection_routes import client
+from tests.actors.console.test_console import QUIET, get, overviews
+
+ONE_SHARD = attrs.evolve(QUIET, shards=1)
+NAMES = ["ingested", "evaluated", "stored", "first delivery", "last delivery"]
+
+
+async def looked_at(server):
+    """The console has been looked at for a moment, and what it asked for is known."""
+    await get(server, "/session")
+    await trio.sleep(2)
+
+
+async def trace(server, offset, stream="main"):
+    return await get(server, f"/trace/{stream}/{offset}")
+
+
+async def test_the_way_of_a_signal_is_shown_in_order_with_its_times(autojump_clock):
+    slow_disk = MemoryStore(delay=0.05)
+    async with start_server(app, settings=ONE_SHARD, store=slow_disk) as server, overviews(server):
+        async with client(server), client(server, subs=({"s": "b", "filter": {"types": ["none.>"]}},)):
+            await looked_at(server)
+            await server.env.broadcasters.get_by_name("main").publish(
+                (Draft.of("a.b", "e", 1), Draft.of("none.x", "e", 2))
+            )
+            await trio.sleep(1)
+            found = await trace(server, 1)
+            assert (found["found"], found["offset"], found["type"], found["entity"]) == (True, 1, "a.b", "e")
+            steps = found["steps"]
+            assert [step["name"] for step in steps] == NAMES
+            assert [step["after_ms"] for step in steps] == sorted(step["after_ms"] for step in steps)
+            after = {step["name"]: step["after_ms"] for step in steps}
+            assert after["evaluated"] < 1
+            assert 50 <= after["stored"] < 51
+            assert after["stored"] <= after["first delivery"] <= after["last delivery"] < 60
+            assert steps[0]["at"] == found["ts"]
+            assert steps[2]["at"] - steps[0]["at"] == pytest.approx(50, abs=1)
+            detail = {step["name"]: step["detail"] for step in steps}
+            assert detail["ingested"] == "published, with 1 more"
+            assert detail["last delivery"] == "subscriptions that got it: shard-0: 1"
+            both = await trace(server, 2)
+            assert both["steps"][-1]["detail"] == "subscriptions that got it: shard-0: 2"
+
+
+async def test_a_signal_that_nobody_is_subscribed_to_has_no_delivery(autojump_clock):
+    async with start_server(app, settings=QUIET) as server, overviews(server):
+        await looked_at(server)
+        await server.env.broadcasters.get_by_name("main").ingest("prices", None, "c1", (Draft.of("a.b", "e", 1),))
+        await trio.sleep(1)
+        found = await trace(server, 1)
+        assert [step["name"] for step in found["steps"]] == NAMES[:3]
+        assert found["steps"][0]["detail"] == "from the source prices"
+
+
+async def test_every_shard_that_had_it_is_named_and_the_last_one_ends_it(autojump_clock):
+    async with start_server(app, settings=QUIET) as server, overviews(server):
+        async with client(server), client(server), client(server), client(server):
+            await looked_at(server)
+            await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
+            await trio.sleep(1)
+            last = (await trace(server, 1))["steps"][-1]
+            assert last["detail"] in (
+                "subscriptions that got it: shard-0: 2, shard-1: 2",
+                "subscriptions that got it: shard-1: 2, shard-0: 2",
+            )
+
+
+async def test_event_sources_and_clients_that_may_be_slow_get_it_too_and_those_that_conflate_do_not_count(
+    autojump_clock,
+):
+    careful = {"s": "b", "filter": {}, "on_slow": "skip"}
+    latest = {"s": "c", "filter": {}, "mode": "latest", "min_ms": 20}
+    async with start_server(app, settings=ONE_SHARD) as server, overviews(server):
+        async with (
+            client(server, subs=[careful]),
+            client(server, subs=[latest], features=["latest"]),
+            server.stream("GET", "/v1/sse"),
+        ):
+            await looked_at(server)
+            await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
+            await trio.sleep(1)
+            steps = (await trace(server, 1))["steps"]
+            assert [step["name"] for step in steps] == NAMES
+            assert steps[-1]["detail"] == "subscriptions that got it: shard-0: 2"
+
+
+async def test_nothing_is_noted_while_nobody_looks(autojump_clock):
+    async with start_server(app, settings=ONE_SHARD) as server:
+        async with client(server):
+            await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
+            await trio.sleep(1)
+            assert server.live_ids(server.env.tracers) == []
+            found = await trace(server, 1)
+            assert (found["found"], found["type"], found["steps"]) == (False, "a.b", [])
+            async with overviews(server):
+                await looked_at(server)
+            await trio.sleep(30)
+            await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 2),))
+            await trio.sleep(1)
+            assert (await trace(server, 2))["found"] is False
+            assert (await trace(server, 3)) == {
+                "found": False,
+                "offset": 3,
+                "type": None,
+                "entity": None,
+                "ts": None,
+                "steps": [],
+            }
+
+
+async def test_the_newest_traces_are_kept_for_as_long_as_somebody_looks(autojump_clock):
+    async with start_server(app, settings=QUIET) as server, overviews(server):
+        await looked_at(server)
+        stream = server.env.broadcasters.get_by_name("main")
+        for _ in range(TRACES // 1_000 + 1):
+            await stream.publish(tuple(Draft.of("a.b", "e", n) for n in range(1_000)))
+        await trio.sleep(40)  # four times as long as an idle actor stays in memory
+        newest = (TRACES // 1_000 + 1) * 1_000
+        assert (await trace(server, newest))["found"] is True
+        assert (await trace(server, newest - TRACES + 1))["found"] is True
+        assert (await trace(server, newest - TRACES))["found"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("nowhere/1", 404, "no stream named 'nowhere'"),
+        ("main/0", 400, "offset is '0'"),
+        ("main/x", 400, "offset is 'x'"),
+        ("main/1234567890123456", 400, "offset is"),
+    ],
+)
+async def test_what_is_no_signal_is_refused(autojump_clock, path, status, told):
+    async with start_server(app, settings=QUIET) as server:
+        answer = await server.request("GET", f"/console/api/trace/{path}")
+        assert answer.status == status
+        assert told.encode() in answer.body
