@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -18,6 +20,19 @@ if TYPE_CHECKING:
 HANDSHAKES = "handshakes"
 ADDRESSES_KEPT = 10_000
 LONG_S = 300.0  # of the limit `handshakes_per_5_min`
+
+
+@lru_cache(maxsize=ADDRESSES_KEPT)
+def counted_address(peer: str) -> str:
+    """What counts as one address: whoever has one of IPv6 has 2⁶⁴, so there it is the network of them."""
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return peer
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 @attrs.define(eq=False)
@@ -41,7 +56,7 @@ class Handshakes(Actor["Env"]):
 
     async def count(self, peer: str) -> int:
         """One more of an address; whole seconds to wait when there were too many, else 0."""
-        now = trio.current_time()
+        now, peer = trio.current_time(), counted_address(peer)
         tries = self._tries.get(peer)
         if tries is None:
             limits = self._limits
@@ -59,7 +74,7 @@ class Handshakes(Actor["Env"]):
 
     async def resumed(self, peer: str) -> None:
         """The last one of an address went on with its session: in five minutes it may do so as often as it likes."""
-        if (tries := self._tries.get(peer)) is not None:
+        if (tries := self._tries.get(counted_address(peer))) is not None:
             tries.long.give_back()
 
     async def settle(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from actors.handshakes import counted_address
 from actors.stream import shard_name
 from runtime import Namespace
 
@@ -86,7 +87,7 @@ class Quota:
     def _take(self, key: object, state: Remembered, at: Moment) -> str | None:
         if not state.counted:
             return None
-        holder = f"user {state.user}" if state.user else f"address {state.peer}"
+        holder = f"user {state.user}" if state.user else f"address {counted_address(state.peer)}"
         self._taken.setdefault(holder, {})[key] = at
         self._holders[key] = holder
         return holder

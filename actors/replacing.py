@@ -63,6 +63,7 @@ class Replacing:
         """Close what is older than the socket of this number."""
         for connection in list(self._sockets.get(session, ())):
             if connection.machine.state.number < number and not connection.closed:
+                self.ctx.point("an older socket of a session is replaced")
                 connection.close(CloseCode.REPLACED, "a newer socket of this session")
 
     async def _replace(self, connection: Connection) -> None:

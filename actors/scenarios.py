@@ -220,7 +220,7 @@ async def restarting(w: World) -> None:
         await stream.end()
 
 
-@scenario
+@scenario(points=("an older socket of a session is replaced",))
 async def moving(w: World) -> None:
     """Clients are asked to go, and come back to the same server: each opens its next connection first."""
     connections = ConnectionSettings(handover_s=1.0, moves_per_s=10)

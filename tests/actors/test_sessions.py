@@ -8,6 +8,7 @@ import trio
 
 from actors.app import app
 from actors.connections import ConnectionManager
+from actors.handshakes import counted_address
 from actors.protocol.limits import Limits
 from actors.resume import Session, Sessions
 from actors.settings import AuthSettings, Settings
@@ -208,6 +209,31 @@ async def test_how_often_an_address_comes_is_counted_over_all_shards(autojump_cl
             assert status(await stream.receive_some()) == 429
         await trio.sleep(10)
         assert await tries(server, 6) == [101] * 5 + [429]
+
+
+async def test_the_addresses_of_one_network_of_ipv6_are_one(autojump_clock):
+    async with serving(limits=Limits(handshakes_burst=5)) as server:
+        seen = [status_ for n in range(8) for status_ in await tries(server, 1, f"2001:db8:1:2:{n:x}::{n:x}")]
+        assert seen == [101] * 5 + [429] * 3
+        assert await tries(server, 5, "2001:db8:1:3::1") == [101] * 5
+        assert await tries(server, 3, "::ffff:198.51.100.7") + await tries(server, 3, "198.51.100.7") == [101] * 5 + [
+            429
+        ]
+
+
+@pytest.mark.parametrize(
+    ("peer", "counted"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("2001:db8:1:2:aa:bb:cc:dd", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::ffff:198.51.100.7", "198.51.100.7"),
+        ("", ""),
+        ("unix", "unix"),
+    ],
+)
+def test_what_counts_as_one_address(peer, counted):
+    assert counted_address(peer) == counted
 
 
 async def test_an_address_is_remembered_for_five_minutes_and_then_no_more(autojump_clock):
