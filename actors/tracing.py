@@ -101,7 +101,7 @@ class Trace:
         """In the order of time; `wall` is the wall clock when trio's was at 0."""
         told = self.publication
         others = "" if told.size == 1 else f", with {told.size - 1:,} more"
-        together = "" if told.size == 1 else " of all of them"
+        together = "" if told.size == 1 else " for all of them"
         came = f"from the source {told.source}" if told.source else "published"
         found = [
             ("ingested", told.came, came + others),

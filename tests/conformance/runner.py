@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import trio
 import trio.testing
 
+from runtime import limits
 from runtime.limits import StorageLimits
 from runtime.testing.server import HOST, PORT, start_server
 from runtime.transport.config import TransportConfig
@@ -24,9 +25,21 @@ _NO_BOUND_S = 3600  # of a close frame without an answer: there is none there
 
 def record(scenario: Mapping[str, Any]) -> dict[str, Any]:
     """Run a scenario and give its trace."""
-    with latency(scenario), unconfirmed_alarms() if scenario.get("unconfirmedAlarms") else nullcontext():
+    frames = _one_frame() if scenario.get("oneFrame") else nullcontext()
+    alarms = unconfirmed_alarms() if scenario.get("unconfirmedAlarms") else nullcontext()
+    with latency(scenario), frames, alarms:
         trace: dict[str, Any] = trio.run(_record, scenario, clock=trio.testing.MockClock(autojump_threshold=0))
     return trace
+
+
+@contextmanager
+def _one_frame() -> Generator[None]:
+    """Meanwhile one message of a socket waits for the turn, as on the real runtime; here it may be many."""
+    many, limits.SOCKET_EVENTS = limits.SOCKET_EVENTS, 1  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        limits.SOCKET_EVENTS = many  # type: ignore[misc]
 
 
 async def _record(scenario: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import trio
 
 from tests.conformance.live.here import each_caller, programs_in
@@ -93,6 +95,13 @@ async def test_the_end_of_an_instance_may_reach_one_caller_before_another():
     orders = [[label for who, label, *_ in one["events"] if who == "A"] for one in outcomes]
     assert ["construct", "first", "first", "again", "again"] in orders
     assert ["construct", "first", "again", "first", "again"] in orders
+
+
+async def test_one_message_of_a_socket_waits_for_the_turn_as_on_the_real_runtime():
+    path = ROOT / "tests" / "conformance" / "scenarios" / "ws-frames-wait-one-at-a-time.json"
+    async with programs_in(ROOT) as here:
+        trace = await here.trace(json.loads(path.read_text()))
+    assert [value for who, _, *value in trace["events"] if who == "A"] == [[], ["first"], ["second"], [], ["third"]]
 
 
 async def test_an_alarm_that_was_deleted_right_before_its_turn_runs_in_one_outcome():
