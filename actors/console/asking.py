@@ -28,10 +28,12 @@ class Asking(Generic[T]):
     """The newest answers of some actors, each of which is asked again only once something has run in it.
 
     Args:
-        operator: sees whether it has. rests: whether an answer stays what it is while nothing runs.
+        operator: sees whether it has. event: what asking is called among an actor's events.
+        rests: whether an answer stays what it is while nothing runs.
     """
 
     operator: Operator
+    event: str
     rests: Callable[[T], bool] = lambda _: True
     _answers: dict[ActorId, _Answer[T]] = attrs.field(factory=dict, init=False)
 
@@ -46,14 +48,20 @@ class Asking(Generic[T]):
         if known is not None and self.rests(known.value) and not self._has_run(actor, known):
             self._answers[actor] = attrs.evolve(known, looked_at=trio.current_time())
             return known.value
+        was_idle = self._idle_since(actor) is not None
         value = await ask()
-        self._answers[actor] = _Answer(value, self._idle_since(actor), trio.current_time())
+        # What went on while it was asked, or came before this task had the answer, may have changed something since.
+        newest = was_idle and self.operator.actor(actor).last_event == self.event
+        self._answers[actor] = _Answer(value, self._idle_since(actor) if newest else None, trio.current_time())
         return value
 
     def _has_run(self, actor: ActorId, known: _Answer[T]) -> bool:
-        if self.operator.actor(actor).state == "hibernated":
-            return trio.current_time() - known.looked_at > TRUSTED_S
+        view = self.operator.actor(actor)
+        if view.state == "hibernated":
+            return known.idle_since is None or trio.current_time() - known.looked_at > TRUSTED_S
         idle_since = self._idle_since(actor)
+        if view.last_event != self.event:
+            return True
         return idle_since is None or known.idle_since is None or idle_since > known.idle_since + SAME_S
 
     def _idle_since(self, actor: ActorId) -> float | None:

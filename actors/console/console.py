@@ -49,9 +49,9 @@ class Console(Actor["Env"]):
         self._watching = False
         self._sources: dict[str, dict[str, Any]] = {}
         self._hibernated = self._steps = 0
-        self._sources_asked: Asking[IngestStatus | None] = Asking(env.operator)
-        self._streams_asked: Asking[StreamView] = Asking(env.operator)
-        self._shards_asked: Asking[ShardView] = Asking(env.operator, _rests)
+        self._sources_asked: Asking[IngestStatus | None] = Asking(env.operator, "status")
+        self._streams_asked: Asking[StreamView] = Asking(env.operator, "observe")
+        self._shards_asked: Asking[ShardView] = Asking(env.operator, "observe", _rests)
         self._settled = False
 
     # Who is in.
