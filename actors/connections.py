@@ -20,6 +20,7 @@ from actors.history import HistoryPage, Wish
 from actors.inspecting import ConnectionView, ConnectionWish, GroupView, Inspector, Opened, Places
 from actors.moving import STEP_S, Departure
 from actors.observing import ShardView, observed
+from actors.parting import Parting
 from actors.principal import NotAccepted
 from actors.protocol.codes import CloseCode
 from actors.protocol.encoding import JSON
@@ -72,7 +73,8 @@ class ConnectionManager(Actor["Env"]):
         self._connections = ShardConnections(
             ctx, self._limits, self._quota, self._replacing, self._groups, self._catching_up
         )
-        self._inspector = Inspector(ctx, shard_number(shard), self._connections, self._heartbeat)
+        self._parting = Parting(ctx, self._stream, self._groups, self._heartbeat, env.settings.all_shards)
+        self._inspector = Inspector(ctx, shard_number(shard), self._connections, self._parting)
         self._changing = Changing(ctx, self._stream, self._groups, self._connections, self._catching_up)
         self._event_sources = EventSources(ctx, env, self._admission, self._stream, self._deadlines, self._connections)
         ctx.set_web_socket_auto_response(PING, PONG)
@@ -238,19 +240,9 @@ class ConnectionManager(Actor["Env"]):
         """Something is due: a hello that did not come, a silence, the end of a token, a great age."""
         due = self._deadlines.check(self._connections)
         if due.old:
-            everywhere = self.env.settings.all_shards
-            self.ctx.start_soon(self._send_away, Departure(due.old, CloseCode.REBALANCE, self._heartbeat, everywhere))
+            self.ctx.start_soon(self._parting.send_away, due.old)
         if due.expired:
-            with suppress(ActorError):  # without the newest cursor a quiet subscription reads a little more next time
-                await self._stream.settle(tuple({group for one in due.expired for group in one.groups}))
-            for connection, step in due.expired.items():
-                if texts := self._groups.rest(connection):
-                    connection.send("\n".join(texts))
-                connection.close(step.code, step.reason)
-
-    async def _send_away(self, departure: Departure) -> None:
-        while departure.step(self.ctx.now()):
-            await self.ctx.sleep(STEP_S)
+            await self._parting.close(due.expired)
 
     # Requests.
 

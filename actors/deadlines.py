@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from actors.parting import Words
 from actors.protocol.codes import CloseCode
 from actors.protocol.server import Close, Reply
 from actors.session import Connection
@@ -21,7 +22,7 @@ class Due:
         expired: connections to be closed, whose clients come back with a newer token. old: to be sent elsewhere.
     """
 
-    expired: dict[Connection, Close] = attrs.Factory(dict[Connection, Close])
+    expired: dict[Connection, Words] = attrs.Factory(dict[Connection, Words])
     old: list[Connection] = attrs.Factory(list[Connection])
 
 
@@ -51,7 +52,7 @@ class Deadlines:
             due = now + (1 if connection.busy else rest_s)
             if due <= now and isinstance(step, Close):
                 if step.code == CloseCode.TOKEN_EXPIRED:
-                    found.expired[connection] = step
+                    found.expired[connection] = Words(step.code, step.reason)
                 else:
                     connection.close(step.code, step.reason)
                 continue

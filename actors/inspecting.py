@@ -10,12 +10,10 @@ import attrs
 import trio
 
 from actors.flight_recorder import Event, FlightRecorder
-from actors.moving import STEP_S, Departure
 from actors.observing import AT_ONCE, is_slow
-from actors.protocol.codes import CloseCode
+from actors.parting import Parting, Words
 from actors.protocol.requests import OnSlow
 from actors.session import Connection, LocalGroup, Passed
-from actors.settings import ConnectionSettings
 from actors.shard_connections import ShardConnections
 from runtime import Context
 
@@ -151,13 +149,13 @@ class Inspector:
     """Looks at connections with the shard's turn; of many at some at a time, between which others run.
 
     Args:
-        ctx: the shard's. number: of the shard. connections: those of the shard. settings: how they are sent away.
+        ctx: the shard's. number: of the shard. connections: those of the shard. parting: how one ends.
     """
 
     ctx: Context
     number: int
     connections: ShardConnections
-    settings: ConnectionSettings
+    parting: Parting
     _timed: bool = attrs.field(default=False, init=False)
 
     async def find(self, wish: ConnectionWish) -> Places:
@@ -231,7 +229,7 @@ class Inspector:
         one = self._named(session)
         if one is None or one.closed:
             return False
-        one.close(code, reason)
+        self.ctx.start_soon(self.parting.close, {one: Words(code, reason)})
         return True
 
     def send_away(self, session: str) -> bool:
@@ -241,12 +239,8 @@ class Inspector:
             return False
         if not one.leaving:
             one.leaving = True
-            self.ctx.start_soon(self._send_away, Departure((one,), CloseCode.REBALANCE, self.settings, 1))
+            self.ctx.start_soon(self.parting.send_away, (one,))
         return True
-
-    async def _send_away(self, departure: Departure) -> None:
-        while departure.step(self.ctx.now()):
-            await self.ctx.sleep(STEP_S)
 
     def _named(self, session: str) -> Connection | None:
         """The newest of a session: one that moves has two for a moment."""

@@ -22,19 +22,6 @@ RECOVERY_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 BEHIND_BOUNDS = (0, 1, 5, 10, 50, 100, 500, 1_000, 5_000, 10_000, 50_000, 100_000, 1_000_000)
 
 
-@attrs.define(eq=False)
-class Latencies:
-    """A histogram: how many took up to each of `LATENCY_BOUNDS_S`, and in the last place how many took longer."""
-
-    counts: list[int] = attrs.field(factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1), init=False)
-    total_s: float = attrs.field(default=0.0, init=False)
-
-    def note(self, seconds: float, times: int = 1) -> None:
-        """So many took so long."""
-        self.counts[bisect_left(LATENCY_BOUNDS_S, seconds)] += times
-        self.total_s += seconds * times
-
-
 def quantile(counts: Sequence[int], share: float, bounds: Sequence[float] = LATENCY_BOUNDS_S) -> float | None:
     """The time that this share of a histogram took at most, in seconds, between two bounds by proportion; None of none.
 
@@ -93,7 +80,7 @@ class ShardMeasures:
 
     deliveries: int = attrs.field(default=0, init=False)
     delivered_bytes: int = attrs.field(default=0, init=False)
-    fanout: Latencies = attrs.field(factory=Latencies, init=False)
+    fanout: Histogram = attrs.field(factory=lambda: Histogram(LATENCY_BOUNDS_S), init=False)
     resumed: int = attrs.field(default=0, init=False)
     gaps: int = attrs.field(default=0, init=False)
     failed: int = attrs.field(default=0, init=False)

@@ -26,7 +26,7 @@ from actors.env import Env
 from actors.error_response import error_response
 from actors.ingest.ingest import IngestStatus
 from actors.loopback import is_local
-from actors.measures import LATENCY_BOUNDS_S, Distribution
+from actors.measures import Distribution
 from actors.observing import ShardView
 from actors.protocol.codes import UNAUTHENTICATED, CloseCode, ErrorCode
 from actors.routes import only
@@ -233,7 +233,7 @@ class Families(Collector):
         closes = [((view.shard, str(code)), count) for view in shards for code, count in view.closes]
         yield _counter("signals_ws_closes", "Connections that ended, by close code.", ["shard", "code"], closes)
         text = "From the number of a signal until it was handed to the sockets of a shard."
-        fanout = [((view.shard,), Distribution(LATENCY_BOUNDS_S, view.fanout, view.fanout_s)) for view in shards]
+        fanout = [((view.shard,), view.fanout) for view in shards]
         yield _histogram("signals_fanout_seconds", text, ["shard"], fanout)
         yield from self._of_clients(shards)
 

@@ -23,7 +23,7 @@ class ShardView:
         slow: clients that read too slowly now: their subscriptions wait, or a quarter of their backlog's limit is used.
         slowest: the session of the one with the most on its way.
         backlog_bytes: on their way to all clients. handshakes: by the status of the answer.
-        closes: by code. fanout: see `Latencies`; `fanout_s` is their sum.
+        closes: by code.
         messages, errors, resumptions, skipped: by kind, slug, result and reason.
         behind, recovery, lag: see `ShardMeasures`.
     """
@@ -44,8 +44,7 @@ class ShardView:
     opened: int
     handshakes: tuple[tuple[int, int], ...]
     closes: tuple[tuple[int, int], ...]
-    fanout: tuple[int, ...]
-    fanout_s: float
+    fanout: Distribution
     messages: tuple[tuple[str, int], ...]
     errors: tuple[tuple[str, int], ...]
     resumptions: tuple[tuple[str, int], ...]
@@ -88,8 +87,7 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         opened=measures.opened,
         handshakes=tuple(measures.handshakes.items()),
         closes=tuple(measures.closes.items()),
-        fanout=tuple(measures.fanout.counts),
-        fanout_s=measures.fanout.total_s,
+        fanout=Distribution.of(measures.fanout),
         messages=tuple(measures.messages.items()),
         errors=tuple(measures.errors.items()),
         resumptions=tuple(measures.resumptions.items()),

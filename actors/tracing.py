@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import attrs
@@ -101,7 +102,7 @@ class Trace:
         """In the order of time; `wall` is the wall clock when trio's was at 0."""
         told = self.publication
         others = "" if told.size == 1 else f", with {told.size - 1:,} more"
-        together = "" if told.size == 1 else " of all of them"
+        together = "" if told.size == 1 else " for all of them"
         came = f"from the source {told.source}" if told.source else "published"
         found = [
             ("ingested", told.came, came + others),
@@ -172,10 +173,8 @@ class PublicationTraces:
             refused=fanout.refused,
             signals=traced,
         )
-        try:
+        with suppress(ActorError):  # the tracer is busy: these are not traced
             self.ctx.notify(_tracer(self.tracers, self.ctx.id.name).published, publication)
-        except ActorError:
-            self.ctx.point("a trace is lost")
 
 
 @attrs.define(eq=False)
@@ -246,10 +245,8 @@ class DeliveryTraces:
         assert name is not None, "a shard is reached by name"
         flushed = trace.flushed(name)
         if flushed is not None:
-            try:
+            with suppress(ActorError):  # as above
                 self.ctx.notify(_tracer(self.tracers, stream_of(name)).flushed, flushed)
-            except ActorError:
-                self.ctx.point("a trace is lost")
 
 
 def _tracer(tracers: Namespace[SignalTracer], stream: str | None) -> SignalTracer:

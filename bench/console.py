@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import threading
 import time
-from collections import deque
 from collections.abc import Generator
 from pathlib import Path
 
-from actors.client.sync import SyncSignalClient
+import trio
+from trio_websocket import open_websocket_url
+
 from bench.load import Load, loading
 from bench.measure import BenchError, Cases, Claim, Measure, Operand, Setting
 from bench.servers import Running, running
@@ -34,7 +36,7 @@ def run(subject: str, setting: Setting) -> Cases:
     subscribers = setting.subscribers or (1_000 if setting.quick else SUBSCRIBERS)
     window_s = 5.0 if setting.quick else 15.0
     seconds = (len(LISTS) + 2) * (window_s + QUIET_S + 3) + 20
-    load = Load(subscribers=subscribers, settle_s=1.0, phases=(f"rate:1:{seconds:.0f}",))
+    load = Load(subscribers=subscribers, settle_s=1.0, connect_s=240.0, phases=(f"rate:1:{seconds:.0f}",))
     cases: dict[str, dict[str, float]] = {}
     with running(subject, setting) as server, loading(load, server, setting) as client:
         client.wait_connected(subscribers)
@@ -57,37 +59,54 @@ def run(subject: str, setting: Setting) -> Cases:
 def _looking(server: Running, path: str | None) -> Generator[None]:
     """What a page does: it follows the hidden stream, and asks for its list once a second."""
     over = threading.Event()
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
 
-    def ask() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
-        while path is not None and not over.wait(1.0):
-            try:
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                body = answer.read()
-            except (OSError, http.client.HTTPException) as error:
-                failures.append(error)
-                return
-            if answer.status != 200:
-                failures.append(BenchError(f"GET {path} answered {answer.status}: {body[:200]!r}"))
-                return
-
-    asking = threading.Thread(target=ask)
-    url = f"http://127.0.0.1:{server.port}/console/stream"
-    with SyncSignalClient(url) as viewer, viewer.subscribe(types=["console.>"]) as overviews:
-        next(overviews)
-        asking.start()
-        reading = threading.Thread(target=deque, args=(overviews, 0))
-        reading.start()
+    def look() -> None:
         try:
-            yield
-        finally:
-            over.set()
-            asking.join()
-    reading.join()
+            trio.run(_look, server.port, path, over)
+        except BaseException as error:  # noqa: BLE001 - told below
+            failures.append(error)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()
     if failures:
         raise BenchError(f"the page could not be shown: {failures[0]!r}")
+
+
+async def _look(port: int, path: str | None, over: threading.Event) -> None:
+    url = f"ws://127.0.0.1:{port}/console/stream"
+    async with open_websocket_url(url, subprotocols=["signals.v1.json"]) as ws, trio.open_nursery() as nursery:
+        await ws.send_message(json.dumps({"t": "hello", "id": 1, "subs": [{"s": "a", "filter": {}}]}))
+        overviews = 0
+
+        async def read() -> None:
+            nonlocal overviews
+            while True:
+                overviews += "console.overview" in await ws.get_message()
+
+        nursery.start_soon(read)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        begun = trio.current_time()
+        while not over.is_set():
+            await trio.sleep(1.0)
+            if path is not None:
+                await trio.to_thread.run_sync(_ask, connection, path)
+        nursery.cancel_scope.cancel()
+        if overviews < (trio.current_time() - begun) / 2:
+            raise BenchError(f"only {overviews} overviews came")
+
+
+def _ask(connection: http.client.HTTPConnection, path: str) -> None:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    if answer.status != 200:
+        raise BenchError(f"GET {path} answered {answer.status}: {body[:200]!r}")
 
 
 def _share(server: Running, seconds: float) -> float:

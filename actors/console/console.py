@@ -125,8 +125,6 @@ class Console(Actor["Env"]):
         return shard.connections > 0
 
     async def _publish(self, lag_s: float) -> None:
-        for name in self.env.settings.stream_names:
-            self.ctx.notify(self.env.tracers.get_by_name(name).watch)
         statuses = await self._statuses()
         overview = self._overview.add(await self._sample(statuses, lag_s))
         drafts = [_draft("console.overview", "node", overview)]

@@ -150,13 +150,13 @@ def _grown(before: Sequence[ShardView], now: Sequence[ShardView], name: str) -> 
 
 
 def _histogram(before: Sequence[ShardView], now: Sequence[ShardView]) -> list[int]:
-    earlier = {shard.shard: shard.fanout for shard in before}
+    earlier = {shard.shard: shard.fanout.counts for shard in before}
     counts = [0] * (len(LATENCY_BOUNDS_S) + 1)
     for shard in now:
         old = earlier.get(shard.shard, (0,) * len(counts))
-        if sum(shard.fanout) < sum(old):
+        if sum(shard.fanout.counts) < sum(old):
             old = (0,) * len(counts)
-        counts = [count + new - was for count, new, was in zip(counts, shard.fanout, old, strict=True)]
+        counts = [count + new - was for count, new, was in zip(counts, shard.fanout.counts, old, strict=True)]
     return counts
 
 

@@ -336,6 +336,7 @@ CONSOLE_ROUTES: Mapping[str, Route] = {
     "/console/api/actors/{namespace}/{id}/evict": doing("evict", actor_routes.target, actor_routes.evict),
     "/console/api/actors/{namespace}/{id}/alarm": doing("run alarm", actor_routes.target, actor_routes.alarm),
     "/console/api/actors/{namespace}/{id}/abort": doing("abort", actor_routes.target, actor_routes.abort),
+    "/console/api/trace/{name}": reading(trace_routes.watch),
     "/console/api/trace/{name}/{offset}": reading(trace_routes.trace),
     "/console/api/analytics": reading(analytics_routes.analytics),
     "/console/api/analytics.csv": reading(analytics_routes.table),

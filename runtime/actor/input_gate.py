@@ -287,12 +287,9 @@ class InputGate:
     def leave(self) -> None:
         """Let the turn go: to a section that waits, else to the first in the queue."""
         assert self.held, "the turn was let go twice"
-        place = self.turns & _LAST
-        self.turns += 1
-        if not place:
-            self._measure()
-        elif place == _LAST:
-            self._began = trio.current_time()  # of the next one, if it begins now
+        self.turns = turns = self.turns + 1
+        if turns & _LAST < 2:  # the next one is measured, or this one was
+            self._measure(turns & _LAST)
         while self._next:
             entry = self._next.popleft()
             if self._give(entry):
@@ -310,10 +307,12 @@ class InputGate:
         self._next = self._queue = None
         self.held = False
 
-    def _measure(self) -> None:
+    def _measure(self, ended: int) -> None:
+        now = trio.current_time()
         meter = self.cell.services.platform.meter
-        if meter is not None:
-            meter.turn(self.cell.actor_class.__name__, trio.current_time() - self._began, len(self))
+        if ended and meter is not None:
+            meter.turn(self.cell.actor_class.__name__, now - self._began, len(self))
+        self._began = now  # of the next one, if it begins at once
 
     def _give(self, entry: Entry) -> bool:
         if not isinstance(entry, Work):

@@ -32,11 +32,11 @@ class SimulatedDisk:
 
     Args:
         folder: best in memory (tmpfs).
-        rng: chooses what a power cut keeps.
+        rng: chooses what a power cut keeps, and what SQLite takes for chance (which ends up in its logs).
         step: is told before each operation, its kind and the file's name; it may end the process.
 
     Attributes:
-        folder: as given.
+        folder: as given. chance: so many bytes.
         step: as given; may be another one before the first image is made.
     """
 
@@ -44,6 +44,7 @@ class SimulatedDisk:
         self.step = step
         self.folder = folder
         self._rng = rng
+        self.chance = random.Random(rng.random()).randbytes  # noqa: S311 -- reproducible on purpose
         self._images: dict[Path, Image] = {}
         self._count = 0
 
@@ -83,7 +84,8 @@ class SimulatedDisk:
             if name in apsw.vfs_names():
                 apsw.unregister_vfs(name)
         layer = _Layer(self)
-        load_checksums()  # over the layer, which is SQLite's default now
+        apsw.randomness(0)  # from now on another chance, which is asked of the layer: that is SQLite's default now
+        load_checksums()  # over the layer
         system: Any = os
         fsync = system.fsync
         system.fsync = partial(self._sync, fsync)
@@ -97,6 +99,7 @@ class SimulatedDisk:
             for name in (CHECKSUM_VFS, _VFS):
                 apsw.unregister_vfs(name)
             del layer
+            apsw.randomness(0)
 
     def _sync(self, fsync: Callable[[int], None], file: int) -> None:
         """What is made to last without SQLite: notes, histories, names in folders."""
@@ -112,6 +115,10 @@ class _Layer(apsw.VFS):
     def __init__(self, disk: SimulatedDisk) -> None:
         self._disk = disk
         super().__init__(_VFS, "unix", makedefault=True)
+
+    def xRandomness(self, numbytes: int) -> bytes:  # noqa: N802
+        """Chance."""
+        return self._disk.chance(numbytes)
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 -- SQLite's name
         """Open a file."""

@@ -367,14 +367,15 @@ class SimulatedNode:
 
     async def _run_blocking(self, life: Life, fn: Callable[..., Any], /, *args: Any) -> Any:
         await trio.lowlevel.checkpoint_if_cancelled()
-        with trio.CancelScope(shield=True):  # nothing stops a thread
+        # Nothing stops a thread.
+        if not life.dead:
+            seconds = self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s)
+            await self.world.sleep(seconds, shielded=True)
+        try:
+            return fn(*args)
+        finally:
             if not life.dead:
-                await self.world.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
-            try:
-                return fn(*args)
-            finally:
-                if not life.dead:
-                    await self.world.sleep(self._rng.uniform(0.0, 0.001))
+                await self.world.sleep(self._rng.uniform(0.0, 0.001), shielded=True)
 
     async def _sync_file(self, life: Life, *paths: Path) -> None:
         await self._sync(life, paths, _written(life, paths))
@@ -386,8 +387,8 @@ class SimulatedNode:
     async def _sync(self, life: Life, paths: Sequence[Path], begun: Sequence[tuple[FileModel, int]]) -> None:
         for path in paths:
             life.image.before("sync", path)
-        with trio.CancelScope(shield=True):
-            await self.world.sleep(self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s))
+        seconds = self._rng.uniform(0.0, 0.001) + self._rng.uniform(0.0, self.slow_s)
+        await self.world.sleep(seconds, shielded=True)
         if life.dead:
             raise OSError(5, "the process is dead")
         for model, count in begun:

@@ -249,11 +249,17 @@ class VirtualClock(trio.abc.Clock):
         """Virtual seconds since the run began."""
         return self.now
 
-    async def sleep(self, seconds: float) -> None:
-        """`trio.sleep` without a cancel scope, which takes five times as long: a run has thousands of them."""
+    async def sleep(self, seconds: float, *, shielded: bool = False) -> None:
+        """`trio.sleep` without a cancel scope, which takes five times as long: a run has thousands of them.
+
+        Args:
+            shielded: to the end, whatever is cancelled.
+        """
         number = self._call_after(seconds, partial(trio.lowlevel.reschedule, trio.lowlevel.current_task()))
 
         def abort(_: Any) -> trio.lowlevel.Abort:
+            if shielded:
+                return trio.lowlevel.Abort.FAILED
             del self._calls[number]
             return trio.lowlevel.Abort.SUCCEEDED
 

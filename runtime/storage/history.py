@@ -210,6 +210,11 @@ class HistoryWriter(HistoryReader):
             self._known.add((owner, key))
         return True
 
+    def has_it(self, owner: int, key: bytes) -> bool:
+        """Whether nothing is to be recorded of a key that is put, and nothing would be."""
+        goes_on = self._time < self._marked_s + INTERVAL_S
+        return goes_on and (owner, key) in self._known and self._recording is False
+
     def record(self, *, on: bool) -> None:
         """Whether what is changed from here on is recorded."""
         if on is not self._recording:

@@ -55,6 +55,16 @@ class WriteBatch:
     mark: bool = False
 
     @property
+    def only_put(self) -> tuple[bytes, bytes] | None:
+        """The key and the value if one is put and nothing else is done."""
+        if len(self.writes) != 1 or self.alarm is not KEEP or self.delete_all or self.mark or self.copy_of is not None:
+            return None
+        if self.restore_to is not None or self.restore_next is not None:
+            return None
+        ((key, value),) = self.writes.items()
+        return None if value is None else (key, value)
+
+    @property
     def size(self) -> int:
         """Bytes of keys and values, for bounding groups."""
         return sum(len(k) + len(v or b"") for k, v in self.writes.items()) + 64

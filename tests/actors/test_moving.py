@@ -210,3 +210,24 @@ async def test_who_has_been_connected_for_long_connects_anew(autojump_clock: Any
         assert all(one.sockets in (4, 5) for one in followers)
         assert all("reconnecting" not in one.client_states for one in followers)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_who_is_sent_away_alone_knows_first_how_far_it_is(autojump_clock: Any, peer: Any, closes: bool) -> None:
+    async with start_server(app, settings=MOVING) as server, peer(server) as p:
+        subs = [{"s": "quiet", "filter": {"types": ["never"]}}]
+        welcome = await p.ask("hello", subs=subs, features=["goaway"])
+        assert (await p.receive())["t"] == "live"
+        for _ in range(3):
+            await stream(server).publish((Draft.of("a.b", "e", 1),))
+        session = welcome["session"]
+        if closes:
+            done = [await shard(server, n).dismiss(session, CloseCode.REBALANCE, "go") for n in range(2)]
+        else:
+            done = [await shard(server, n).send_away(session) for n in range(2)]
+        assert sorted(done) == [False, True]
+        told = await p.receive()
+        assert (told["t"], told["a"], told["b"], told["d"]) == ("sig", 0, 3, [])
+        if not closes:
+            assert (await p.receive())["t"] == "goaway"
+        assert (await p.closed())[0] == CloseCode.REBALANCE

@@ -70,9 +70,19 @@ def take(target: Path) -> None:
         page.locator(".row", has_text="python").first.click()
         page.wait_for_timeout(4_000)
         page.screenshot(path=target / "console-connection.png")
+        _trace(page, server, target)
         _elsewhere(browser, server, target)
     with tempfile.TemporaryDirectory() as folder, chromium(path) as browser:
         _faulty(browser, Path(folder), target)
+
+
+def _trace(page: Page, server: Server, target: Path) -> None:
+    _open(page, server, "signals")
+    page.wait_for_timeout(4_000)  # for signals that came while somebody looked
+    page.locator("tr.opens", has_text="price.tick").first.click()
+    page.locator("section.trace tbody tr").last.wait_for()
+    page.wait_for_timeout(1_500)
+    page.screenshot(path=target / "console-trace.png")
 
 
 def _elsewhere(browser: Browser, server: Server, target: Path) -> None:

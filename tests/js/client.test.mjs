@@ -419,6 +419,21 @@ describe("publishing", () => {
     assert.equal((await answer).dup, true);
   });
 
+  it("half of a surrogate pair is refused at once, and what only looks like it is sent", async () => {
+    const world = new World();
+    world.greet();
+    for (const data of ["a\ud800b", { "\udc00": 1 }, ["\\\udbff"]]) {
+      await assert.rejects(world.client.publish({ type: "t", entity: "e", data }), /lone surrogate/);
+    }
+    assert.equal(world.socket.sent.length, 1, "only hello");
+    const texts = ["\u{1d11e}", "\\ud800", "\\\\ud800", 'a "\\ud83d"'];
+    const answers = texts.map((data) => world.client.publish({ type: "t", entity: "e", data }));
+    const sent = world.socket.sent.slice(1);
+    assert.deepEqual(sent.map(({ signal: { data } }) => data), texts);
+    world.socket.say(...sent.map(({ id }, index) => ({ t: "ok", id, o: index + 1, epoch: "E", dup: false })));
+    assert.equal((await Promise.all(answers)).length, 4);
+  });
+
   it("is bounded while nobody answers", async () => {
     const world = new World();
     const answers = Array.from({ length: 1_000 }, () => world.client.publish({ type: "t", entity: "e" }));

@@ -17,6 +17,6 @@ it("the script puts the same into one global, without a DOM", () => {
   runInContext(text, place);
   assert.deepEqual(Object.keys(place.Heliograph).sort(), Object.keys(source).sort());
   class WebSocket {}
-  runInContext("this.make = (WebSocket) => new Heliograph.SignalClient({ url: 'http://example.test', WebSocket, setTimeout() {} })", place);
+  runInContext("this.make = (WebSocket) => new Heliograph.SignalClient({ url: 'http://example.test', WebSocket, setTimeout() {}, clearTimeout() {} })", place);
   assert.equal(place.make(WebSocket).state.state, "connecting");
 });

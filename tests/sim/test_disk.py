@@ -293,3 +293,13 @@ def test_afterwards_sqlite_uses_the_real_disk_again(make_disk, tmp_path):
     connection = apsw.Connection(str(tmp_path / "real.db"))
     connection.execute("CREATE TABLE t (x)")
     connection.close()
+
+
+def test_what_sqlite_takes_for_chance_follows_from_the_seed(make_disk):
+    def drawn(seed):
+        with make_disk(seed).mounted():
+            return apsw.randomness(16)
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+    assert apsw.randomness(16) != drawn(1)

@@ -385,6 +385,27 @@ async def test_a_failed_batch_leaves_no_history(tmp_path: Path) -> None:
             assert store.open(who).get(b"k") == b"1"
 
 
+async def test_a_put_that_the_disk_refuses_is_not_there_and_those_around_it_lead_back(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with Disk("shared", tmp_path).running() as store:
+        assert isinstance(store, SharedStore)
+        assert store._file is not None
+        points = list[str]()
+        for n in range(1, 7):
+            points.append(await bookmark(store))
+            await commit(store, batch(A, 1, {b"k": b"%d" % n}))
+            store._file.writer.pragma("query_only", n % 2 == 0)
+            (outcome,) = await commit(store, batch(A, 2, {b"k": b"%d and on" % n}))
+            store._file.writer.pragma("query_only", False)
+            assert isinstance(outcome, StorageFailed) is (n % 2 == 0)
+            assert store.open(A).get(b"k") == (b"%d and on" % n if n % 2 else b"%d" % n)
+            await commit(store, batch(A, 3, {b"k": b"%d at last" % n}))
+        for n, point in reversed(list(enumerate(points))):
+            await restore(store, A, point)
+            assert store.open(A).get(b"k") == (b"%d at last" % n if n else None)
+
+
 async def test_a_restore_that_a_crash_cut_short_did_not_happen(disk: Disk) -> None:
     outcomes: list[Any] = []
     async with disk.running() as store:

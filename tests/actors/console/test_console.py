@@ -358,7 +358,7 @@ async def test_to_look_at_the_console_keeps_nobody_busy_and_wakes_nobody(autojum
             await trio.sleep(30)
             await until(signals, lambda data: True)
             busy = {one.id.name for one in server.env.operator.actors() if one.state != "hibernated"}
-            assert busy.isdisjoint({"hourly", "main", *(f"shard-{number}" for number in range(4))})
+            assert busy.isdisjoint({"hourly", *(f"shard-{number}" for number in range(4))})
             await get(server, "/ingest")
             await post(server, "/ingest/hourly/pause")
             seen = await until(signals, lambda data: light(data, "sources")["state"] == "amber")

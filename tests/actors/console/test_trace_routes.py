@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+
 import attrs
 import pytest
 import trio
@@ -12,16 +14,26 @@ from actors.signals import Draft
 from runtime.storage.memory import MemoryStore
 from runtime.testing import start_server
 from tests.actors.console.test_connection_routes import client
-from tests.actors.console.test_console import QUIET, get, overviews
+from tests.actors.console.test_console import QUIET, get
 
 ONE_SHARD = attrs.evolve(QUIET, shards=1)
 NAMES = ["ingested", "evaluated", "stored", "first delivery", "last delivery"]
 
 
-async def looked_at(server):
-    """The console has been looked at for a moment, and what it asked for is known."""
-    await get(server, "/session")
-    await trio.sleep(2)
+@asynccontextmanager
+async def looking(server):
+    """The page of signals is open, and the stream knows that."""
+
+    async def look():
+        while True:
+            await get(server, "/trace/main")
+            await trio.sleep(2)
+
+    async with trio.open_nursery() as page:
+        page.start_soon(look)
+        await trio.sleep(1)
+        yield
+        page.cancel_scope.cancel()
 
 
 async def trace(server, offset, stream="main"):
@@ -30,9 +42,8 @@ async def trace(server, offset, stream="main"):
 
 async def test_the_way_of_a_signal_is_shown_in_order_with_its_times(autojump_clock):
     slow_disk = MemoryStore(delay=0.05)
-    async with start_server(app, settings=ONE_SHARD, store=slow_disk) as server, overviews(server):
+    async with start_server(app, settings=ONE_SHARD, store=slow_disk) as server, looking(server):
         async with client(server), client(server, subs=({"s": "b", "filter": {"types": ["none.>"]}},)):
-            await looked_at(server)
             await server.env.broadcasters.get_by_name("main").publish(
                 (Draft.of("a.b", "e", 1), Draft.of("none.x", "e", 2))
             )
@@ -56,8 +67,7 @@ async def test_the_way_of_a_signal_is_shown_in_order_with_its_times(autojump_clo
 
 
 async def test_a_signal_that_nobody_is_subscribed_to_has_no_delivery(autojump_clock):
-    async with start_server(app, settings=QUIET) as server, overviews(server):
-        await looked_at(server)
+    async with start_server(app, settings=QUIET) as server, looking(server):
         await server.env.broadcasters.get_by_name("main").ingest("prices", None, "c1", (Draft.of("a.b", "e", 1),))
         await trio.sleep(1)
         found = await trace(server, 1)
@@ -66,9 +76,8 @@ async def test_a_signal_that_nobody_is_subscribed_to_has_no_delivery(autojump_cl
 
 
 async def test_every_shard_that_had_it_is_named_and_the_last_one_ends_it(autojump_clock):
-    async with start_server(app, settings=QUIET) as server, overviews(server):
+    async with start_server(app, settings=QUIET) as server, looking(server):
         async with client(server), client(server), client(server), client(server):
-            await looked_at(server)
             await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
             await trio.sleep(1)
             last = (await trace(server, 1))["steps"][-1]
@@ -83,13 +92,12 @@ async def test_event_sources_and_clients_that_may_be_slow_get_it_too_and_those_t
 ):
     careful = {"s": "b", "filter": {}, "on_slow": "skip"}
     latest = {"s": "c", "filter": {}, "mode": "latest", "min_ms": 20}
-    async with start_server(app, settings=ONE_SHARD) as server, overviews(server):
+    async with start_server(app, settings=ONE_SHARD) as server, looking(server):
         async with (
             client(server, subs=[careful]),
             client(server, subs=[latest], features=["latest"]),
             server.stream("GET", "/v1/sse"),
         ):
-            await looked_at(server)
             await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
             await trio.sleep(1)
             steps = (await trace(server, 1))["steps"]
@@ -105,8 +113,8 @@ async def test_nothing_is_noted_while_nobody_looks(autojump_clock):
             assert server.live_ids(server.env.tracers) == []
             found = await trace(server, 1)
             assert (found["found"], found["type"], found["steps"]) == (False, "a.b", [])
-            async with overviews(server):
-                await looked_at(server)
+            async with looking(server):
+                pass
             await trio.sleep(30)
             await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 2),))
             await trio.sleep(1)
@@ -122,8 +130,7 @@ async def test_nothing_is_noted_while_nobody_looks(autojump_clock):
 
 
 async def test_the_newest_traces_are_kept_for_as_long_as_somebody_looks(autojump_clock):
-    async with start_server(app, settings=QUIET) as server, overviews(server):
-        await looked_at(server)
+    async with start_server(app, settings=QUIET) as server, looking(server):
         stream = server.env.broadcasters.get_by_name("main")
         for _ in range(TRACES // 1_000 + 1):
             await stream.publish(tuple(Draft.of("a.b", "e", n) for n in range(1_000)))

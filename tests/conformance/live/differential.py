@@ -93,21 +93,22 @@ class Comparison:
         return Verdict(tuple(map(str, differences(there, first))), there, first)
 
     async def _judge(self, program: Trace, first: Trace, again: int) -> Verdict:
-        there = each_caller(await self.servers.record(program))
+        seen: list[Trace] = []
+        for _ in range(again + 1):
+            there = each_caller(await self.servers.record(program))
+            if not differences(there, first):
+                return Verdict((), there, first)
+            if all(differences(there, other) for other in seen):
+                seen.append(there)
         here = self.here.outcomes(program, first, HERE)
-        if (how := await here.how(there)) is not None:
-            return Verdict((), there, first, how)
-        race = False
-        for _ in range(again):
-            once_more = each_caller(await self.servers.record(program))
-            if (how := await here.how(once_more)) is not None:
-                return Verdict((), once_more, first, how)
-            race = race or bool(differences(there, once_more))
-        if race:
-            return Verdict((), there, first, left_out=RACE)
-        if self.beside is not None and differences(there, await self.beside.trace(program)):
-            return Verdict((), there, first)
-        return Verdict(tuple(map(str, here.nearest(there))), there, first)
+        for there in seen:
+            if (how := await here.how(there)) is not None:
+                return Verdict((), there, first, how)
+        if len(seen) > 1:
+            return Verdict((), seen[0], first, left_out=RACE)
+        if self.beside is not None and differences(seen[0], await self.beside.trace(program)):
+            return Verdict((), seen[0], first)
+        return Verdict(tuple(map(str, here.nearest(seen[0]))), seen[0], first)
 
     async def differ(self, programs: Sequence[Trace]) -> list[bool]:
         """Which of some programs differ, judged all at a time with one look more at the real runtime."""

@@ -11,6 +11,7 @@ import { newId, realWorld, steady, streamUrl, watchBrowser } from "./world.js";
 const BUFFER_ITEMS = 1_000;
 const OUTBOX_ITEMS = 1_000;
 const OUTBOX_CHARACTERS = 1 << 20;
+const LONE_SURROGATE = /[^\\](\\\\)*\\ud[89a-f]/; // as JSON writes it
 const JUMP_MS = 25_000; // a timer this late means that the machine slept
 
 /** Where an event leaves its subscription; `null` is nowhere yet. */
@@ -92,7 +93,9 @@ export class SignalClient extends Emitter {
     const known = this.#outbox.get(id);
     if (known) return known.answer; // the same id is the same signal
     const signal = { type, entity, data, id, tags };
-    const size = JSON.stringify(signal).length;
+    const text = JSON.stringify(signal);
+    if (LONE_SURROGATE.test(text)) throw new SignalError("a lone surrogate is no text");
+    const size = text.length;
     if (this.#outbox.size >= OUTBOX_ITEMS || this.#outboxSize + size > OUTBOX_CHARACTERS) {
       const seen = `${this.#outbox.size} publications of ${this.#outboxSize} characters wait for an answer`;
       throw new SignalError(`${seen}; at most ${OUTBOX_ITEMS} of ${OUTBOX_CHARACTERS}`, { slug: "overloaded" });
@@ -240,8 +243,7 @@ export class SignalClient extends Emitter {
   }
 
   #hangUp(number, code) {
-    const socket = this.#forgetSocket(number);
-    if (socket?.readyState < 2) socket.close(code);
+    this.#forgetSocket(number)?.close?.(code); // there is none while its token is fetched
   }
 
   #forgetSockets() {
@@ -257,11 +259,9 @@ export class SignalClient extends Emitter {
 
   #schedule() {
     const due = this.#machine.deadline;
-    if (this.#timer !== null) {
-      if (this.#timerAt <= due && due < Infinity) return; // early does no harm
-      this.#world.clearTimeout(this.#timer);
-      this.#timer = null;
-    }
+    if (this.#timer !== null && this.#timerAt <= due && due < Infinity) return; // early does no harm
+    this.#world.clearTimeout(this.#timer);
+    this.#timer = null;
     if (due === Infinity) return;
     this.#timerAt = due;
     this.#timer = this.#world.setTimeout(() => {

@@ -57,7 +57,7 @@ export class Cursors {
 
   /** Write what is not written yet: a store that fails costs repetitions after a restart, not signals. */
   save() {
-    if (this.#timer !== null) this.#world.clearTimeout(this.#timer);
+    this.#world.clearTimeout(this.#timer);
     this.#timer = null;
     for (const kept of this.#keys.values()) {
       if (!kept.unsaved) continue;

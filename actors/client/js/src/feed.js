@@ -165,6 +165,6 @@ export function mode(min_ms) {
 /** Raises when `welcome` does not answer every subscription of its hello. */
 export function assertAnswered(places, subs) {
   for (const s of places.keys()) {
-    if (!subs.some((answer) => answer.s === s)) throw new Broken(`welcome does not answer the subscription ${s}`);
+    if (!subs.some((answer) => answer.s === s)) throw new Broken(`welcome does not answer ${s}`);
   }
 }

@@ -125,7 +125,7 @@ export class Feeds extends Map {
     this.#tell({ e: "gap-detected", s, c: place.c, a });
     if (socket.successor) return socket.fail(GAP);
     if (socket.heardAt - place.lostAt < LOSS_WINDOW_MS) {
-      return socket.fail(GAP, `frames of ${s} were lost twice within ${LOSS_WINDOW_MS} ms`);
+      return socket.fail(GAP, `frames of ${s} were lost twice`);
     }
     place.lostAt = socket.heardAt;
     socket.requestAgain(this.get(s));

@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { SignalClient, type Signal } from "heliograph-client";
 
-import { post } from "./api";
+import { get, post } from "./api";
 import { clock, count } from "./format";
 import { Heads } from "./list";
 import { session } from "./model";
@@ -47,6 +47,13 @@ export function SignalsPage() {
     open(null);
     return () => (cancelAnimationFrame(frame), client.close());
   }, [stream, wish]);
+
+  useEffect(() => {
+    const watch = () => get(`trace/${encodeURIComponent(stream)}`).catch(() => {}); // the tail says what is wrong
+    const timer = setInterval(watch, 2_000); // each time is good for 5 s
+    void watch();
+    return () => clearInterval(timer);
+  }, [stream]);
 
   const filter = (event: SubmitEvent) => {
     event.preventDefault();

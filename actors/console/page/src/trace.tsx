@@ -34,7 +34,7 @@ export function TraceView({ of, stream, close }: { of: Signal; stream: string; c
       <h2 ref={heading} tabIndex={-1}>Signal {count(of.offset)} <span class="quiet">{of.type} · {of.entity}</span></h2>
       {error && <p class="error" role="alert">{error}</p>}
       {trace === null ? <p role="status">Asking for its trace…</p> : !trace.found ? (
-        <p>Its way is not known: signals are traced while somebody looks at the console, the newest 4,096 of a stream.</p>
+        <p>Its way is not known: signals are traced while somebody looks at this page, the newest 4,096 of a stream.</p>
       ) : (
         <table>
           <Heads names={["Step", "#After", "Share", "At", "What"]} />
