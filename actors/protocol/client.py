@@ -34,8 +34,6 @@ MOVE_AGAIN_MS = 250  # a subscription without a cursor, or about to change, cann
 FEATURES = ("goaway", "mod", "snap", "latest", "ack")
 _NOT_WELCOMED = f"no welcome within {CONNECT_MS:,} ms"
 _FINAL_STATUSES = frozenset({400, 401, 403, 404, 426})  # of a refused handshake (section 2.2)
-
-
 # It was asked for all that is moved in its `hello`.
 _OF_A_SUCCESSOR = (wire.Sig, wire.Live, wire.Gap, wire.Pong, wire.Ok, wire.Err)
 
@@ -179,10 +177,7 @@ class ClientMachine:
         )
 
     def authenticate(self, token: str, socket: int | None = None) -> None:
-        """Go on with a newer token on a socket that was welcomed.
-
-        `Notice` says when the server refuses it, unless a still newer one was sent since: that one's answer counts.
-        """
+        """Go on with a newer token on a welcomed socket; `Notice` if the server refuses the newest that was shown."""
         if (found := self._sockets.find(socket)) is not None and found.is_welcomed:
             found.authenticate(token)
 
