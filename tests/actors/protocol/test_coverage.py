@@ -69,6 +69,7 @@ class Server:
     def __init__(self, features=("goaway", "mod", "snap", "ack")):
         self.head, self.oldest, self.groups, self.features, self.mods = 0, 1, {}, features, 0
         self.epochs = self.numbers = 0
+        self.ended = {}  # where the log began at the end of each epoch
 
     @property
     def epoch(self):
@@ -76,8 +77,13 @@ class Server:
 
     def restore(self, head):
         """The log is as it was, and has another epoch."""
+        self.ended[self.epoch] = self.oldest
         self.head, self.oldest, self.groups = head, 1, {}
         self.epochs += 1
+
+    def oldest_of(self, epoch):
+        """Frames of the epoch before may still be on their way."""
+        return self.ended.get(epoch, self.oldest)
 
     def group(self, kind):
         if kind not in self.groups:
@@ -350,7 +356,7 @@ class Delivery(RuleBasedStateMachine):
                 case happened.Snap():
                     self.snap(event)
                 case happened.Modified():
-                    self.modified(event.s)
+                    self.modified(event)
                     assert event.c == self.end[event.s]
                 case happened.SubState(state="catchup") if event.since is not None:
                     self.start.setdefault(event.s, event.since.offset)
@@ -389,17 +395,19 @@ class Delivery(RuleBasedStateMachine):
             self.start[event.s] = self.end[event.s] = event.c
             kind = self.kinds[event.s][-1][1]
             kinds = {kind, self.changing.get(event.s, (kind,))[0]}  # a change may have come before
-            assert any({o for o in newest(k, 1, event.c) if o >= self.server.oldest} <= set(parts) for k in kinds)
+            oldest = self.server.oldest_of(event.epoch)
+            assert any({o for o in newest(k, 1, event.c) if o >= oldest} <= set(parts) for k in kinds)
             parts.clear()
 
-    def modified(self, name):
+    def modified(self, event):
         """From here on the new filter counts, and its backfill is there."""
+        name = event.s
         kind, backfill, mods = self.changing.pop(name)
         before = self.kinds[name][-1][1]
         older = added(before, kind, 1, self.end[name])
         assert set(self.snapped[name]) <= set(older)
         if backfill is not None and "mod" in self.server.features and self.server.mods == mods + 1:
-            whole = [o for o in older[-backfill:] if o >= self.server.oldest]
+            whole = [o for o in older[-backfill:] if o >= self.server.oldest_of(event.epoch)]
             assert self.snapped[name][-len(whole) :] == whole or not whole
         self.snapped[name].clear()
         self.kinds[name].append((self.end[name], kind))
