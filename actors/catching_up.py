@@ -93,8 +93,9 @@ class CatchingUp:
             measures.skipped["retention"] += page.after - sub.cursor
         texts = connection.machine.page(s, page.after, page.upto, page.signals, page.left_out) + self.join(connection)
         if not texts and page.complete:
-            # At the broadcaster's cursor, but this shard's group is not: frames were missed.
-            self.groups.heal_soon(self.groups[sub.group])
+            if self.groups[sub.group].cursor < sub.cursor:
+                # At the broadcaster's cursor, but this shard's group is not: frames were missed.
+                self.groups.heal_soon(self.groups[sub.group])
             await self.ctx.sleep(DRAIN_S)
         return texts
 
@@ -106,7 +107,10 @@ class CatchingUp:
         connection.skipped(s, group.passed)
         if group.flushed > sub.cursor:
             self.groups.measures.skipped["slow"] += group.flushed - sub.cursor
-        return connection.machine.skipped(s, group.flushed) + self.join(connection)
+        texts = connection.machine.skipped(s, group.flushed) + self.join(connection)
+        if not texts and connection.machine.state.subs[s].slow:
+            await self.ctx.sleep(DRAIN_S)  # another one of its group is not there yet
+        return texts
 
     async def _snap_part(self, connection: Connection, s: str, sub: Subscription) -> list[str]:
         snap = sub.snap
@@ -126,26 +130,41 @@ class CatchingUp:
     def join(self, connection: Connection) -> list[str]:
         """Make members of the subscriptions that have reached their group's cursor; what to tell their client."""
         texts: list[str] = []
+        waiting = self._waiting(connection)
         for s in connection.behind:
             sub = connection.machine.state.subs[s]
             group = self.groups[sub.group]
-            if sub.snap is not None or group.healing:
+            if sub.snap is not None or group.healing or sub.group in waiting:
                 continue
             if sub.slow:
-                # Its client has never heard that it was not live. What is pending comes to it as to every member.
-                if group.flushed <= sub.cursor <= group.cursor and connection.has_room(s, self.groups.limits):
-                    connection.machine.rejoined(s)
-                    if connection.recorder is not None:
-                        connection.recorder.note("live", f"{s} reads again")
-                    connection.queued_at = None
-                    self.groups.join(connection, sub.group)
-                    connection.remember()
+                connection.machine.rejoined(s)
+                if connection.recorder is not None:
+                    connection.recorder.note("live", f"{s} reads again")
+                connection.queued_at = None
+                self.groups.join(connection, sub.group)
+                connection.remember()
             elif sub.cursor == group.cursor:
                 texts.append(connection.machine.joined(s))
                 self.groups.join(connection, sub.group)
                 if (since := connection.recovering.pop(s, None)) is not None:
                     self.groups.measures.recovery.note(trio.current_time() - since)
         return texts
+
+    def _waiting(self, connection: Connection) -> set[int]:
+        """Groups that wait for a subscription which was read too slowly, and cannot be a member again yet.
+
+        Its client has never heard that it was not live and counts every frame of the group for it, so none may come,
+        for another subscription of the same group either, before it can be a member. What is pending comes to it as
+        to every member.
+        """
+        waiting: set[int] = set()
+        for s, sub in connection.machine.state.subs.items():
+            if sub.slow:
+                group = self.groups[sub.group]
+                is_there = group.flushed <= sub.cursor <= group.cursor and s != connection.changing
+                if not (is_there and connection.has_room(s, self.groups.limits)):
+                    waiting.add(sub.group)
+        return waiting
 
 
 def _is_wanted(connection: Connection, s: str, sub: Subscription) -> bool:

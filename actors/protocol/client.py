@@ -34,9 +34,8 @@ MOVE_AGAIN_MS = 250  # a subscription without a cursor, or about to change, cann
 FEATURES = ("goaway", "mod", "snap", "latest", "ack")
 _NOT_WELCOMED = f"no welcome within {CONNECT_MS:,} ms"
 _FINAL_STATUSES = frozenset({400, 401, 403, 404, 426})  # of a refused handshake (section 2.2)
-
-
-_OF_A_SUCCESSOR = (wire.Sig, wire.Live, wire.Gap, wire.Pong, wire.Ok)  # all it was asked for is in its `hello`
+# It was asked for all that is moved in its `hello`.
+_OF_A_SUCCESSOR = (wire.Sig, wire.Live, wire.Gap, wire.Pong, wire.Ok, wire.Err)
 
 
 @attrs.define(eq=False)
@@ -178,7 +177,7 @@ class ClientMachine:
         )
 
     def authenticate(self, token: str, socket: int | None = None) -> None:
-        """Go on with a newer token on a socket that was welcomed; `Notice` says when the server refuses it."""
+        """Go on with a newer token on a welcomed socket; `Notice` if the server refuses the newest that was shown."""
         if (found := self._sockets.find(socket)) is not None and found.is_welcomed:
             found.authenticate(token)
 
@@ -386,6 +385,8 @@ class ClientMachine:
         ]
 
     def _answered(self, socket: Connection, answer: wire.Ok | wire.Err | wire.Page, now: float) -> Iterable[Event]:
+        if socket.is_successor:
+            return ()  # to `unsub` or `auth`; who waits for an answer has an id of the socket in use
         if isinstance(answer, wire.Err):
             for name in socket.awaiting(answer.id):
                 return self._without_failed(self._subs.refused(socket, name, answer, now))

@@ -29,8 +29,8 @@ class Connection:
         asked_at: when `hello` or the ping left that is not answered. rtt_ms: how long the last answer took.
         move_at: when to open its successor, at move_to. window: when to come back after its planned end.
         acked: how far the server was told that subscriptions are. ack_at: when to tell it again.
-        renews: the id of the `auth` that is not answered. trouble: the last `err` about it, for the words of a
-            terminal close.
+        renews: the id of the last `auth`; what became of a token before it is no news any more.
+        trouble: the last `err` about it, for the words of a terminal close.
         failure: why it is of no more use, and the code to close it with.
     """
 

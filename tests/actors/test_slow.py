@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.app import app
+from actors.catching_up import DRAIN_S
 from actors.filters import Filter
 from actors.protocol.limits import Limits
 from actors.settings import Settings
@@ -130,6 +131,35 @@ async def test_one_subscription_that_says_close_closes(autojump_clock: Any, foll
         await trio.sleep(60)
         assert slow.codes == codes
         assert [gap.s for gap in slow.gaps] == ["one"]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("policies", [("latest", "latest"), ("skip", "latest"), ("latest", "skip")])
+async def test_two_subscriptions_of_one_filter_go_on_together(
+    autojump_clock: Any, follower: Any, policies: tuple[str, str]
+) -> None:
+    """Their client counts the group's frames for both, so the first of them must not bring any before the second."""
+    async with start_server(app, settings=SMALL) as server, trio.open_nursery() as nursery:
+        world = World(server)
+        slow = follower(server, 1)
+        names = dict(zip(("one", "two"), policies, strict=True))
+        for name, policy in names.items():
+            slow.subscribe(name, ALL, "earliest", on_slow=policy)
+        await nursery.start(slow.run)
+        await trio.sleep(1)
+        for _ in range(5):
+            slow.reading = trio.Event()
+            await publish(world, 40)
+            slow.reading.set()
+            for _ in range(3):
+                await trio.sleep(DRAIN_S)  # when the server looks whether there is room again
+                async with trio.open_nursery() as publishers:
+                    for _ in range(4):
+                        publishers.start_soon(publish, world, 25, 20)
+            await trio.sleep(10)
+        assert not slow.detected
+        for name in names:
+            assert slow.machine.since_of(name).offset == len(world.log)
         nursery.cancel_scope.cancel()
 
 

@@ -335,7 +335,7 @@ export class Connection {
     else if (t === "goaway") {
       socket.toldToGo(message, this.clock, this.#random);
       this.#enter("draining", { reason: message.reason ?? "" });
-    } else this.#answered(socket, message);
+    } else if (!socket.successor) this.#answered(socket, message); // ids are of the socket in use
   }
 
   #notice(socket, { code, slug = "", msg = "" }) {

@@ -6,7 +6,7 @@ export const GAP = 4199;
 export const REPLACED = 4202; // a newer socket of this session took over
 export const FEATURES = ["goaway", "mod", "snap", "latest", "ack"];
 export const OF_SUBSCRIPTIONS = ["sig", "subok", "snap", "live", "gap", "unsubbed"];
-export const OF_A_SUCCESSOR = ["sig", "live", "gap", "ok"]; // all it was asked for is in its hello
+export const OF_A_SUCCESSOR = ["sig", "live", "gap", "ok", "err"]; // all that is moved is in its hello
 
 export const PING = '{"t":"ping"}'; // these exact bytes: a server answers them without waking anything [2.7]
 export const WINDOW_MS = [0, 1_000]; // of close codes 42xx, unless a goaway named one
