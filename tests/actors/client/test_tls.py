@@ -106,7 +106,13 @@ def test_the_javascript_client_reads_and_publishes_over_wss(server: Server, auth
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"published": list(range(1, 101)), "read": list(range(1, 101))}
+    all_of_them = list(range(1, 101))
+    assert json.loads(done.stdout) == {
+        "published": all_of_them,
+        "read": all_of_them,
+        "wrong": [],
+        "paged": [*all_of_them, 101],
+    }
 
 
 def test_a_certificate_that_cannot_be_used_stops_the_start_and_says_why(tmp_path: Path, authority: Authority) -> None:
