@@ -39,6 +39,9 @@ _PUT = (
 _PUT_ONE = "INSERT INTO keys VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _DELETE = f"DELETE FROM keys WHERE (slot, key) IN (SELECT {_SLOT}, {_KEY} FROM carray(?))"  # noqa: S608
 
+# After a commit that failed the log may have its pages: the next one goes over them, even if it changes nothing itself.
+_FAILED_COMMITS = "INSERT INTO meta VALUES ('failed commits', 1) ON CONFLICT DO UPDATE SET value = value + 1"
+
 _FIND = "SELECT number, slot, name IS NOT NULL, empty, since IS NOT NULL FROM actors WHERE namespace = ? AND id = ?"
 _INSERT = (
     "INSERT INTO actors (namespace, id, name, since, slot) VALUES (?, ?, ?, ?, "
@@ -120,6 +123,7 @@ class GroupWriter:
         self._actors: dict[tuple[str, bytes], _Held] = {}
         self._room = room
         self._wal_pages = 0
+        self._failed = False  # the last commit
         self._look_again = now + _LOOK_S
         self.sweeping = self._anything_to_sweep()
         connection.set_wal_hook(self._wal_grew)
@@ -152,7 +156,7 @@ class GroupWriter:
             self._prepared.clear()
 
     def _write(self, batches: Sequence[WriteBatch]) -> Mapping[int, Exception]:
-        if len(batches) == 1 and (row := self._only_row(batches[0])) is not None:
+        if not self._failed and len(batches) == 1 and (row := self._only_row(batches[0])) is not None:
             return self._commit(batches, {}, _PUT_ONE, row)
         try:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -236,11 +240,15 @@ class GroupWriter:
 
     def _commit(self, batches: Sequence[WriteBatch], failed: Failed, end: str = "COMMIT", row: Any = None) -> Failed:
         try:
+            if self._failed:
+                self._connection.execute(_FAILED_COMMITS)
             self._connection.execute(end, row)
         except apsw.Error as error:
             self._point("the commit of a group fails")
+            self._failed = True
             self._roll_back()
             return {place: failed.get(place, _failed(error)) for place in range(len(batches))}
+        self._failed = False
         return failed
 
     def _roll_back(self) -> None:
@@ -272,7 +280,7 @@ class GroupWriter:
             if batch.mark:
                 self._flush(recorded, others)
                 self.history.mark()
-            if _is_nothing(batch):
+            if batch.is_nothing:
                 continue
             held = self._actor(batch)
             for key, value in batch.writes.items():
@@ -483,17 +491,8 @@ class GroupWriter:
         return apsw.SQLITE_OK
 
 
-def _is_nothing(batch: WriteBatch) -> bool:
-    """Beside a `delete_all` there is nothing to do."""
-    if batch.restore_next is not None:
-        return False
-    if batch.delete_all and batch.alarm in {None, KEEP}:
-        return all(value is None for value in batch.writes.values())
-    return not batch.writes and batch.alarm is KEEP
-
-
 def _failed(error: apsw.Error) -> StorageFailed:
     if isinstance(error, apsw.FullError):
         return StorageFailed("the disk is full: the writes were not stored; make space where the data is (--data)")
-    # The log has the writes when only its sync failed: a crash before the next commit may bring them back.
+    # The log has the writes when only its sync failed: a crash before the next commit brings them back.
     return StorageFailed(f"the writes may not be stored: {error}")

@@ -65,6 +65,15 @@ class WriteBatch:
         return None if value is None else (key, value)
 
     @property
+    def is_nothing(self) -> bool:
+        """Beside a `delete_all` there is nothing to do."""
+        if self.restore_next is not None:
+            return False
+        if self.delete_all and self.alarm in {None, KEEP}:
+            return all(value is None for value in self.writes.values())
+        return not self.writes and self.alarm is KEEP
+
+    @property
     def size(self) -> int:
         """Bytes of keys and values, for bounding groups."""
         return sum(len(k) + len(v or b"") for k, v in self.writes.items()) + 64

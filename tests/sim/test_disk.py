@@ -3,10 +3,12 @@
 import gc
 import itertools
 import random
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import apsw
 import pytest
+import trio
 
 from runtime.errors import StorageFailed
 from runtime.limits import StorageLimits
@@ -15,6 +17,9 @@ from runtime.sim.image import PAGE_BYTES
 from runtime.storage.checksums import CHECKSUM_VFS
 from runtime.storage.database_file import renew_log, sync_path
 from runtime.storage.object_file import begin_use, open_object
+from runtime.storage.shared import SharedStore
+from runtime.testing.platform import virtual_platform
+from tests.storage.harness import actor, batch, commit
 
 LIMITS = StorageLimits().of_sql_classes()
 
@@ -255,6 +260,37 @@ def test_a_folder_whose_sync_failed_is_synced_by_who_comes_next(make_disk):
             after = disk.crash(image, power=True)
             file.close(keep_log=True)
             assert (after.folder / path).exists()
+
+
+@asynccontextmanager
+async def running(folder):
+    store = SharedStore(folder, platform=virtual_platform())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(store.run)
+        yield store
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_was_refused_after_a_failed_sync_stays_away_once_anything_else_was_stored(make_disk):
+    async def after(*later):
+        disk = make_disk()
+        with disk.mounted():
+            image = disk.image()
+            async with running(image.folder) as store:
+                await commit(store, batch(actor(), 1, {b"k": b"old"}), batch(actor("b"), 1, {b"k": b"1"}))
+                image.failing = 1
+                assert await commit(store, batch(actor(), 2, {b"k": b"refused"})) != [None]
+                for one in later:
+                    assert await commit(store, one) == [None]
+                crashed = disk.crash(image, power=False)
+            async with running(crashed.folder) as store:
+                return store.open(actor()).get(b"k")
+
+    assert await after() == b"refused", "the log has it"
+    assert await after(batch(actor("b"), 2, {b"k": b"2"})) == b"old"
+    assert await after(batch(actor("b"), 2, {b"k": b"1"})) == b"old", "nothing was changed"
+    assert await after(batch(actor("b"), 2, {b"no such key": None})) == b"old"
+    assert await after(batch(actor("b"), 2, {})) == b"old"
 
 
 def test_bits_that_flipped_close_to_each_other_are_put_right(make_disk):
