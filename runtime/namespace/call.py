@@ -124,8 +124,8 @@ class Call:
         self._abandoned = True
         self._log_error()
 
-    def _answer(self, result: Result) -> None:
-        # The answer has left the callee.
+    def _answer(self, result: Result, *, sent: bool = True) -> None:
+        # The answer has left the callee; what was not sent has none to wait for.
         if self._result is not None:
             return
         if isinstance(result, Error):
@@ -147,7 +147,7 @@ class Call:
             self._wake(DONE)
         elif self._abandoned:
             self._log_error()
-        elif frame is not None and frame.cell.gate.held:
+        elif sent and frame is not None and frame.cell.gate.held:
             self._arrival = Arrival(frame.gate)
             frame.gate.enter(self._arrival)
         if frame is not None:

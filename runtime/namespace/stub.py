@@ -116,6 +116,9 @@ class AnyStub:
                 if kwargs:
                     check_arguments(args, kwargs, lent)
         call = Call(frame, self._label, name, calls, lent)
+        if self._incarnation is not None and self._incarnation.error is not None:
+            call._answer(Error(self._incarnation.error), sent=False)
+            return call
         job = kind(self, name, args, kwargs, call)
         if frame is None:
             job.send()
