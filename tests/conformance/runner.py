@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import trio
 import trio.testing
 
-from runtime import limits
 from runtime.limits import StorageLimits
 from runtime.testing.server import HOST, PORT, start_server
 from runtime.transport.config import TransportConfig
 from tests.conformance.client import Client
+from tests.conformance.habits import habits
 from tests.conformance.latency import latency
 from tests.conformance.scripted import APP
 from tests.conformance.steps import Steps
@@ -24,22 +24,15 @@ _NO_BOUND_S = 3600  # of a close frame without an answer: there is none there
 
 
 def record(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a scenario and give its trace."""
-    frames = _one_frame() if scenario.get("oneFrame") else nullcontext()
+    """Run a scenario and give its trace.
+
+    Its `habits`, `unconfirmedAlarms` and what `latency` knows say what is as on the real runtime meanwhile.
+    """
+    there = habits() if scenario.get("habits") else nullcontext()
     alarms = unconfirmed_alarms() if scenario.get("unconfirmedAlarms") else nullcontext()
-    with latency(scenario), frames, alarms:
+    with latency(scenario), there, alarms:
         trace: dict[str, Any] = trio.run(_record, scenario, clock=trio.testing.MockClock(autojump_threshold=0))
     return trace
-
-
-@contextmanager
-def _one_frame() -> Generator[None]:
-    """Meanwhile one message of a socket waits for the turn, as on the real runtime; here it may be many."""
-    many, limits.SOCKET_EVENTS = limits.SOCKET_EVENTS, 1  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        limits.SOCKET_EVENTS = many  # type: ignore[misc]
 
 
 async def _record(scenario: Mapping[str, Any]) -> dict[str, Any]:

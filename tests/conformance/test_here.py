@@ -75,28 +75,6 @@ async def test_a_reply_that_the_next_event_takes_away_with_the_instance_is_an_ou
     assert {["driver r0", "r0", "ok"] in one["events"] for one in outcomes} == {True, False}
 
 
-async def test_the_end_of_an_instance_may_reach_one_caller_before_another():
-    twice = [["stub", "s", "B"], *([["try", [["scall", "s", "end"]], name] for name in ("first", "again")])]
-    program = {
-        "name": "late-end",
-        "actors": {
-            "A": {"methods": {"go": twice}},
-            "B": {"methods": {"hold": [["txn", [["sleep", 100]]]], "end": [["abort", "over"]]}},
-        },
-        "steps": [
-            ["driveBg", "hold", [["call", "B", "hold"]], 10],
-            ["driveBg", "r0", [["try", [["call", "A", "go"]]]], 10],
-            ["driveBg", "r1", [["try", [["call", "A", "go"]]]], 10],
-            ["joinBg", "r1"],
-        ],
-    }
-    async with programs_in(ROOT) as here:
-        outcomes = await every_outcome(here, program)
-    orders = [[label for who, label, *_ in one["events"] if who == "A"] for one in outcomes]
-    assert ["construct", "first", "first", "again", "again"] in orders
-    assert ["construct", "first", "again", "first", "again"] in orders
-
-
 async def test_one_message_of_a_socket_waits_for_the_turn_as_on_the_real_runtime():
     path = ROOT / "tests" / "conformance" / "scenarios" / "ws-frames-wait-one-at-a-time.json"
     async with programs_in(ROOT) as here:

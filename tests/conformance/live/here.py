@@ -192,7 +192,7 @@ async def programs_in(tree: Path, below: Path | None = None) -> AsyncGenerator[H
 
 def _done(program: Trace) -> Trace:
     try:
-        return record({**program, "oneFrame": True})
+        return record({**program, "habits": True})
     except Exception as error:  # noqa: BLE001 -- a planted bug may break anything
         return {"name": program["name"], "events": [["runner", "fails here", repr(error)[:300]]]}
 

@@ -118,7 +118,7 @@ function step(op, env) {
     case "if": return a(0) ? seq(raw[1], env) : raw[2] ? seq(raw[2], env) : undefined;
     case "try": return (async () => { try { await seq(raw[0], env); } catch (e) { env.vars.err = encodeError(e); env.run.log(env.who, raw[1] ?? "caught", e); } })();
     case "sleep": return new Promise((r) => setTimeout(r, a(0)));
-    case "turn": return scheduler.wait(0);
+    case "turn": return new Promise((r) => setTimeout(r, 0));
     case "microtasks": return (async () => { for (let i = 0; i < a(0); i++) await null; })();
     case "wait": return latch(env, raw[0]).p;
     case "signal": latch(env, raw[0]).r(); return;
