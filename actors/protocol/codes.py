@@ -55,7 +55,12 @@ NORMAL = 1000  # RFC 6455
 
 
 class CloseCode(enum.IntEnum):
-    """The close codes of the protocol; the hundreds digit says what to do (Pusher's ranges)."""
+    """The close codes of the protocol; the hundreds digit says what to do (Pusher's ranges).
+
+    A client knows them all. The server of this project never sends three: what a token does not cover is answered with
+    `FORBIDDEN` and the connection stays; an unknown version is refused before the upgrade, with HTTP 400; and an actor
+    that fails ends its connections without a close frame.
+    """
 
     BAD_MESSAGE = 4001
     FORBIDDEN = 4003
