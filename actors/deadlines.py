@@ -42,17 +42,24 @@ class Deadlines:
     ctx: Context
     heartbeat: ConnectionSettings
     hello_s: float
+    # Reasons, which many sockets share.
+    _late: str = attrs.field(
+        default=attrs.Factory(lambda self: f"no hello within {self.hello_s:g} s", takes_self=True), init=False
+    )
+    _silent: str = attrs.field(
+        default=attrs.Factory(lambda self: f"nothing received for {self.heartbeat.silent_s:g} s", takes_self=True),
+        init=False,
+    )
 
     def opened(self, ws: WebSocket) -> None:
         """A client has to say hello in time, or anything at all if the wall clock is set back meanwhile."""
-        ws.limit_silence(self.hello_s, CloseCode.HELLO_TIMEOUT, f"no hello within {self.hello_s:g} s")
+        ws.limit_silence(self.hello_s, CloseCode.HELLO_TIMEOUT, self._late)
         self.wake_by(self.ctx.now() + self.hello_s)  # not a moment before its time is over
 
     def greeted(self, connection: Connection) -> None:
         """It has said hello, and has to say something now and then."""
-        silent_s = self.heartbeat.silent_s
         if connection.socket is not None:  # an event source never says anything
-            connection.socket.limit_silence(silent_s, CloseCode.NO_HEARTBEAT, f"nothing received for {silent_s:g} s")
+            connection.socket.limit_silence(self.heartbeat.silent_s, CloseCode.NO_HEARTBEAT, self._silent)
 
     def check(self, connections: Iterable[Connection]) -> Due:
         """Do what is due, and have the alarm go off for what comes next, at least a second later."""

@@ -16,15 +16,21 @@ class SilenceLimit:
     What is heard costs no more than a look at the clock: the timer runs to its end and then asks again.
 
     Args:
-        over: called when it was silent for so long. False: that does not count, and the time begins anew.
+        over: called with code and reason when it was silent for so long. False: that does not count, and the time
+            begins anew.
+        code, reason: what for.
     """
 
-    __slots__ = ("_heard_at", "_limit_s", "_over", "_timer", "_timers")
+    __slots__ = ("_code", "_heard_at", "_limit_s", "_over", "_reason", "_timer", "_timers")
 
-    def __init__(self, timers: Timers, limit_s: float, over: Callable[[], bool]) -> None:
+    def __init__(
+        self, timers: Timers, limit_s: float, over: Callable[[int, str], bool], code: int, reason: str
+    ) -> None:
         self._timers = timers
         self._limit_s = limit_s
         self._over = over
+        self._code = code
+        self._reason = reason
         self._heard_at = trio.current_time()
         self._arm()
 
@@ -43,6 +49,6 @@ class SilenceLimit:
     def _due(self) -> None:
         if trio.current_time() < self._heard_at + self._limit_s:
             self._arm()
-        elif not self._over():
+        elif not self._over(self._code, self._reason):
             self.heard()
             self._arm()

@@ -161,7 +161,7 @@ class WebSocket:
         table = self._accepted_by()
         self._end_silence()
         if table.holds(self):
-            self._silence = SilenceLimit(table.timers, seconds, lambda: self._fell_silent(code, reason))
+            self._silence = SilenceLimit(table.timers, seconds, self._fell_silent, code, reason)
 
     def serialize_attachment(self, value: Any) -> None:
         """Keep a value with the socket; it survives eviction and is lost with the connection.
