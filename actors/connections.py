@@ -179,7 +179,7 @@ class ConnectionManager(Actor["Env"]):
             await self._groups.flush_held_back()
             clients = tuple(self._connections)
             self._connections.departure = Departure(clients, code, self._heartbeat, self.env.settings.all_shards)
-        return self._connections.departure.step(self.ctx.now())
+        return self._connections.departure.step()
 
     async def rebalance(self) -> None:
         """Send every client elsewhere, and take clients again afterwards."""

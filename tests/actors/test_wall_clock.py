@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
 from actors.app import app
-from actors.settings import Settings
+from actors.settings import ConnectionSettings, Settings
 from runtime.testing import start_server
 
 QUIET = Settings(sources_enabled=False)
@@ -50,3 +51,20 @@ async def test_who_says_nothing_is_closed_in_time(
         server.faults.skew_clock(skew_s, 1_000)
         assert (await p.closed())[0] == code
         assert after_s <= trio.current_time() - begun <= after_s + 1.5
+
+
+@pytest.mark.parametrize("skew_s", [-300, 300])
+async def test_who_is_sent_away_is_served_as_long_as_it_was_told(autojump_clock: Any, peer: Any, skew_s: int) -> None:
+    settings = attrs.evolve(QUIET, connections=ConnectionSettings(handover_s=10.0))
+    async with (
+        start_server(app, settings=settings, faults=True) as server,
+        peer(server, {"features": ["goaway"]}) as p,
+        trio.open_nursery() as nursery,
+    ):
+        begun = trio.current_time()
+        nursery.start_soon(server.stop)
+        assert (await p.receive())["deadline_ms"] == 10_000
+        assert server.faults is not None
+        server.faults.skew_clock(skew_s, 1_000)
+        assert (await p.closed())[0] == 4200
+        assert 10 <= trio.current_time() - begun <= 11
