@@ -69,7 +69,7 @@ class ConnectionManager(Actor["Env"]):
         self._quota = Quota(shard, env.shards, env.settings)
         self._replacing = Replacing(ctx, shard, env.shards, env.settings.shards)
         self._catching_up = CatchingUp(ctx, self._stream, self._groups, self._replacing.live)
-        self._deadlines = Deadlines(ctx, self._heartbeat)
+        self._deadlines = Deadlines(ctx, self._heartbeat, self._limits.hello_ms / 1000)
         self._connections = ShardConnections(
             ctx, self._limits, self._quota, self._replacing, self._groups, self._catching_up
         )
@@ -129,7 +129,7 @@ class ConnectionManager(Actor["Env"]):
         connection = Connection(ws, machine)
         self._connections.add(connection)
         connection.remember()
-        self._deadlines.wake_by(now + self._limits.hello_ms / 1000)  # not a moment before its time is over
+        self._deadlines.opened(ws)
         return Response(101, headers={} if chosen is None else {"sec-websocket-protocol": chosen.subprotocol})
 
     async def web_socket_message(self, ws: WebSocket, message: str | bytes) -> None:
@@ -179,7 +179,7 @@ class ConnectionManager(Actor["Env"]):
             await self._groups.flush_held_back()
             clients = tuple(self._connections)
             self._connections.departure = Departure(clients, code, self._heartbeat, self.env.settings.all_shards)
-        return self._connections.departure.step(self.ctx.now())
+        return self._connections.departure.step()
 
     async def rebalance(self) -> None:
         """Send every client elsewhere, and take clients again afterwards."""
@@ -237,7 +237,7 @@ class ConnectionManager(Actor["Env"]):
         return self._inspector.send_away(session)
 
     async def alarm(self, info: AlarmInfo) -> None:
-        """Something is due: a hello that did not come, a silence, the end of a token, a great age."""
+        """Something is due: a hello that did not come, the end of a token, a great age."""
         due = self._deadlines.check(self._connections)
         if due.old:
             self.ctx.start_soon(self._parting.send_away, due.old)
@@ -278,6 +278,7 @@ class ConnectionManager(Actor["Env"]):
 
     async def _hello(self, connection: Connection, hello: Hello) -> None:
         machine = connection.machine
+        self._deadlines.greeted(connection)
         try:
             principal = machine.state.principal or await self._authenticator.principal(hello.token)
         except ActorError as error:

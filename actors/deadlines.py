@@ -1,7 +1,12 @@
-"""What is due on the connections of a shard at some time; all of it goes through the shard's one alarm."""
+"""What is due on the connections of a shard at some time; all of it goes through the shard's one alarm.
+
+An alarm is due by the wall clock, as the ends of tokens are. Whoever says nothing is closed by the runtime, on a clock
+that nobody sets.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import attrs
@@ -11,7 +16,7 @@ from actors.protocol.codes import CloseCode
 from actors.protocol.server import Close, Reply
 from actors.session import Connection
 from actors.settings import ConnectionSettings
-from runtime import Context
+from runtime import Context, WebSocket
 
 
 @attrs.define(eq=False)
@@ -28,28 +33,45 @@ class Due:
 
 @attrs.frozen(eq=False)
 class Deadlines:
-    """Closes who is silent for too long, tells who is let in no longer soon, and finds whose time is over.
+    """Closes who does not say hello, tells who is let in no longer soon, and finds whose time is over.
 
     Args:
-        ctx: the shard's. heartbeat: how long somebody may be silent, and stay.
+        ctx: the shard's. heartbeat: how long somebody may be silent, and stay. hello_s: how long hello may take.
     """
 
     ctx: Context
     heartbeat: ConnectionSettings
+    hello_s: float
+    # Reasons, which many sockets share.
+    _late: str = attrs.field(
+        default=attrs.Factory(lambda self: f"no hello within {self.hello_s:g} s", takes_self=True), init=False
+    )
+    _silent: str = attrs.field(
+        default=attrs.Factory(lambda self: f"nothing received for {self.heartbeat.silent_s:g} s", takes_self=True),
+        init=False,
+    )
+
+    def opened(self, ws: WebSocket) -> None:
+        """A client has to say hello in time, or anything at all if the wall clock is set back meanwhile."""
+        ws.limit_silence(self.hello_s, CloseCode.HELLO_TIMEOUT, self._late)
+        self.wake_by(self.ctx.now() + self.hello_s)  # not a moment before its time is over
+
+    def greeted(self, connection: Connection) -> None:
+        """It has said hello, and has to say something now and then."""
+        if connection.socket is not None:  # an event source never says anything
+            connection.socket.limit_silence(self.heartbeat.silent_s, CloseCode.NO_HEARTBEAT, self._silent)
 
     def check(self, connections: Iterable[Connection]) -> Due:
         """Do what is due, and have the alarm go off for what comes next, at least a second later."""
         now = self.ctx.now()
-        following: float | None = None
+        following = math.inf
         found = Due()
         for connection in connections:
             if connection.closed:
                 continue
-            # An event source never says anything.
-            silent_s = 0.0 if connection.socket is None else now - connection.socket.last_received
-            rest_s, step = connection.machine.patience(connection.open_s, silent_s, self.heartbeat.silent_s, now)
+            rest_s, step = connection.machine.patience(connection.open_s, now) or (math.inf, None)
             # A busy one waits for us, perhaps for the answer to its hello.
-            due = now + (1 if connection.busy else rest_s)
+            due = now + (1 if connection.busy and step is not None else rest_s)
             if due <= now and isinstance(step, Close):
                 if step.code == CloseCode.TOKEN_EXPIRED:
                     found.expired[connection] = Words(step.code, step.reason)
@@ -66,8 +88,8 @@ class Deadlines:
                     connection.leaving = True
                     found.old.append(connection)
                 due = min(due, ends)
-            following = due if following is None else min(following, due)
-        if following is not None:
+            following = min(following, due)
+        if following < math.inf:
             self.wake_by(max(following, now + 1))
         return found
 
@@ -78,6 +100,9 @@ class Deadlines:
             self.ctx.storage.set_alarm(due)
 
     def wake_for(self, connection: Connection) -> None:
-        """Its token will expire."""
-        if (notice_at := connection.machine.state.notice_at) is not None:
-            self.wake_by(notice_at)
+        """Its token will expire, or it will be of a great age."""
+        state = connection.machine.state
+        if state.notice_at is not None:
+            self.wake_by(state.notice_at)
+        if self.heartbeat.age_max_s:
+            self.wake_by(state.opened + self.heartbeat.age_max_s)

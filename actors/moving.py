@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 import attrs
+import trio
 
 from actors.protocol.codes import CloseCode
 from actors.protocol.messages import Goaway
@@ -45,11 +46,9 @@ class Departure:
         self._batch = max(1, math.ceil(per_s * STEP_S))
         self._text = self._goaway().encode()
 
-    def step(self, now: float) -> bool:
-        """Ask the next ones, close those whose time is over; False when nobody is left.
-
-        To be called every `STEP_S`, with the time in seconds.
-        """
+    def step(self) -> bool:
+        """Ask the next ones, close those whose time is over; False when nobody is left. To be called every `STEP_S`."""
+        now = trio.current_time()
         for _ in range(min(self._batch, len(self._waiting))):
             connection = self._waiting.popleft()
             moves = connection.machine.state.moves

@@ -55,7 +55,7 @@ class Parting:
         departure = Departure(connections, CloseCode.REBALANCE, self.settings, self.shards)
         while True:
             await self.ctx.sleep(STEP_S)  # the newest cursors leave before the first one is asked
-            if not departure.step(self.ctx.now()):
+            if not departure.step():
                 return
 
     async def _settle(self, connections: Iterable[Connection]) -> None:

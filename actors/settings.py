@@ -20,6 +20,7 @@ from runtime import Secret
 
 SHARDS_MAX = 64
 PASSWORD_CHARACTERS_MIN = 12
+PASSWORD_CHARACTERS_MAX = 1_024
 TOKEN_CHARACTERS_MIN = 16
 SOURCES_MAX = 256
 MESSAGE_BYTES_MAX = 1_048_576
@@ -170,11 +171,10 @@ class AuthSettings:
 
 def _check_passwords(_: Any, __: attrs.Attribute[Any], passwords: Sequence[Secret]) -> None:
     for position, secret in enumerate(passwords):
-        if len(secret.value) < PASSWORD_CHARACTERS_MIN:
-            raise ValueError(
-                f"password {position + 1} has {len(secret.value)} characters; must be at least "
-                f"{PASSWORD_CHARACTERS_MIN}"
-            )
+        least, most = PASSWORD_CHARACTERS_MIN, PASSWORD_CHARACTERS_MAX
+        if not least <= len(secret.value) <= most:
+            bound = f"at least {least}" if len(secret.value) < least else f"at most {most:,}"
+            raise ValueError(f"password {position + 1} has {len(secret.value):,} characters; must be {bound}")
 
 
 @attrs.frozen(kw_only=True)

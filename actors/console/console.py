@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +13,16 @@ import trio
 from actors.console.access import OperatorName
 from actors.console.asking import Asking
 from actors.console.audit import AuditLog, Entry
+from actors.console.failed_tries import MINUTE_S, FailedTries
 from actors.console.lights import OVERDUE_S, SourceFacts
 from actors.console.overview import Overview, Sample
 from actors.console.sessions import NotSignedIn, Sessions, SignedIn
 from actors.ingest.ingest import IngestStatus
 from actors.observing import ShardView
+from actors.protocol.rate import TokenBucket
 from actors.signals import Draft
 from actors.stream import CONSOLE_STREAM, StreamView, shard_name
-from runtime import Actor, ActorError, Context
+from runtime import Actor, ActorError, Context, Timeout
 
 if TYPE_CHECKING:
     from actors.env import Env
@@ -29,6 +32,7 @@ QUIET_STEPS = 5  # nobody has looked for so long: stop
 ACTORS_AT_ONCE = 256
 BROKEN_S = 60.0
 HIBERNATED_STEPS = 10  # those that sleep are counted so seldom: there may be very many
+FAILURES_WRITTEN_A_MINUTE = 60  # of all addresses: more would take the place of what operators did
 _STATUS = Path("/proc/self/statm")
 
 
@@ -42,8 +46,12 @@ class Console(Actor["Env"]):
     def __init__(self, ctx: Context, env: Env) -> None:
         super().__init__(ctx, env)
         settings = env.settings.console
-        self._settings = settings
-        self._sessions = Sessions(ctx.storage, ctx.token, settings.session_s)
+        passwords = [one.value for one in settings.passwords]
+        self._sessions = Sessions(ctx.storage, ctx.token, settings.session_s, passwords)
+        self._failed = FailedTries()
+        self._written = TokenBucket(FAILURES_WRITTEN_A_MINUTE / MINUTE_S, FAILURES_WRITTEN_A_MINUTE)
+        self._unwritten = 0
+        self._forgetting: Timeout | None = None
         self._audit = AuditLog(ctx.storage)
         self._overview = Overview()
         self._watching = False
@@ -57,14 +65,43 @@ class Console(Actor["Env"]):
     # Who is in.
 
     async def sign_in(self, password: str, peer: str) -> SignedIn | NotSignedIn:
-        """A session for who knows the password."""
+        """A session for who knows the password. One is checked at a time, and none of who has to wait."""
+        clock = trio.current_time()
+        if wait_s := self._failed.wait_s(peer, clock):
+            return NotSignedIn(math.ceil(wait_s))
+        if not self._sessions.accepts(password):
+            self._failed.wrong(peer, clock)
+            self._remember_failures()
+            if self._written.take(clock):
+                self._write("nobody", peer, "wrong password")
+            else:
+                self._unwritten += 1
+            return NotSignedIn()
+        self._failed.right(peer)
         now = self.ctx.now()
-        answer = self._sessions.sign_in(password, [one.value for one in self._settings.passwords], peer, now)
-        who = "nobody" if isinstance(answer, NotSignedIn) else f"password {self._sessions.name(answer.session, now)}"
-        result = "signed in" if isinstance(answer, SignedIn) else "wrong password"
-        if not (isinstance(answer, NotSignedIn) and answer.wait_s):  # those would fill the log
-            self._audit.add(Entry(at=now, who=who, peer=peer, what="sign in", target="", result=result))
+        answer = self._sessions.open(now)
+        self._write(f"password {self._sessions.name(answer.session, now)}", peer, "signed in")
         return answer
+
+    def _remember_failures(self) -> None:
+        """Nobody evicts this instance while there is somebody to remember."""
+        if self._forgetting is None and not self._settled:
+            self._forgetting = self.ctx.set_timeout(MINUTE_S, self._forget)
+
+    async def _forget(self) -> None:
+        self._forgetting = None
+        self._failed.forget(trio.current_time())
+        self._write_the_rest()
+        if len(self._failed):
+            self._remember_failures()
+
+    def _write_the_rest(self) -> None:
+        unwritten, self._unwritten = self._unwritten, 0
+        if unwritten:
+            self._write("nobody", "", f"{unwritten:,} wrong passwords more than are written down one by one")
+
+    def _write(self, who: str, peer: str, result: str) -> None:
+        self._audit.add(Entry(at=self.ctx.now(), who=who, peer=peer, what="sign in", target="", result=result))
 
     async def sign_out(self, session: str) -> None:
         """The session ends."""
@@ -93,8 +130,12 @@ class Console(Actor["Env"]):
             self.ctx.start_soon(self._observe)
 
     async def settle(self) -> None:
-        """The server goes down: nobody is shown anything any more."""
+        """The server goes down: nobody is shown anything any more, and failures are forgotten."""
         self._settled = True
+        self._write_the_rest()
+        if self._forgetting is not None:
+            self._forgetting.cancel()
+            self._forgetting = None
 
     async def series(self, minutes: int) -> dict[str, Any]:
         """The last minutes of the overview, as JSON."""

@@ -62,7 +62,7 @@ KINDS = (
     ),
     Kind(
         "skew clock",
-        "Sets the wall clock ahead, or back: schedules, the ends of tokens and the silence of clients are told by it.",
+        "Sets the wall clock ahead, or back: schedules, the ends of tokens and the ages of signals are told by it.",
         (Parameter(name="skew_s", unit="s", least=-3_600, most=3_600, default=300), _seconds(30, 300)),
     ),
     Kind("kill process", "Ends the process at once, by SIGKILL. It comes back if something starts it again."),

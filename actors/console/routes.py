@@ -27,7 +27,7 @@ from actors.error_response import error_response
 from actors.loopback import is_local
 from actors.principal import EVERYTHING, Principal
 from actors.protocol import ijson
-from actors.protocol.codes import BAD_MESSAGE, DRAINING, OVERLOADED, RATE_LIMITED, UNAUTHENTICATED, ErrorCode
+from actors.protocol.codes import BAD_MESSAGE, DRAINING, OVERLOADED, RATE_LIMITED, TOO_LARGE, UNAUTHENTICATED, ErrorCode
 from actors.routes import history_as, publish_as
 from actors.stream import CONSOLE_STREAM, shard_name
 from actors.tickets import TICKETS
@@ -39,6 +39,7 @@ OPERATOR = Principal(user="operator", capability=EVERYTHING)
 PAGES = ("overview", "actors", "connections", "subscriptions", "signals", "ingest", "analytics", "faults", "audit")
 AUDIT_ROWS = 200
 SERIES_MINUTES = 60
+SIGN_IN_BYTES = 16_384  # a password of 1,024 characters, each of them escaped
 _HEADERS = {"cache-control": "no-store"}
 _NO_SOURCE = ErrorCode(404, "no_source")
 _NOT_NOW = ErrorCode(409, "not_now")
@@ -165,6 +166,9 @@ async def sign_in(request: Request, env: Env) -> Response:
         return _method(request, "POST")
     if not access.changes_safely(request):
         return _not_meant()
+    if len(request.body) > SIGN_IN_BYTES:  # strangers send these: what they cost is bounded before they are read
+        message = f"the request has {len(request.body):,} bytes; at most {SIGN_IN_BYTES:,}"
+        return error_response(TOO_LARGE, message, headers=_HEADERS)
     try:
         value = ijson.parse(request.body)
     except ijson.InvalidJson as error:

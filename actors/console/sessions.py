@@ -1,23 +1,17 @@
-"""Who is signed in at the console: sessions by the hash of their cookies, and how often a password may be tried."""
+"""Who is signed in at the console: sessions by the hash of their cookies, and who may have one."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import hmac
-import math
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import attrs
 
-from actors.protocol.rate import TokenBucket
 from runtime import Storage
 
 SESSIONS = 100
-FAILURES_A_MINUTE = 5  # of one address
-FAILURES_A_MINUTE_OF_ALL = 60
-ADDRESSES = 10_000
 _PREFIX = "session/"
 _BYTES = 24
 SHOWN = 8
@@ -47,24 +41,25 @@ class Sessions:
 
     Args:
         storage: of the actor. token: gives random bytes. session_s: how long a session lasts.
+        passwords: each lets in.
     """
 
-    def __init__(self, storage: Storage, token: Callable[[int], bytes], session_s: float) -> None:
+    def __init__(
+        self, storage: Storage, token: Callable[[int], bytes], session_s: float, passwords: Sequence[str]
+    ) -> None:
         self._storage = storage
         self._token = token
         self._session_s = session_s
-        self._failures: OrderedDict[str, TokenBucket] = OrderedDict()
-        self._all = TokenBucket(FAILURES_A_MINUTE_OF_ALL / 60, FAILURES_A_MINUTE_OF_ALL)
+        self._digests = [_digest(one) for one in passwords]
 
-    def sign_in(self, password: str, expected: Sequence[str], peer: str, now: float) -> SignedIn | NotSignedIn:
-        """A new session for who knows one of the passwords; of too many the one that ends first goes."""
-        if wait_s := self._wait_s(peer, now):
-            return NotSignedIn(wait_s)
+    def accepts(self, password: str) -> bool:
+        """Whether it is one of the passwords; that costs one hash of it."""
         # Of equal length, and all of them, so that the comparison tells nothing, not even that.
         seen = _digest(password)
-        if not sum([hmac.compare_digest(seen, _digest(one)) for one in expected]):
-            return NotSignedIn()
-        self._given_back(peer)
+        return sum([hmac.compare_digest(seen, one) for one in self._digests]) > 0
+
+    def open(self, now: float) -> SignedIn:
+        """A new session; of too many the one that ends first goes."""
         kept = self._storage.list(_Kept, prefix=_PREFIX)
         ended = [key for key, one in kept.items() if one.until <= now]
         lasting = sorted((one.until, key) for key, one in kept.items() if one.until > now)
@@ -84,19 +79,6 @@ class Sessions:
     def sign_out(self, session: str) -> None:
         """The session lets nobody in any more."""
         self._storage.delete(_key(session))
-
-    def _wait_s(self, peer: str, now: float) -> int:
-        bucket = self._failures.get(peer)
-        if bucket is None:
-            bucket = self._failures[peer] = TokenBucket(FAILURES_A_MINUTE / 60, FAILURES_A_MINUTE)
-            if len(self._failures) > ADDRESSES:
-                self._failures.popitem(last=False)
-        self._failures.move_to_end(peer)
-        waits = [one.wait_s for one in (bucket, self._all) if not one.take(now)]
-        return math.ceil(max(waits)) if waits else 0
-
-    def _given_back(self, peer: str) -> None:
-        del self._failures[peer]  # who knows the password may mistype it again
 
 
 def _digest(text: str) -> bytes:

@@ -165,22 +165,21 @@ class ServerMachine:
         except Refused as refused:
             return Reply(self._told(Err.of(refused.error, str(refused), id=message.id, at=refused.at)).encode())
 
-    def patience(self, open_s: float, silent_s: float, heartbeat_s: float, now: float) -> tuple[float, Close | Reply]:
-        """In how many seconds to close this connection if nothing more arrives, or to say something, and what.
+    def patience(self, open_s: float, now: float) -> tuple[float, Close | Reply] | None:
+        """In how many seconds to close this connection, or to say something, and what; None: neither is ever due.
+
+        How long a client may be silent is not for its machine to tell.
 
         Args:
-            open_s: how long it has been open. silent_s: for how long nothing has arrived.
-            heartbeat_s: how long that may be. now: seconds since the Unix epoch.
+            open_s: how long it has been open. now: seconds since the Unix epoch.
         """
         if not self._hello_seen:
             hello_s = self.limits.hello_ms / 1000
             return hello_s - open_s, Close(CloseCode.HELLO_TIMEOUT, f"no hello within {hello_s:g} s")
-        silence = heartbeat_s - silent_s, Close(CloseCode.NO_HEARTBEAT, f"nothing received for {heartbeat_s:g} s")
         notice_at, expires = self.state.notice_at, self.state.expires
         if expires is None:
-            return silence
-        end = (expires - now, _EXPIRED) if notice_at is None else (notice_at - now, _EXPIRING)
-        return silence if silence[0] < end[0] else end
+            return None
+        return (expires - now, _EXPIRED) if notice_at is None else (notice_at - now, _EXPIRING)
 
     def _count(self) -> None:
         if self.state.counted and self._bucket is None:

@@ -9,7 +9,7 @@ import attrs
 import structlog
 
 from runtime.actor.facets import Facets
-from runtime.actor.sockets import SocketTable
+from runtime.actor.socket_table import SocketTable
 from runtime.actor.workers import Workers
 from runtime.ids import ActorId
 from runtime.platform import Platform

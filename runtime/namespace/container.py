@@ -13,7 +13,7 @@ from runtime.actor.facets import Facets
 from runtime.actor.input_gate import Work
 from runtime.actor.result import Error
 from runtime.actor.services import Services
-from runtime.actor.sockets import SocketTable
+from runtime.actor.socket_table import SocketTable
 from runtime.errors import Overloaded
 from runtime.ids import ActorId
 
@@ -156,6 +156,7 @@ class Container:
                 rest=self.keeper.services.workers.rest,
                 emit=self._emit,
                 emit_aside=self._emit_aside,
+                timers=self.keeper.services.timers,
                 attachment_bytes=self.actor_class.attachment_bytes,
                 auto_close_reply=self.actor_class.auto_close_reply,
             )

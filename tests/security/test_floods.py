@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from actors.protocol.limits import Limits
-from actors.settings import Settings
+from actors.settings import ConsoleSettings, Settings
+from runtime import Secret
 from runtime.transport.config import TransportConfig
 from tests.security.kit import QUIET, STRANGER, Socket, connect, exchange, get, service, socket, status, upgrade
 
@@ -197,6 +198,31 @@ async def test_one_reader_in_twenty_stalls_and_the_others_get_everything_at_once
             for one in stuck:
                 assert await one.closed() == 4103
             nursery.cancel_scope.cancel()
+
+
+async def test_strangers_who_guess_from_everywhere_keep_no_operator_out(autojump_clock):
+    password = "correct horse battery"
+    locked = attrs.evolve(QUIET, console=ConsoleSettings(passwords=(Secret(password),)))
+    answers = []
+
+    async def sign_in(server, guess, peer):
+        body = json.dumps({"password": guess})
+        head = get("/console/api/login", "x-heliograph-console: 1", f"Content-Length: {len(body)}", method="POST")
+        return status(
+            await exchange(server, head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + body.encode(), peer=peer)
+        )
+
+    async def guess(server, peer):
+        answers.extend([await sign_in(server, "wrong", peer) for _ in range(7)])
+
+    async with service(locked) as server, trio.open_nursery() as nursery:
+        for number in range(300):
+            nursery.start_soon(guess, server, f"198.51.{number // 250}.{number % 250}")
+        await trio.lowlevel.checkpoint()
+        for _ in range(3):
+            with trio.fail_after(1):
+                assert await sign_in(server, password, STRANGER) == 204
+    assert sorted(answers) == [401] * 1_500 + [429] * 600
 
 
 def test_the_limits_are_those_of_the_specification():

@@ -13,9 +13,10 @@ from structlog.testing import LogCapture
 from trio_websocket import wrap_client_stream
 
 from runtime.actor.http import Response
-from runtime.actor.sockets import SocketTable
+from runtime.actor.socket_table import SocketTable
 from runtime.platform import Platform
 from runtime.testing.streams import MemoryNetwork, writer
+from runtime.timers import Timers
 from runtime.transport.config import TransportConfig
 from runtime.transport.listen import Transport
 
@@ -39,6 +40,7 @@ class Room:
             rest=lambda: self.rests.append(self.delivered),
             emit=_at_once,
             emit_aside=_at_once,
+            timers=Timers(),
         )
         self._jobs, self._next = trio.open_memory_channel(10_000)
         nursery.start_soon(self._run)

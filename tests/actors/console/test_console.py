@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from actors.app import app
+from actors.console.failed_tries import TRIES
 from actors.console.lights import SourceFacts, clients_light, sources_light
-from actors.console.sessions import FAILURES_A_MINUTE
 from actors.settings import ConsoleSettings, Settings, SourceSettings
 from runtime import Request, Secret
 from runtime.testing import start_server
@@ -126,7 +126,7 @@ async def test_what_is_stored_of_a_session_lets_nobody_in(autojump_clock):
 
 async def test_wrong_passwords_are_refused_and_then_throttled(autojump_clock):
     async with start_server(app, settings=LOCKED) as server:
-        for _ in range(FAILURES_A_MINUTE):
+        for _ in range(TRIES):
             assert (await post(server, "/login", {"password": "wrong"}, 401))["slug"] == "unauthenticated"
         answer = await server.request("POST", "/console/api/login", json_body={"password": PASSWORD}, headers=MEANT)
         assert answer.status == 429
