@@ -68,10 +68,11 @@ def _abort(run: Run, *arguments: Any) -> Any:
     retry = values[1].get("retryAlarm", True) if len(values) > 1 else True
 
     async def later() -> None:
-        await after_commits(run)
+        await after_commits(run, rounds)
         run.ctx.abort(*values[:1], retry_alarm=retry)
 
-    return later() if run.world.late else run.ctx.abort(*values[:1], retry_alarm=retry)
+    rounds = run.world.commit_rounds()
+    return later() if rounds else run.ctx.abort(*values[:1], retry_alarm=retry)
 
 
 # ── ids ──

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
+import attrs
 import trio
 
 from runtime import limits
@@ -13,14 +15,28 @@ from runtime.errors import ActorError
 from runtime.ids import ActorId
 from runtime.namespace.alarms import AlarmScheduler, _Alarm
 from runtime.namespace.router import EVICT_WAIT_S, Router
-from runtime.storage.store import KEEP
+from runtime.storage.storage import Storage
+from runtime.storage.store import KEEP, WriteBatch
+
+
+@attrs.define(eq=False)
+class Noted:
+    """What a program came to that cannot be compared.
+
+    Attributes:
+        lost: an eviction found an actor idle right behind a write, which there may be lost with the instance
+            (`evict-loses-the-last-write`).
+    """
+
+    lost: bool = False
 
 
 @contextmanager
-def habits() -> Generator[None]:
+def habits() -> Generator[Noted]:
     """Meanwhile, all of them."""
-    with _one_frame(), _evictions_of_the_destroyed(), _alarms_behind_retries():
-        yield
+    noted = Noted()
+    with _one_frame(), _evictions(noted), _alarms_behind_retries():
+        yield noted
 
 
 @contextmanager
@@ -34,23 +50,35 @@ def _one_frame() -> Generator[None]:
 
 
 @contextmanager
-def _evictions_of_the_destroyed() -> Generator[None]:
+def _evictions(noted: Noted) -> Generator[None]:
     """The eviction of an instance that is destroyed before it is idle waits in vain (`evict-while-aborted`)."""
-    evict = Router.evict
+    evict, take_batch = Router.evict, Storage.take_batch
+    written_at: WeakKeyDictionary[Storage, float] = WeakKeyDictionary()
 
-    async def evict_in_vain(router: Router, actor_id: ActorId, *, cut_sockets: bool = False) -> None:
+    def take_batch_then(storage: Storage) -> WriteBatch | None:
+        batch = take_batch(storage)
+        if batch is not None:
+            written_at[storage] = trio.current_time()
+        return batch
+
+    async def evict_as_there(router: Router, actor_id: ActorId, *, cut_sockets: bool = False) -> None:
         container = router.containers.get(actor_id)
         cell, begun = None if container is None else container.cell, trio.current_time()
         await evict(router, actor_id, cut_sockets=cut_sockets)
-        if cell is not None and cell.incarnation.error is not None:
+        assert cell is not None
+        if cell.incarnation.error is not None:
             await trio.sleep_until(begun + EVICT_WAIT_S)
             raise ActorError("Timed out waiting to evict Durable Object: it still has active references. (destroyed)")
+        if begun < trio.current_time() == written_at.get(cell.storage):
+            noted.lost = True
 
-    Router.evict = evict_in_vain  # type: ignore[method-assign]
+    Router.evict = evict_as_there  # type: ignore[method-assign]
+    Storage.take_batch = take_batch_then  # type: ignore[method-assign]
     try:
         yield
     finally:
         Router.evict = evict  # type: ignore[method-assign]
+        Storage.take_batch = take_batch  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from tests.conformance.world import World
 
 Operation = Sequence[Any]
 Program = Sequence[Operation]
-_COMMIT_CHECKPOINTS = 50  # more turns of the loop than a commit takes in virtual time
 
 
 @attrs.define(eq=False)
@@ -113,9 +112,9 @@ def step(operation: Operation, run: Run) -> Any:
     return do(run, *operands)
 
 
-async def after_commits(run: Run) -> None:
-    """Keep the turn until everything sealed so far is durable."""
-    for _ in range(_COMMIT_CHECKPOINTS):
+async def after_commits(run: Run, rounds: int) -> None:
+    """Keep the turn for some rounds of the loop, in which what is sealed becomes durable."""
+    for _ in range(rounds):
         await run.ctx.checkpoint()
 
 

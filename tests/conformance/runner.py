@@ -13,7 +13,7 @@ from runtime.limits import StorageLimits
 from runtime.testing.server import HOST, PORT, start_server
 from runtime.transport.config import TransportConfig
 from tests.conformance.client import Client
-from tests.conformance.habits import habits
+from tests.conformance.habits import Noted, habits
 from tests.conformance.latency import latency
 from tests.conformance.scripted import APP
 from tests.conformance.steps import Steps
@@ -28,11 +28,11 @@ def record(scenario: Mapping[str, Any]) -> dict[str, Any]:
 
     Its `habits`, `unconfirmedAlarms` and what `latency` knows say what is as on the real runtime meanwhile.
     """
-    there = habits() if scenario.get("habits") else nullcontext()
+    there = habits() if scenario.get("habits") else nullcontext(Noted())
     alarms = unconfirmed_alarms() if scenario.get("unconfirmedAlarms") else nullcontext()
-    with latency(scenario), there, alarms:
+    with latency(scenario), there as noted, alarms:
         trace: dict[str, Any] = trio.run(_record, scenario, clock=trio.testing.MockClock(autojump_threshold=0))
-    return trace
+    return {**trace, "lost": True} if noted.lost else trace
 
 
 async def _record(scenario: Mapping[str, Any]) -> dict[str, Any]:

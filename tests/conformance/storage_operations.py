@@ -99,8 +99,7 @@ def _block(run: Run, program: Program) -> Any:
         try:
             return await perform(program, run.part())
         except Exception:
-            if run.world.late:
-                await after_commits(run)
+            await after_commits(run, run.world.commit_rounds())
             raise
 
     return run.ctx.block_concurrency_while(section)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,9 @@ class _Nowhere:
     ) -> None: ...
 
 
+COMMIT_ROUNDS = 50  # of the loop: more than a commit takes in virtual time
+
+
 @attrs.define(eq=False)
 class World:
     """One scenario while it runs.
@@ -43,11 +47,17 @@ class World:
     scenario: Mapping[str, Any] = attrs.field(factory=dict)
     events: list[list[Any]] = attrs.field(factory=list)
     server: RunningServer | None = None
+    _draw: random.Random | None = None
 
-    @property
-    def late(self) -> bool:
-        """It runs as on a machine that wakes late and writes at once."""
-        return "lateMs" in self.scenario
+    def commit_rounds(self) -> int:
+        """For how many rounds of the loop what ends an instance lets its commits go on.
+
+        With `lateMs` until all are done, with `abortSeed` until as many as that draws.
+        """
+        if "abortSeed" in self.scenario:
+            self._draw = self._draw or random.Random(self.scenario["abortSeed"])
+            return self._draw.choice((0, 1, 2, 3, 4, COMMIT_ROUNDS))
+        return COMMIT_ROUNDS if "lateMs" in self.scenario else 0
 
     def wait_s(self, ms: float) -> float:
         """How long a wait of so many ms takes."""

@@ -25,6 +25,7 @@ CALM_S = 0.25  # the same for what differs in a crowd
 SUSPECTS = 40  # judged anew together
 RACE = "races on workerd"
 ENDS = "end workerd"
+LOST = "evict right behind a write"
 Trace = Mapping[str, Any]
 
 
@@ -106,6 +107,8 @@ class Comparison:
                 return Verdict((), there, first, how)
         if len(seen) > 1:
             return Verdict((), seen[0], first, left_out=RACE)
+        if first.get("lost"):
+            return Verdict((), seen[0], first, left_out=LOST)
         if self.beside is not None and differences(seen[0], await self.beside.trace(program)):
             return Verdict((), seen[0], first)
         return Verdict(tuple(map(str, here.nearest(seen[0]))), seen[0], first)

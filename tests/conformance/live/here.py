@@ -38,6 +38,8 @@ _VARIANTS = (
     {"lateReplies": True},
     _UNCONFIRMED,
     {"lateCalls": True, **_UNCONFIRMED},
+    *({one: True, **late} for one in ("lateCalls", "lateReplies") for late in _LATE),
+    *({"abortSeed": seed} for seed in range(SEEDS)),
     *({"lateSeed": seed, **late} for seed in range(SEEDS) for late in ({}, *_LATE, _UNCONFIRMED)),
 )
 _LINE_BYTES = 65_536
