@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from tests.conformance.live.differential import ENDS, RACE, Comparison
+from tests.conformance.live.differential import ENDS, LOST, RACE, Comparison
 from tests.conformance.live.here import Outcomes
 from tests.conformance.live.recorder import ServerEnded
 
@@ -70,6 +70,12 @@ async def test_what_is_the_same_only_when_something_is_late_says_so():
 
 async def test_what_the_real_runtime_does_in_several_ways_of_which_none_is_done_here_is_a_race():
     assert (await judged(["b", "c", "b", "b"])).left_out == RACE
+
+
+async def test_what_differs_and_may_have_lost_a_write_there_is_left_out():
+    first = {**trace("a"), "lost": True}
+    assert (await Comparison(There(["b"] * 4), Here("a")).judge(PROGRAM, first)).left_out == LOST
+    assert not (await Comparison(There(["a"]), Here("a")).judge(PROGRAM, first)).left_out
 
 
 async def test_what_ends_the_real_runtime_says_nothing():

@@ -82,6 +82,36 @@ async def test_one_message_of_a_socket_waits_for_the_turn_as_on_the_real_runtime
     assert [value for who, _, *value in trace["events"] if who == "A"] == [[], ["first"], ["second"], [], ["third"]]
 
 
+async def test_an_eviction_right_behind_a_write_is_told():
+    def program(*rest):
+        event = [["timer", 300, [["put", "k", 2], *rest]]]
+        steps = [["drive", [["call", "A", "go"]]], ["sleep", 50], ["evict", "A"]]
+        return {"name": "evicted", "actors": {"A": {"methods": {"go": event}}}, "steps": steps}
+
+    async with programs_in(ROOT) as here:
+        assert (await here.trace(program())).get("lost")
+        assert not (await here.trace(program(["sleep", 20]))).get("lost")
+
+
+async def test_an_instance_that_ends_behind_one_of_two_commits_is_an_outcome_too():
+    write = [["put", "k", 1], ["return", "ok"]]
+    program = {
+        "name": "ends-between-commits",
+        "actors": {"A": {"methods": {"hold": [["block", [["sleep", 100]]]], "put": write, "end": [["abort", "over"]]}}},
+        "steps": [
+            *(
+                ["driveBg", name, [["show", name, ["call", "A", method]]], 10]
+                for name, method in (("h", "hold"), ("one", "put"), ("two", "put"), ("end", "end"))
+            ),
+            *(["joinBg", name] for name in ("one", "two", "end")),
+        ],
+    }
+    async with programs_in(ROOT) as here:
+        outcomes = await every_outcome(here, program)
+    stored = [sum(event[1:] in (["one", "ok"], ["two", "ok"]) for event in one["events"]) for one in outcomes]
+    assert {0, 1, 2} == set(stored)
+
+
 async def test_an_alarm_that_was_deleted_right_before_its_turn_runs_in_one_outcome():
     late = ["setAlarm", 100], ["txn", [["sleep", 300]]], ["deleteAlarm"]
     program = {
