@@ -142,7 +142,9 @@ class Connection:
             self.ws.send(ENCODINGS[self.machine.state.encoding].encode(texts))
 
     def push(self, message: PreparedMessage) -> None:
-        """Send what was encoded for all that have such frames."""
+        """Send what was encoded for all that have such frames; nothing is sent after close."""
+        if self.closed:
+            return
         if isinstance(self.ws, EventSource):
             self.ws.push(message.frame)
         else:
