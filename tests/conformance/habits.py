@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 import attrs
@@ -42,11 +43,8 @@ def habits() -> Generator[Noted]:
 @contextmanager
 def _one_frame() -> Generator[None]:
     """One message of a socket waits for the turn (`ws-frames-wait-one-at-a-time`)."""
-    many, limits.SOCKET_EVENTS = limits.SOCKET_EVENTS, 1  # type: ignore[misc]
-    try:
+    with patch.object(limits, "SOCKET_EVENTS", 1):
         yield
-    finally:
-        limits.SOCKET_EVENTS = many  # type: ignore[misc]
 
 
 @contextmanager
@@ -72,13 +70,8 @@ def _evictions(noted: Noted) -> Generator[None]:
         if begun < trio.current_time() == written_at.get(cell.storage):
             noted.lost = True
 
-    Router.evict = evict_as_there  # type: ignore[method-assign]
-    Storage.take_batch = take_batch_then  # type: ignore[method-assign]
-    try:
+    with patch.object(Router, "evict", evict_as_there), patch.object(Storage, "take_batch", take_batch_then):
         yield
-    finally:
-        Router.evict = evict  # type: ignore[method-assign]
-        Storage.take_batch = take_batch  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -106,10 +99,5 @@ def _alarms_behind_retries() -> Generator[None]:
             alarm.changed = due
         ran(scheduler, actor_id, alarm, result)
 
-    AlarmScheduler.changed = queue  # type: ignore[method-assign]
-    AlarmScheduler._ran = take_its_place  # type: ignore[method-assign]
-    try:
+    with patch.object(AlarmScheduler, "changed", queue), patch.object(AlarmScheduler, "_ran", take_its_place):
         yield
-    finally:
-        AlarmScheduler.changed = changed  # type: ignore[method-assign]
-        AlarmScheduler._ran = ran  # type: ignore[method-assign]

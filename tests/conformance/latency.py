@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import attrs
 import trio
@@ -96,13 +97,8 @@ def latency(scenario: Mapping[str, Any]) -> Generator[None]:
         line = ("from", gate.cell.id, id(job) if job.caller is None else _end(job.caller))
         lines.send(line, rounds(replies), arrive, gate.cell.services.workers.start_soon)
 
-    Container.deliver = deliver_late  # type: ignore[method-assign]
-    CallJob.done = done_late  # type: ignore[method-assign]
-    try:
+    with patch.object(Container, "deliver", deliver_late), patch.object(CallJob, "done", done_late):
         yield
-    finally:
-        Container.deliver = deliver  # type: ignore[method-assign]
-        CallJob.done = done  # type: ignore[method-assign]
 
 
 def _end(caller: Frame) -> Hashable:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import trio
 
@@ -42,12 +43,9 @@ def unconfirmed_alarms() -> Generator[None]:
             job._armed = actor.ctx._cell.arm_alarm(job._info) or job._alarm.changed is KEEP
         await ring(job, actor)
 
-    AlarmJob.queue_again = at_once_when_unconfirmed  # type: ignore[method-assign]
-    AlarmJob._ring = ring_until_confirmed  # type: ignore[method-assign]
-    AlarmScheduler.changed = changed_late  # type: ignore[method-assign]
-    try:
+    with (
+        patch.object(AlarmJob, "queue_again", at_once_when_unconfirmed),
+        patch.object(AlarmJob, "_ring", ring_until_confirmed),
+        patch.object(AlarmScheduler, "changed", changed_late),
+    ):
         yield
-    finally:
-        AlarmJob.queue_again = queue_again  # type: ignore[method-assign]
-        AlarmJob._ring = ring  # type: ignore[method-assign]
-        AlarmScheduler.changed = changed  # type: ignore[method-assign]
