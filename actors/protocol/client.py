@@ -308,7 +308,7 @@ class ClientMachine:
     def _connect(self, now: float) -> list[Event]:
         self._reconnect_at = None
         socket = self._sockets.ask(now + CONNECT_MS)
-        state = ClientState(state="connecting" if self._resume is None else "resuming")
+        state = ClientState(state="connecting" if not self._resume else "resuming")
         return [*self._now_in(state), Open(socket.number)]
 
     def _dead(self, socket: Connection, now: float) -> list[Event]:

@@ -43,7 +43,7 @@ def test_the_figures_are_downloaded_as_csv(past: None, page: Page, server: Serve
     assert download.value.suggested_filename == "heliograph-week.csv"
     lines = Path(download.value.path()).read_text().splitlines()
     assert lines[0].startswith("from,connections,opened,closed,")
-    assert len(lines) == 1 + 7 * 24
+    assert len(lines) - 1 in {7 * 24 - 1, 7 * 24}, "an hour that has only just begun has nothing to show"
 
 
 def test_a_service_without_a_past_says_when_its_first_figures_come(page: Page, server: Server) -> None:
