@@ -232,6 +232,10 @@ class ConnectionManager(Actor["Env"]):
         """Close a connection; False when there is none."""
         return self._inspector.close(session, code, reason)
 
+    async def connection_number(self, session: str) -> int | None:
+        """Which one it is of the connections that can be made to fail; 0 if it cannot, None when there is none."""
+        return self._inspector.connection_number(session)
+
     async def send_away(self, session: str) -> bool:
         """Let a client connect anew; False when there is none."""
         return self._inspector.send_away(session)

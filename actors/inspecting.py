@@ -56,8 +56,9 @@ class ConnectionView:
     """One connection.
 
     Attributes:
-        session: "~shard-number" of one that has not said hello. age_s: since it was taken. lag: in offsets, as its
-            client says; None before it has. passed: live signals, since the shard's instance knows it.
+        session: "~shard-number" of one that has not said hello. age_s: since it was taken. rtt_s: of its TCP
+            connection; None where nobody knows, and of server-sent events. lag: in offsets, as its client says; None
+            before it has. passed: live signals, since the shard's instance knows it.
         dropped: live signals that it did not get because it reads too slowly. subs: how many it has.
     """
 
@@ -67,6 +68,7 @@ class ConnectionView:
     peer: str
     encoding: str
     age_s: float
+    rtt_s: float | None
     lag: int | None
     backlog_bytes: int
     passed: Passed
@@ -131,7 +133,7 @@ class Opened:
 
 _VALUES: dict[Sort, Callable[[ShardConnections, Connection, float], float | str | None]] = {
     "age_ms": lambda _, one, now: max(0.0, now - one.machine.state.opened),
-    "rtt_ms": lambda _, one, now: None,
+    "rtt_ms": lambda _, one, now: _rtt_s(one),
     "lag": lambda shard, one, _: shard.groups.lag(one),
     "backlog_bytes": lambda _, one, now: one.ws.backlog_bytes,
     "sent": lambda shard, one, _: shard.groups.passed(one).signals,
@@ -232,6 +234,13 @@ class Inspector:
         self.ctx.start_soon(self.parting.close, {one: Words(code, reason)})
         return True
 
+    def connection_number(self, session: str) -> int | None:
+        """Which one it is of the connections that can be made to fail; 0 if it cannot, None when there is none."""
+        one = self._named(session)
+        if one is None or one.closed:
+            return None
+        return (one.socket.connection_number if one.socket is not None else None) or 0
+
     def send_away(self, session: str) -> bool:
         """Let a client connect anew, without a loss where it knows how; False when there is none."""
         one = self._named(session)
@@ -258,6 +267,7 @@ class Inspector:
             peer=state.peer,
             encoding=one.frames,
             age_s=max(0.0, self.ctx.now() - state.opened),
+            rtt_s=_rtt_s(one),
             lag=groups.lag(one),
             backlog_bytes=one.ws.backlog_bytes,
             passed=groups.passed(one),
@@ -285,6 +295,10 @@ class Inspector:
             on_slow=sub.on_slow,
             matched=(group.passed - one.begins[sub.group]).signals if sub.live else 0,
         )
+
+
+def _rtt_s(one: Connection) -> float | None:
+    return None if one.socket is None else one.socket.round_trip_s
 
 
 def _group(one: LocalGroup, head: int, now: float) -> GroupView:

@@ -105,7 +105,7 @@ async def _figures(env: Env) -> Figures:
         for number in range(settings.shards):
             name = shard_name(number, stream)
             seen = operator.actor(operator.find("shards", name))
-            if seen.state == "hibernated":
+            if not seen.in_memory:
                 asleep[stream] += seen.sockets
             else:
                 awake.append((stream, env.shards.get_by_name(name).observe()))

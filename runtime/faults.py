@@ -6,6 +6,7 @@ on the real one, and nothing of this is in its way.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
@@ -34,6 +35,7 @@ class Faults:
         self.kill = kill
         self._now = now
         self._streams: dict[FaultyStream, None] = {}
+        self._numbers = itertools.count(1)
         self._delay_s = self._skew_s = 0.0
         self._delays_until = self._skews_until = -math.inf
 
@@ -88,7 +90,7 @@ class Faults:
 
     def accepted(self, stream: trio.abc.Stream, writer: Writer) -> FaultyStream:
         """A connection has come."""
-        faulty = FaultyStream(stream, writer, self._streams)
+        faulty = FaultyStream(stream, writer, self._streams, next(self._numbers))
         self._streams[faulty] = None
         return faulty
 
@@ -110,13 +112,18 @@ class FaultyStream(trio.abc.HalfCloseableStream):
 
     Args:
         inner: the connection. writer: its write that never waits. open_streams: those that there are.
+        number: of this one, among all that there have been.
 
     Attributes:
+        number: as given, so that who holds the WebSocket can say which connection is beneath it.
         path: of its last request.
         stays: it has become a WebSocket or an event stream; None while that cannot be seen, as under TLS.
     """
 
-    def __init__(self, inner: trio.abc.Stream, writer: Writer, open_streams: dict[FaultyStream, None]) -> None:
+    def __init__(
+        self, inner: trio.abc.Stream, writer: Writer, open_streams: dict[FaultyStream, None], number: int
+    ) -> None:
+        self.number = number
         self.peer = str(getattr(inner, "peer", ""))
         self.path = ""
         self.stays: bool | None = False
@@ -126,6 +133,12 @@ class FaultyStream(trio.abc.HalfCloseableStream):
         self._writer = writer
         self._open = open_streams
         self._dropped = False
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The same as of the connection itself."""
+        found: float | None = getattr(self._inner, "round_trip_s", None)
+        return found
 
     async def drop(self) -> None:
         """Break it."""

@@ -35,6 +35,7 @@ class ActorView:
     """An actor that is in memory, has sockets, or has an alarm.
 
     Attributes:
+        in_memory: it has an instance; one that fails may have none.
         state: `failing` when its alarm is being tried again, or its instance was destroyed within the last minute.
         storage: where its state is: `kv` in the store that all share, `sql` in a database of its own.
         mailbox: events that wait for the turn. in_flight: events that have it, or have let it go and wait.
@@ -48,6 +49,7 @@ class ActorView:
     actor_class: str
     state: State
     storage: Literal["kv", "sql"]
+    in_memory: bool = False
     mailbox: int = 0
     in_flight: int = 0
     last_event: str | None = None
@@ -272,6 +274,7 @@ def _seen(container: Container, idle_s: float | None) -> dict[str, Any]:
     if cell is None:
         return seen
     return seen | {
+        "in_memory": True,
         "state": "idle" if cell.idle else "active",
         "mailbox": len(cell.gate),
         "in_flight": len(cell.running),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import final
@@ -21,6 +22,9 @@ KEEPALIVE_PROBES = 4
 _UNSENT_BYTES = 16_384  # as trio.SocketStream: enough for the kernel to work with until the loop comes round
 _CLOSED = "this socket was already closed"
 _FINISHED = "can't send data after sending EOF"
+
+_INFO_BYTES = 72  # of Linux' `struct tcp_info`, up to tcpi_rtt, its last four bytes: linux/tcp.h
+_RTT = slice(68, 72)
 
 TCP_WRITE: Callable[[socket.socket, bytes], int] = socket.socket.send
 """Writes what the kernel takes without waiting and returns how many bytes that was.
@@ -51,6 +55,20 @@ class TcpStream(trio.abc.HalfCloseableStream):
         self._sending = False
         self._finished = False
         self._emptied = False  # the last read took all there was: the next one would find nothing, as a rule
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """How long the other end takes to acknowledge, smoothed, in seconds (RFC 6298): nothing is sent to find out.
+
+        None once it is closed, and on systems other than Linux.
+        """
+        if sys.platform != "linux":
+            return None
+        try:
+            info = self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        except OSError:
+            return None
+        return int.from_bytes(info[_RTT], sys.byteorder) / 1_000_000 or None
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send everything, waiting for the kernel to take it.

@@ -1,6 +1,7 @@
 """TCP streams on the loopback interface, held to trio's rules for streams and sockets."""
 
 import socket
+import sys
 from contextlib import suppress
 
 import pytest
@@ -43,6 +44,26 @@ async def full_pair():
     for end in ends:
         fill(end)
     return ends
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is asked")
+async def test_a_connection_has_a_round_trip_until_it_is_closed():
+    ours, theirs = await pair()
+    async with theirs:
+        async with ours:
+            await ours.send_all(b"there")
+            await theirs.receive_some()
+            await theirs.send_all(b"and back")
+            await ours.receive_some()
+            assert 0 < ours.round_trip_s < 10
+            assert 0 < theirs.round_trip_s < 10
+        assert ours.round_trip_s is None
+
+
+async def test_what_is_no_tcp_connection_has_no_round_trip():
+    for end in local_pair():
+        async with end:
+            assert end.round_trip_s is None
 
 
 async def test_it_is_a_half_closeable_stream_by_trios_own_checks():

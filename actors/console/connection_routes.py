@@ -56,7 +56,7 @@ async def connections(ask: Ask) -> dict[str, Any]:
 
 
 def row(stream: str, shard: int, view: ConnectionView) -> dict[str, Any]:
-    """A connection as the console shows it. Nobody measures round trips, nor how old what a client has is."""
+    """A connection as the console shows it."""
     return {
         "session": view.session,
         "stream": stream,
@@ -66,9 +66,8 @@ def row(stream: str, shard: int, view: ConnectionView) -> dict[str, Any]:
         "peer": view.peer,
         "encoding": view.encoding,
         "age_ms": round(1_000 * view.age_s),
-        "rtt_ms": None,
+        "rtt_ms": None if view.rtt_s is None else round(1_000 * view.rtt_s, 3),
         "lag": view.lag,
-        "lag_ms": None,
         "backlog_bytes": view.backlog_bytes,
         "sent": view.passed.signals,
         "sent_bytes": view.passed.nbytes,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import attrs
 
 from actors.console.answers import Ask, Invalid
-from actors.console.injection import NAME, OPERATORS, FaultKind, Run
+from actors.console.injection import NAME, OF_SOCKETS, OPERATORS, FaultKind, Run, number_of
 from actors.measures import RECOVERY_BOUNDS_S, quantile
 from actors.protocol import ijson
 from actors.protocol.codes import BAD_MESSAGE, ErrorCode
@@ -16,6 +17,7 @@ from runtime import Request
 
 _NO_FAULTS = ErrorCode(404, "no_faults")
 _NO_FAULT = ErrorCode(404, "no_fault")
+_NO_CONNECTION = ErrorCode(404, "no_connection")
 _NOT_NOW = ErrorCode(409, "not_now")
 
 
@@ -45,10 +47,14 @@ def _seconds(default: float, most: float) -> Parameter:
 
 _PERCENT = Parameter(name="percent", unit="%", least=1, most=100, default=50)
 KINDS = (
-    Kind("drop sockets", "Breaks a share of the clients' connections without a word, as a network does.", (_PERCENT,)),
+    Kind(
+        "drop sockets",
+        "Breaks a share of the clients' connections, or a session's, without a word, as a network does.",
+        (_PERCENT,),
+    ),
     Kind(
         "stall sockets",
-        "Lets nothing through on a share of the clients' connections; what is sent meanwhile waits.",
+        "Lets nothing through on a share of the clients' connections, or on a session's; what is sent meanwhile waits.",
         (_PERCENT, _seconds(10, 60)),
     ),
     Kind(
@@ -77,6 +83,7 @@ async def faults(ask: Ask) -> dict[str, Any]:
         "kinds": [
             {"kind": one.kind, "text": one.text, "parameters": [attrs.asdict(part) for part in one.parameters]}
             | ({"actors": _actors(ask)} if one.kind == "crash actor" else {})
+            | ({"streams": list(ask.env.settings.stream_names)} if one.kind in OF_SOCKETS else {})
             for one in KINDS
         ],
         "running": [_shown(run) for run in runs if not run.over],
@@ -96,8 +103,8 @@ async def inject(ask: Ask) -> dict[str, Any]:
     if kind is None:
         raise Invalid(BAD_MESSAGE, f"kind is one of {', '.join(one.kind for one in KINDS)}", at="/kind")
     values = _values(ask, kind, fields.get("parameters", {}))
-    if kind.kind in ("drop sockets", "stall sockets") and not found.connections(OPERATORS):
-        raise Invalid(_NOT_NOW, "no client is connected")
+    if kind.kind in OF_SOCKETS:
+        await _check_connected(ask, found, values)
     number = await ask.env.injections.get_by_name(NAME).inject(kind.kind, values, str(ask.who))
     if number is None:
         raise Invalid(_NOT_NOW, "a fault runs, or is being watched; end it first, or wait until it is over")
@@ -138,12 +145,16 @@ def _values(ask: Ask, kind: Kind, given: Any) -> dict[str, float | str]:
     if not isinstance(given, dict):
         raise Invalid(BAD_MESSAGE, "parameters is an object", at="/parameters")
     fields = cast("dict[str, Any]", given)
-    known = [one.name for one in kind.parameters] + (["actor"] if kind.kind == "crash actor" else [])
+    of_sockets = kind.kind in OF_SOCKETS
+    more = ["session", "stream"] if of_sockets else ["actor"] if kind.kind == "crash actor" else []
+    known = [one.name for one in kind.parameters] + more
     for name in fields:
         if name not in known:
             raise Invalid(BAD_MESSAGE, f"{kind.kind!r} has {', '.join(known) or 'no parameters'}", at="/parameters")
-    values: dict[str, float | str] = {}
+    values: dict[str, float | str] = _one_session(ask, fields) if of_sockets else {}
     for one in kind.parameters:
+        if values and one is _PERCENT:
+            continue
         value = fields.get(one.name, one.default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not one.least <= value <= one.most:
             message = f"{one.name} is {value!r:.40}; must be {one.least:,} to {one.most:,} {one.unit}"
@@ -155,6 +166,39 @@ def _values(ask: Ask, kind: Kind, given: Any) -> dict[str, float | str]:
         if values["actor"] not in actors:
             raise Invalid(BAD_MESSAGE, f"actor is one of {', '.join(actors)}", at="/parameters/actor")
     return values
+
+
+def _one_session(ask: Ask, fields: dict[str, Any]) -> dict[str, float | str]:
+    """The session that is named instead of a share, and its stream; {} when none is."""
+    streams = ask.env.settings.stream_names
+    session, stream = fields.get("session"), fields.get("stream", streams[0])
+    if session is None:
+        if "stream" in fields:
+            raise Invalid(BAD_MESSAGE, "stream says whose session it is; give session, too", at="/parameters/stream")
+        return {}
+    if not isinstance(session, str) or not session:
+        raise Invalid(BAD_MESSAGE, f"session is {session!r:.40}; must be a text", at="/parameters/session")
+    if "percent" in fields:
+        raise Invalid(BAD_MESSAGE, "give percent or session, not both", at="/parameters/session")
+    if stream not in streams:
+        raise Invalid(BAD_MESSAGE, f"stream is one of {', '.join(streams)}", at="/parameters/stream")
+    return {"session": session, "stream": stream}
+
+
+async def _check_connected(ask: Ask, found: Any, values: Mapping[str, float | str]) -> None:
+    """Raises: Invalid: there is no connection that can be made to fail."""
+    clients = found.connections(OPERATORS)
+    if "session" in values:
+        session, stream = str(values["session"]), str(values["stream"])
+        number = await number_of(ask.env, stream, session)
+        if number is None:
+            message = f"no connection of {session[:64]!r} to {stream}; it may have ended"
+            raise Invalid(_NO_CONNECTION, message, at="/parameters/session")
+        if number not in [one.number for one in clients]:
+            message = "only a client's WebSocket can be named, no operator's, and no event source; a share has those"
+            raise Invalid(BAD_MESSAGE, message, at="/parameters/session")
+    elif not clients:
+        raise Invalid(_NOT_NOW, "no client is connected")
 
 
 def _shown(run: Run) -> dict[str, Any]:

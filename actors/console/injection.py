@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import starmap
 from operator import add
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import trio
@@ -29,6 +29,7 @@ _PREFIX = "runs/"
 
 FaultKind = Literal["drop sockets", "stall sockets", "delay commits", "crash actor", "skew clock", "kill process"]
 Values = Mapping[str, float | str]
+OF_SOCKETS = frozenset({"drop sockets", "stall sockets"})
 
 
 @attrs.frozen(kw_only=True)
@@ -164,9 +165,7 @@ class FaultInjection(Actor["Env"]):
         seconds = float(run.values.get("seconds", 0.0))
         match run.kind:
             case "drop sockets" | "stall sockets":
-                found = faults.connections(OPERATORS)
-                share = max(1, round(len(found) * float(run.values["percent"]) / 100))
-                chosen = self.ctx.random.sample(found, min(len(found), share))
+                chosen = await self._chosen(faults.connections(OPERATORS), run.values)
                 if run.kind == "drop sockets":
                     await self.ctx.outside(faults.drop, chosen)
                 else:
@@ -180,6 +179,14 @@ class FaultInjection(Actor["Env"]):
                 operator.abort(operator.find(namespace, name), "crashed on purpose")
             case "kill process":
                 faults.kill()
+
+    async def _chosen(self, found: list[Any], values: Values) -> list[Any]:
+        """The connection of a session, or so many percent of all, and one at least."""
+        if "session" in values:
+            number = await number_of(self.env, str(values["stream"]), str(values["session"]))
+            return [one for one in found if one.number == number]
+        share = max(1, round(len(found) * float(values["percent"]) / 100))
+        return self.ctx.random.sample(found, min(len(found), share))
 
     async def _watch(self, number: int, before: dict[str, Seen] | None) -> None:
         seconds = float(self._runs[number].values.get("seconds", 0.0))
@@ -224,6 +231,19 @@ class FaultInjection(Actor["Env"]):
             oldest = min(self._runs)
             del self._runs[oldest]
             self.ctx.storage.delete(f"{_PREFIX}{oldest:08x}")
+
+
+async def number_of(env: Env, stream: str, session: str) -> int | None:
+    """Which one a session's is of the connections that can be made to fail; 0 if it cannot, None when there is none.
+
+    Raises:
+        ActorError: a shard did not answer.
+    """
+    calls = [
+        env.shards.get_by_name(shard_name(n, stream)).connection_number(session) for n in range(env.settings.shards)
+    ]
+    numbers = [await call for call in calls]
+    return next((number for number in numbers if number is not None), None)
 
 
 def _difference(before: Seen | None, now: Seen) -> Effect:

@@ -17,6 +17,16 @@ class Outbound(Protocol):
         ...
 
     @property
+    def round_trip_s(self) -> float | None:
+        """The round trip of the TCP connection, smoothed, as the kernel knows it; None where nobody does."""
+        ...
+
+    @property
+    def connection_number(self) -> int | None:
+        """Which one it is of the connections that can be made to fail; None where none can."""
+        ...
+
+    @property
     def direct(self) -> Writer | None:
         """The write of the connection, while nothing is queued and nothing closes."""
         ...

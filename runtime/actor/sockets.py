@@ -100,6 +100,19 @@ class WebSocket:
         """Bytes sent to it that the kernel has not taken yet."""
         return self._outbound.backlog_bytes
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """The round trip of its TCP connection, smoothed, as the kernel knows it; None where nobody does.
+
+        It goes to the other end of the connection, which may be a proxy.
+        """
+        return self._outbound.round_trip_s
+
+    @property
+    def connection_number(self) -> int | None:
+        """Which one it is of the connections that can be made to fail on purpose; None where none can."""
+        return self._outbound.connection_number
+
     def send(self, message: str | bytes | PreparedMessage) -> None:
         """Send one message, in order, once the writes made before are durable.
 

@@ -21,6 +21,7 @@ from runtime.transport.frame_stream import FrameStream, StartSoon
 from runtime.transport.http import Head, HttpConnection, RequestError, has_body, refuse
 from runtime.transport.origin import refusal
 from runtime.transport.websocket import answer_headers, is_upgrade, read_messages
+from runtime.transport.wire import peer_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 _ERROR_ID_BYTES = 4
@@ -94,13 +95,6 @@ async def serve_connection(stream: trio.abc.Stream, site: Site) -> None:
         if upgraded is not None:
             upgraded.outbound.lost()
         await trio.aclose_forcefully(stream)
-
-
-def peer_of(stream: trio.abc.Stream) -> str:
-    """The address of the other end without its port; "" when it has none."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return str(getattr(stream, "peer", ""))
 
 
 async def _arrive(stream: trio.abc.Stream, site: Site) -> _Arrived | None:

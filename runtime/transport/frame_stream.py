@@ -19,6 +19,7 @@ import trio
 from runtime import limits
 from runtime.frames import encode_close
 from runtime.platform import Writer
+from runtime.transport.wire import number_of, round_trip_of
 
 CLOSE_S = 10.0
 SLOW_REASON = "reader is too slow"
@@ -82,6 +83,16 @@ class FrameStream:
     def backlog_bytes(self) -> int:
         """Accepted and not yet taken by the kernel."""
         return self._backlog
+
+    @property
+    def round_trip_s(self) -> float | None:
+        """The round trip of the TCP connection, smoothed, as the kernel knows it; None where nobody does."""
+        return None if self._state >= _LOST else round_trip_of(self._stream)
+
+    @property
+    def connection_number(self) -> int | None:
+        """Which one it is of the connections that can be made to fail; None where none can."""
+        return number_of(self._stream)
 
     def push(self, data: bytes, /) -> None:
         """Send complete frames; never waits. Ignored once the connection closes or is lost."""

@@ -212,6 +212,8 @@ class Nowhere:
 
     backlog_bytes = 0
     direct = None
+    round_trip_s = None
+    connection_number = None
 
     def push(self, data: bytes, /) -> None: ...
 

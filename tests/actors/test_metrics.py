@@ -267,6 +267,18 @@ async def test_a_scrape_wakes_no_shard_that_has_left_memory(autojump_clock):
                 assert ("signals_deliveries_total", "shard-0") not in now
 
 
+async def test_a_scrape_wakes_no_shard_that_was_destroyed(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            server.abort(server.env.shards.get_by_name("shard-0"))
+            for _ in range(2):
+                now = await scraped(server)
+                assert now["actor_failing", "ConnectionManager"] == 1
+                assert ("signals_deliveries_total", "shard-0") not in now
+                assert server.live_ids(server.env.shards) == []
+
+
 async def test_the_numbers_are_written_as_prometheus_wants_them(autojump_clock):
     async with start_server(app, settings=QUIET) as server:
         async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:

@@ -81,7 +81,7 @@ def connection(n: int) -> dict[str, Any]:
     """A row; the first of them is slow, and the second has no user yet."""
     user = None if n == 1 else f"user-{n}"
     about = {"session": f"s{n}", "stream": "main", "shard": 3, "user": user, "sdk": "heliograph-js/0.1.0"}
-    times = {"age_ms": 61_000 + n, "rtt_ms": None if n == 1 else 12.5, "lag": 40, "lag_ms": 900.0}
+    times = {"age_ms": 61_000 + n, "rtt_ms": None if n == 1 else 12.5, "lag": 40}
     sent = {"backlog_bytes": 2_048, "sent": 1_234, "sent_bytes": 99_000, "dropped": 3 if n == 0 else 0, "conflated": 1}
     state = {"peer": "192.0.2.7", "encoding": "json", "subs": 1, "state": "slow" if n == 0 else "open"}
     return {**about, **times, **sent, **state}

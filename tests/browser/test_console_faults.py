@@ -51,6 +51,25 @@ def test_dropped_clients_come_back_and_what_was_lost_is_shown(page: Page, faulty
     expect(page.locator("tbody tr").last).to_contain_text("inject fault")
 
 
+def test_one_session_may_be_named_instead_of_a_share(page: Page, faulty: Server) -> None:
+    reader_of(page, faulty)
+    reader_of(page, faulty)
+    open_console(page, faulty, "connections")
+    expect(page.get_by_role("status")).to_have_text("2 connections")
+    page.locator(".row").first.click()
+    session = page.locator(".facts code").inner_text()
+    page.get_by_role("link", name="Faults").click()
+    form = page.get_by_role("form", name="Drop sockets")
+    form.get_by_label("Or one session").fill("nobody")
+    form.get_by_role("button").click()
+    expect(page.get_by_role("status")).to_contain_text("no connection of 'nobody' to main")
+    form.get_by_label("Or one session").fill(session)
+    form.get_by_role("button").click()
+    running = page.get_by_role("region", name="The fault that runs")
+    expect(running).to_contain_text(f"session {session}, stream main")
+    expect(running.locator("div", has_text="Connections lost").locator("dd")).to_have_text("1")
+
+
 def test_commits_that_wait_hold_a_publication_back(page: Page, faulty: Server) -> None:
     open_console(page, faulty, "faults")
     form = page.get_by_role("form", name="Delay commits")

@@ -19,6 +19,8 @@ class _Nowhere:
 
     backlog_bytes = 0
     direct = None
+    round_trip_s = None
+    connection_number = None
 
     def push(self, data: bytes, /) -> None: ...
 

@@ -96,6 +96,19 @@ async def test_signals_echo_over_wss_in_any_size_and_the_close_is_clean(autojump
     assert await server.transport.gone(1)
 
 
+async def test_the_round_trip_is_that_of_the_connection_beneath_tls(autojump_clock, serve_tls, authority, room):
+    server = await serve_tls(room.fetch)
+    stream = await encrypted(server, authority.client())
+    async with trio.open_nursery() as nursery:
+        client = await wrap_client_stream(nursery, stream, "localhost", "/")
+        (ws,) = room.sockets
+        assert ws.round_trip_s is None  # in memory nobody measures one
+        server.network.connections[0].round_trip_s = 0.0125
+        assert ws.round_trip_s == 0.0125
+        await client.aclose()
+    assert ws.round_trip_s is None
+
+
 async def test_a_reader_that_stalls_under_tls_is_closed_and_the_others_get_everything(
     autojump_clock, serve_tls, authority, make_room
 ):

@@ -18,6 +18,7 @@ from actors.settings import AuthSettings, ConnectionSettings, Settings
 from runtime import Secret
 from runtime.testing import start_server
 from tests.actors.console.test_console import QUIET, get, post
+from tests.actors.events import listening
 
 TOKEN = "a-static-token-of-many-characters"
 LOCKED = attrs.evolve(QUIET, auth=AuthSettings(tokens=(Secret(TOKEN),)))
@@ -53,6 +54,12 @@ async def client(server, path="/v1/stream", subs=({"s": "a", "filter": {}},), en
         (welcome, *_) = (json.loads(line) for line in (await ws.get_message()).splitlines())
         assert welcome["t"] == "welcome"
         yield Client(ws, welcome)
+
+
+async def stay(server, task_status):
+    async with client(server) as one:
+        task_status.started(one)
+        await trio.sleep_forever()
 
 
 async def rows(server, query=""):
@@ -122,6 +129,25 @@ async def test_connections_of_all_shards_and_streams_are_sorted_filtered_and_cut
         found = await get(server, "/connections?state=slow")
         assert (found["total"], found["rows"]) == (0, [])
         assert (await get(server, "/connections?offset=6"))["total"] == 6
+        nursery.cancel_scope.cancel()
+
+
+async def test_round_trips_are_shown_and_sorted_by_where_the_network_knows_them(autojump_clock):
+    async with start_server(app, settings=QUIET) as server, trio.open_nursery() as nursery:
+        sessions = []
+        for round_trip_s in (0.25, None, 0.0125):
+            one = await nursery.start(stay, server)
+            sessions.append(one.session)
+            server.network.connections[-1].round_trip_s = round_trip_s
+        async with listening(server):
+            server.network.connections[-1].round_trip_s = 0.001
+            found = {row["session"]: row["rtt_ms"] for row in await rows(server)}
+            assert [found[session] for session in sessions] == [250, None, 12.5]
+            by_trip = await rows(server, "sort=rtt_ms")
+            assert [row["rtt_ms"] for row in by_trip] == [12.5, 250, None, None]
+            assert "events" in [row["encoding"] for row in by_trip[2:]]
+            assert [row["rtt_ms"] for row in await rows(server, "sort=rtt_ms&desc=1")] == [250, 12.5, None, None]
+            assert (await look(server, one))["rtt_ms"] == 12.5
         nursery.cancel_scope.cancel()
 
 

@@ -7,12 +7,14 @@ from contextlib import asynccontextmanager
 import attrs
 import pytest
 import trio
+from trio_websocket import ConnectionClosed
 
 from actors.app import app
 from actors.console.injection import BEGIN_S, KEPT, NAME, WATCHED_S
 from actors.settings import ConsoleSettings, Settings
 from runtime import Secret
 from runtime.testing import start_server
+from tests.actors.console.test_connection_routes import client as socket
 from tests.actors.console.test_console import PASSWORD, QUIET, get, overviews, post, signed_in
 from tests.actors.events import listening
 from tests.actors.test_streams import client
@@ -87,6 +89,11 @@ async def test_only_who_is_let_into_the_console_may_make_things_fail(autojump_cl
         ("drop sockets", {"percent": 0}, "/parameters/percent"),
         ("drop sockets", {"percent": True}, "/parameters/percent"),
         ("stall sockets", {"seconds": 61}, "/parameters/seconds"),
+        ("stall sockets", {"session": 1}, "/parameters/session"),
+        ("stall sockets", {"session": "s", "percent": 50}, "/parameters/session"),
+        ("stall sockets", {"session": "s", "stream": "nowhere"}, "/parameters/stream"),
+        ("drop sockets", {"stream": "main"}, "/parameters/stream"),
+        ("delay commits", {"session": "s"}, "/parameters"),
         ("delay commits", {"delay_ms": "1"}, "/parameters/delay_ms"),
         ("skew clock", {"hours": 1}, "/parameters"),
         ("crash actor", {"actor": "consoles/console"}, "/parameters/actor"),
@@ -165,6 +172,71 @@ async def test_stalled_clients_get_what_they_missed_when_it_is_over(autojump_clo
         await trio.sleep(3)
         assert got == [1]
         assert (await over(server))["effect"]["connections_lost"] == 0
+
+
+@pytest.mark.parametrize("stream", ["main", "other"])
+async def test_one_session_is_stalled_and_nobody_else(autojump_clock, stream):
+    settings = attrs.evolve(ONE, streams=("other",), shards=2)
+    path = "/v1/stream" if stream == "main" else "/v1/streams/other"
+    async with served(settings) as server, socket(server, path) as one, socket(server, path) as another:
+        assert (await get(server, "/faults"))["kinds"][0]["streams"] == ["main", "other"]
+        await inject(server, "stall sockets", session=one.session, stream=stream, seconds=4)
+        await trio.sleep(BEGIN_S + 0.1)
+        begun = trio.current_time()
+        await post(server, f"/publish?stream={stream}", {"type": "t.a", "entity": "e", "data": 1}, 201)
+        await another.hear("sig")
+        assert trio.current_time() < begun + 1
+        await one.hear("sig")
+        assert begun + 3 < trio.current_time() < begun + 5
+        (running,) = (await get(server, "/faults"))["running"]
+        assert running["parameters"] == {"session": one.session, "stream": stream, "seconds": 4}
+
+
+async def test_one_session_is_dropped_and_nobody_else(autojump_clock):
+    async with served() as server, socket(server) as one, socket(server) as another:
+        await inject(server, "drop sockets", session=one.session)
+        await trio.sleep(BEGIN_S + 0.1)
+        with pytest.raises(ConnectionClosed):
+            await one.hear("sig")
+        await post(server, "/publish", {"type": "t.a", "entity": "e", "data": 1}, 201)
+        await another.hear("sig")
+        assert (await over(server))["effect"]["connections_lost"] == 1
+
+
+async def test_a_session_that_has_moved_to_another_connection_is_found_there(autojump_clock):
+    async with served() as server:
+        async with socket(server) as one:
+            session, resume = one.session, one.welcome["resume"]
+        async with socket(server, resume=resume) as again, socket(server) as another:
+            assert again.session == session
+            await inject(server, "drop sockets", session=session)
+            await trio.sleep(BEGIN_S + 0.1)
+            with pytest.raises(ConnectionClosed):
+                await again.hear("sig")
+            await post(server, "/publish", {"type": "t.a", "entity": "e", "data": 1}, 201)
+            await another.hear("sig")
+
+
+async def test_a_session_that_ended_before_the_fault_began_takes_nobody_with_it(autojump_clock):
+    async with served() as server, socket(server) as another:
+        async with socket(server) as one:
+            await inject(server, "drop sockets", session=one.session)
+        await trio.sleep(BEGIN_S + 0.1)
+        await post(server, "/publish", {"type": "t.a", "entity": "e", "data": 1}, 201)
+        await another.hear("sig")
+        assert (await over(server))["effect"]["connections_lost"] == 0
+
+
+async def test_who_cannot_be_named_is_said_and_the_operators_own_is_spared(autojump_clock):
+    async with served() as server, listening(server), socket(server, "/console/streams/main") as operator:
+        rows = (await get(server, "/connections"))["rows"]
+        events = next(row["session"] for row in rows if row["encoding"] == "events")
+        assert {row["session"] for row in rows} == {events, operator.session}
+        refused = await inject(server, "drop sockets", 404, session="nobody")
+        assert (refused["slug"], refused["at"]) == ("no_connection", "/parameters/session")
+        for session in (events, operator.session):
+            assert "only a client's WebSocket" in (await inject(server, "drop sockets", 400, session=session))["msg"]
+        assert (await get(server, "/faults"))["running"] == []
 
 
 async def test_a_crashed_shard_loses_its_connections_and_they_come_back(autojump_clock):

@@ -9,7 +9,7 @@ import { wished } from "./model";
 
 interface Connection {
   session: string; stream: string; shard: number; user: string | null; sdk: string; peer: string; encoding: string; age_ms: number;
-  rtt_ms: number | null; lag: number | null; lag_ms: number | null; backlog_bytes: number; sent: number; sent_bytes: number;
+  rtt_ms: number | null; lag: number | null; backlog_bytes: number; sent: number; sent_bytes: number;
   dropped: number; conflated: number; subs: number; state: string;
 }
 interface Subscription { sid: string; filter: unknown; mode: string; state: string; position: number | null; on_slow: string; matched: number }
@@ -96,7 +96,7 @@ function ConnectionView({ of, close }: { of: Connection; close: () => void }) {
   const facts: [string, preact.ComponentChildren][] = [
     ["Session", <code>{now.session}</code>], ["User", now.user ?? "nobody"], ["State", ended ? "ended" : <span class={`state ${now.state}`}>{now.state}</span>],
     ["Stream", `${now.stream}, shard ${now.shard}`], ["SDK", now.sdk], ["From", now.peer], ["Encoding", now.encoding], ["Age", duration(now.age_ms)],
-    ["Round trip", duration(now.rtt_ms)], ["Behind", now.lag === null ? NONE : `${plural(now.lag, "signal")}, ${duration(now.lag_ms)}`],
+    ["Round trip", duration(now.rtt_ms)], ["Behind", now.lag === null ? NONE : plural(now.lag, "signal")],
     ["Waiting to be sent", size(now.backlog_bytes)], ["Sent", `${count(now.sent)}, ${size(now.sent_bytes)}`], ["Dropped", count(now.dropped)], ["Conflated", count(now.conflated)],
   ];
   return (

@@ -10,22 +10,30 @@ const AGAIN_MS = 1_000;
 const FINAL = ["crash actor", "kill process"]; // asked about first
 
 interface Parameter { name: string; unit: string; least: number; most: number; default: number }
-interface Kind { kind: string; text: string; parameters: Parameter[]; actors?: string[] }
+interface Kind { kind: string; text: string; parameters: Parameter[]; actors?: string[]; streams?: string[] }
 interface Effect { connections_lost: number; recoveries_ok: number; recoveries_gap: number; signals_lost: number; recovery_p99_ms: number | null }
 interface Run { id: number; kind: string; parameters: Record<string, number | string>; since: number; until: number; by: string; effect: Effect }
 interface Answer { kinds: Kind[]; running: Run[]; past: Run[] }
 
 const LABELS: Record<string, string> = { percent: "Share", seconds: "For", delay_ms: "Each by", skew_s: "By" };
 const UNITS: Record<string, string> = { percent: "%", seconds: "s", delay_ms: "ms", skew_s: "s" };
+const TEXTS = ["actor", "session", "stream"];
 const title = (kind: string) => kind[0]!.toUpperCase() + kind.slice(1);
-const told = (run: Run) => Object.entries(run.parameters).map(([name, value]) => (name in UNITS ? `${LABELS[name]!.toLowerCase()} ${value} ${UNITS[name]}` : value)).join(", ");
+const told = (run: Run) => Object.entries(run.parameters).map(([name, value]) => (name in UNITS ? `${LABELS[name]!.toLowerCase()} ${value} ${UNITS[name]}` : name === "actor" ? value : `${name} ${value}`)).join(", ");
+
+/** What a form says: one session, where one is named, and a share otherwise. */
+function wanted(form: HTMLFormElement): Record<string, unknown> {
+  const said = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, TEXTS.includes(name) ? value : Number(value)]));
+  if (said.session === undefined) return said;
+  const { percent, session, stream, ...rest } = said;
+  return session ? { ...rest, session, stream } : { ...rest, percent };
+}
 
 function Injection({ of, busy, said }: { of: Kind; busy: boolean; said: (text: string) => void }) {
   const send = async (event: SubmitEvent) => {
     event.preventDefault();
-    const form = new FormData(event.currentTarget as HTMLFormElement);
     if (FINAL.includes(of.kind) && !confirm(`${title(of.kind)}? What is in memory only is lost.`)) return;
-    const parameters = Object.fromEntries([...form].map(([name, value]) => [name, name === "actor" ? value : Number(value)]));
+    const parameters = wanted(event.currentTarget as HTMLFormElement);
     await post("faults", { kind: of.kind, parameters }).then(() => said(`${of.kind}: begins`), (error: Error) => said(error.message));
   };
   return (
@@ -36,6 +44,12 @@ function Injection({ of, busy, said }: { of: Kind; busy: boolean; said: (text: s
         {of.parameters.map((one) => (
           <label key={one.name}>{LABELS[one.name] ?? one.name} <input type="number" name={one.name} min={one.least} max={one.most} defaultValue={`${one.default}`} required /> {one.unit}</label>
         ))}
+        {of.streams && (
+          <>
+            <label>Or one session <input type="text" name="session" autocomplete="off" spellcheck={false} /></label>
+            <label>Of stream <select name="stream">{of.streams.map((one) => <option key={one}>{one}</option>)}</select></label>
+          </>
+        )}
         {of.actors && <label>Which <select name="actor">{of.actors.map((one) => <option key={one}>{one}</option>)}</select></label>}
         <button type="submit" class="danger" disabled={busy}>{title(of.kind)}{FINAL.includes(of.kind) && "…"}</button>
       </div>
