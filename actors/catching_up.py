@@ -91,6 +91,7 @@ class CatchingUp:
         measures.conflated += page.left_out
         if page.after > sub.cursor:
             measures.skipped["retention"] += page.after - sub.cursor
+        self.groups.traces.caught_up(page.after, page.upto, page.signals)
         texts = connection.machine.page(s, page.after, page.upto, page.signals, page.left_out) + self.join(connection)
         if not texts and page.complete:
             if self.groups[sub.group].cursor < sub.cursor:

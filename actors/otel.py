@@ -137,10 +137,11 @@ class OtlpExporter:
             span("ingest", told.came, told.evaluated, asked),
             span("commit", told.evaluated, trace.stored, {}),
         ]
-        for flushed, subscriptions in trace.flushes:
+        for flushed, one in trace.flushes:
             counts: dict[str, str | int] = {
                 "heliograph.shard": flushed.shard,
-                "heliograph.subscriptions": subscriptions,
+                "heliograph.subscriptions": one.subscriptions,
+                "heliograph.delivery": one.way,
             }
             first = Event("first delivery", timestamp=_ns(wall + flushed.first))
             found.append(span("fan-out", flushed.came, flushed.last, counts, events=(first,)))

@@ -18,7 +18,7 @@ from actors.protocol.encoding import ENCODINGS, EncodingName
 from actors.protocol.limits import Limits
 from actors.protocol.server import ServerMachine
 from actors.protocol.server_sent_events import encode_events
-from actors.signals import SignalTexts
+from actors.signals import SignalTexts, offsets_in
 from runtime import PreparedMessage, Recipients, WebSocket
 
 PAGE_BACKLOG_BYTES = 65_536  # a catch-up page is only sent to a socket with less than this on its way
@@ -308,6 +308,12 @@ class LocalGroup:
         """Add what becomes the next frame; its bytes are made when it is flushed."""
         self.cursor = upto
         self._pending.extend(after, upto, signals, left_out)
+
+    @property
+    def offsets(self) -> set[int]:
+        """Of the signals that are pending."""
+        texts = b",".join(signal.json for frame in self._pending.frames(self.flushed) for signal in frame.signals)
+        return offsets_in(texts)
 
     def rest(self, s: str) -> list[str]:
         """What is pending, for one subscription that does not wait for the flush."""

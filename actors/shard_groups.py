@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 import trio
@@ -17,7 +17,7 @@ from actors.protocol.limits import Limits
 from actors.protocol.remembered import Remembered, Subscription
 from actors.reach import StreamReach
 from actors.session import CHUNK_SOCKETS, EVENTS, Connection, Frames, LocalGroup, Passed, Team
-from actors.signals import SignalTexts
+from actors.signals import SignalTexts, offset_of
 from actors.tracing import DeliveryTraces, FlushTrace
 from runtime import ActorError, Context, PreparedMessage
 
@@ -152,6 +152,7 @@ class ShardGroups:
             if not group.subscribers:
                 del self._groups[number]
                 self._dirty.pop(number, None)
+                self.traces.forget(number)
                 empty.append(number)
         if empty:
             self._changed_rows.update(number // _ROW_GROUPS for number in empty)
@@ -204,15 +205,14 @@ class ShardGroups:
     # Frames.
 
     def take(
-        self, deliveries: Iterable[Delivery], numbered_at: float | None = None, traced: Iterable[int] = ()
+        self, deliveries: Iterable[Delivery], numbered_at: float | None = None, traced: Sequence[int] = ()
     ) -> None:
         """Live frames have come; `numbered_at`: when their signals were, on trio's clock. `traced`: some of these."""
         unknown: list[int] = []
-        wanted = frozenset(traced)
+        if traced:
+            self.traces.take(traced)
         for delivery in deliveries:
             upto, signals = delivery.upto, delivery.signals
-            if wanted and signals:
-                self.traces.take(delivery, wanted, self._live_subscriptions(delivery.groups))
             for number, after in zip(delivery.groups, delivery.afters, strict=True):
                 group = self._groups.get(number)
                 if group is None:
@@ -222,14 +222,11 @@ class ShardGroups:
                     self.heal_soon(group)
                 elif upto > group.cursor and not group.healing:
                     self._extend(group, after, upto, signals)
+                    if traced and group.conflates:
+                        self.traces.wait(number, (offset_of(one.json) for one in signals))
                     if self._numbered_at is None and signals and not group.conflates:
                         self._numbered_at = numbered_at
         self.stream.leave(unknown)
-
-    def _live_subscriptions(self, numbers: Iterable[int]) -> int:
-        """Of groups whose frames leave with the next flush."""
-        groups = [group for number in numbers if (group := self._groups.get(number)) is not None]
-        return sum(len(team.members) for group in groups if not group.conflates for team in group.teams)
 
     def compare(self, numbers: Iterable[int], cursors: Iterable[int]) -> None:
         """Where the broadcaster's groups stand."""
@@ -289,14 +286,18 @@ class ShardGroups:
         self._flushing = False
         dirty, self._dirty = self._dirty, {}
         numbered_at, self._numbered_at = self._numbered_at, None
-        trace = self.traces.begin()
+        trace: FlushTrace | None = None
         waiting = deque(dirty.values())
         while waiting:
             messages: dict[Frames, dict[int, PreparedMessage]] = {}
             count = size = 0
             teams: dict[Team, None] = {}
+            traced: list[tuple[LocalGroup, set[int]]] = []
             while waiting and count < FLUSH_GROUPS and size < FLUSH_BYTES:
                 group = waiting.popleft()
+                if wanted := self.traces.between(group.flushed, group.cursor):
+                    traced.append((group, group.offsets.intersection(wanted)))
+                    trace = trace or self.traces.begin(wanted)
                 if not (made := group.take(self.epoch)):
                     continue
                 if group.conflates:
@@ -307,14 +308,26 @@ class ShardGroups:
                     count += 1
                     size += len(message.frame)
             await self._push(teams, messages, trace)
+            if trace is not None:
+                self._count(traced, trace)
             if waiting:
                 await self.ctx.storage.sync()
         if numbered_at is not None:
             self.measures.fanout.note(trio.current_time() - numbered_at)
+            self.when_counted()
         if trace is not None:
             self.traces.end(trace)
-            self.when_counted()
         self._save_soon()
+
+    def _count(self, traced: Iterable[tuple[LocalGroup, set[int]]], trace: FlushTrace) -> None:
+        """Who is still a member after the flush has got it."""
+        for group, sent in traced:
+            subscriptions = sum(member.groups[group.number] for member in group.members)
+            if group.conflates:
+                trace.count(sent, "latest", subscriptions)
+                trace.count(self.traces.replaced(group.number, sent), "replaced", subscriptions)
+            else:
+                trace.count(sent, "live", subscriptions)
 
     async def _push(
         self, teams: Iterable[Team], messages: dict[Frames, dict[int, PreparedMessage]], trace: FlushTrace | None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from actors.otel import OtlpExporter
 
 TRACES = 4_096  # that are kept, while somebody looks
+FLUSHES = 1_024  # of one trace: a client that often catches up does not make it grow for ever
 WATCH_S = 5.0  # the stream traces on for so long after the last `watch`
 TOLD_S = 2.0
 SETTLE_S = 2.0  # a trace is exported so long after its signal was stored: by then its deliveries are known
@@ -61,10 +62,10 @@ class SignalTracer(Actor["Env"]):
 
     async def flushed(self, flushed: Flushed) -> None:
         """A shard has handed signals to its sockets."""
-        for offset, subscriptions in zip(flushed.offsets, flushed.subscriptions, strict=True):
-            trace = self._traces.get(offset)
-            if trace is not None:
-                trace.flushes.append((flushed, subscriptions))
+        for one in flushed.delivered:
+            trace = self._traces.get(one.offset)
+            if trace is not None and len(trace.flushes) < FLUSHES:
+                trace.flushes.append((flushed, one))
 
     async def find(self, offset: int) -> TraceView | None:
         """The way of a signal; None when it was not traced, or too many were since."""

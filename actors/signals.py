@@ -202,12 +202,18 @@ class SignalTexts:
         return len(values), b"".join(map(messagepack.dump, values))
 
 
+_OFFSETS = re.compile(rb'\{"o":([0-9]+),"id":"')
 _WRITTEN = re.compile(rb'\{"o":([0-9]+),"id":"(?:[^"\\]|\\.)*","type":"([^"]*)","entity":"([^"]*)"')
 
 
 def offset_of(text: bytes) -> int:
     """The offset of a signal from its text, as `Draft.signal` wrote it."""
     return int(text[5 : text.index(b",")])
+
+
+def offsets_in(texts: bytes) -> set[int]:
+    """The offsets of signals from their texts, joined by commas; of an object in their data that looks so, too."""
+    return set(map(int, _OFFSETS.findall(texts)))
 
 
 def pair_of(text: bytes) -> tuple[bytes, bytes]:

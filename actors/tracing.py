@@ -7,20 +7,23 @@ what they tell leaves them as frames do, so the stream's note arrives in the mom
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
 
-from actors.fanout import Delivery, Fanout
-from actors.signals import Signal, offset_of
+from actors.fanout import Fanout
+from actors.signals import Signal, offsets_in
 from actors.stream import stream_of
 from runtime import ActorError, Context, Namespace
 
 if TYPE_CHECKING:
     from actors.signal_tracer import SignalTracer
+
+KNOWN = 4_096  # traced signals that a shard tells from others, the newest
+LATE_S = 0.25  # what subscriptions catch up with is told of together
 
 
 @attrs.frozen
@@ -54,21 +57,33 @@ class Publication:
     signals: tuple[TracedSignal, ...]
 
 
+Way = Literal["live", "latest", "caught up", "replaced"]
+"""How subscriptions got a signal: with the next flush; conflated, as the newest of its names; from the log, because
+they were not live; or not at all, because a newer one took its place."""
+
+
+@attrs.frozen
+class Delivered:
+    """A traced signal and how many subscriptions of a shard it has gone to in one way."""
+
+    offset: int
+    way: Way
+    subscriptions: int
+
+
 @attrs.frozen(kw_only=True)
 class Flushed:
     """Traced signals that a shard has handed to its sockets. Times are trio's.
 
     Attributes:
-        came: the shard heard of them. first, last: the flush that had them wrote to its first and its last socket.
-        offsets: which. subscriptions: how many got each of them.
+        came: the shard heard of the first of them. first, last: when it wrote to the first and the last socket.
     """
 
     shard: str
     came: float
     first: float
     last: float
-    offsets: tuple[int, ...]
-    subscriptions: tuple[int, ...]
+    delivered: tuple[Delivered, ...]
 
 
 @attrs.frozen(kw_only=True)
@@ -90,13 +105,13 @@ class Trace:
     """A signal's way so far. Times are trio's.
 
     Attributes:
-        stored: it was durable. flushes: with how many subscriptions of the shard got it.
+        stored: it was durable. flushes: with what became of it there.
     """
 
     signal: TracedSignal
     publication: Publication
     stored: float
-    flushes: list[tuple[Flushed, int]] = attrs.Factory(list)
+    flushes: list[tuple[Flushed, Delivered]] = attrs.Factory(list)
 
     def steps(self, wall: float) -> tuple[TraceStep, ...]:
         """In the order of time; `wall` is the wall clock when trio's was at 0."""
@@ -113,16 +128,30 @@ class Trace:
             ),
             ("stored", self.stored, "durable: it would survive a power cut"),
         ]
-        if self.flushes:
-            first, _ = min(self.flushes, key=lambda one: one[0].first)
-            last, _ = max(self.flushes, key=lambda one: one[0].last)
-            counts = ", ".join(f"{flushed.shard}: {count:,}" for flushed, count in self.flushes)
+        got = [one for one in self.flushes if one[1].way != "replaced"]
+        if got:
+            first, _ = min(got, key=lambda one: one[0].first)
+            last, _ = max(got, key=lambda one: one[0].last)
             found.append(("first delivery", first.first, f"by {first.shard}"))
-            found.append(("last delivery", last.last, f"subscriptions that got it: {counts}"))
+            found.append(("last delivery", last.last, f"subscriptions that got it: {_counts(got)}"))
+        if replaced := [one for one in self.flushes if one[1].way == "replaced"]:
+            at = max(flushed.last for flushed, _ in replaced)
+            found.append(("replaced", at, f"by a newer one of its names, for subscriptions: {_counts(replaced)}"))
         found.sort(key=lambda one: one[1])
         return tuple(
             TraceStep(name=name, at=wall + at, after_s=at - told.came, detail=detail) for name, at, detail in found
         )
+
+
+def _counts(flushes: Iterable[tuple[Flushed, Delivered]]) -> str:
+    """How many subscriptions of each shard, apart for each way."""
+    sums: dict[tuple[str, Way], int] = {}
+    for flushed, one in flushes:
+        sums[flushed.shard, one.way] = sums.get((flushed.shard, one.way), 0) + one.subscriptions
+    return ", ".join(
+        f"{shard}: {count:,}" + (f" {way}" if way in ("latest", "caught up") else "")
+        for (shard, way), count in sums.items()
+    )
 
 
 @attrs.frozen
@@ -182,11 +211,11 @@ class FlushTrace:
     """Traced signals that are being handed to sockets.
 
     Attributes:
-        subscriptions: how many get each of them, by offset. came: the shard heard of the first.
+        came: the shard heard of the first of them. delivered: how many subscriptions got which, and how.
     """
 
     came: float
-    subscriptions: dict[int, int] = attrs.Factory(dict)
+    delivered: dict[tuple[int, Way], int] = attrs.Factory(dict)
     _first: float | None = None
     _last: float = 0.0
 
@@ -196,23 +225,31 @@ class FlushTrace:
         if self._first is None:
             self._first = self._last
 
+    def count(self, offsets: Iterable[int], way: Way, subscriptions: int) -> None:
+        """So many subscriptions are done with these."""
+        if subscriptions:
+            for offset in offsets:
+                self.delivered[offset, way] = self.delivered.get((offset, way), 0) + subscriptions
+
     def flushed(self, shard: str) -> Flushed | None:
-        """All of it; None when there was nobody to write to."""
-        if self._first is None:
+        """All of it; None when it came to nobody."""
+        if not self.delivered:
             return None
+        if self._first is None:
+            self.sent()
+        assert self._first is not None
         return Flushed(
             shard=shard,
             came=self.came,
             first=self._first,
             last=self._last,
-            offsets=tuple(self.subscriptions),
-            subscriptions=tuple(self.subscriptions.values()),
+            delivered=tuple(Delivered(offset, way, count) for (offset, way), count in self.delivered.items()),
         )
 
 
 @attrs.define(eq=False)
 class DeliveryTraces:
-    """A shard's side.
+    """A shard's side: the newest traced signals that it has heard of, and who gets them.
 
     Args:
         ctx: the shard's. tracers: who is told.
@@ -220,24 +257,46 @@ class DeliveryTraces:
 
     ctx: Context
     tracers: Namespace[SignalTracer]
-    _pending: FlushTrace | None = attrs.field(default=None, init=False)
+    _came: dict[int, float] = attrs.field(factory=dict, init=False)  # ascending offsets, as the stream numbers them
+    _conflated: dict[int, list[int]] = attrs.field(factory=dict, init=False)  # by group, until its next flush
+    _late: FlushTrace | None = attrs.field(default=None, init=False)
 
-    def take(self, delivery: Delivery, traced: frozenset[int], subscriptions: int) -> None:
-        """Frames have come that so many live subscriptions get with the next flush."""
-        offsets = [offset_of(one.json) for one in delivery.signals]
-        wanted = [offset for offset in offsets if offset in traced]
-        if not wanted or not subscriptions:
-            return
-        if self._pending is None:
-            self._pending = FlushTrace(trio.current_time())
-        counts = self._pending.subscriptions
-        for offset in wanted:
-            counts[offset] = counts.get(offset, 0) + subscriptions
+    def take(self, traced: Sequence[int]) -> None:
+        """Frames with these have come."""
+        now = trio.current_time()
+        for offset in traced:
+            self._came[offset] = now
+        while len(self._came) > KNOWN:
+            del self._came[next(iter(self._came))]
 
-    def begin(self) -> FlushTrace | None:
-        """What is pending is flushed now; None: nothing of it is traced."""
-        pending, self._pending = self._pending, None
-        return pending
+    def wait(self, group: int, offsets: Iterable[int]) -> None:
+        """Some of these are in a frame of a group that conflates; a newer one may take their places."""
+        if found := [offset for offset in offsets if offset in self._came]:
+            held = self._conflated.setdefault(group, [])
+            held += found[-KNOWN:]
+            del held[:-KNOWN]
+
+    def between(self, after: int, upto: int) -> list[int]:
+        """Those with `after < o ≤ upto`."""
+        found: list[int] = []
+        for offset in reversed(self._came):
+            if offset <= after:
+                break
+            if offset <= upto:
+                found.append(offset)
+        return found
+
+    def begin(self, offsets: Iterable[int]) -> FlushTrace:
+        """These are handed to sockets now."""
+        return FlushTrace(min((self._came[one] for one in offsets if one in self._came), default=trio.current_time()))
+
+    def replaced(self, group: int, sent: Container[int]) -> list[int]:
+        """Those of a group that conflates whose places newer ones had taken when it was flushed."""
+        return [offset for offset in self._conflated.pop(group, ()) if offset not in sent]
+
+    def forget(self, group: int) -> None:
+        """It is gone, and will not be flushed."""
+        self._conflated.pop(group, None)
 
     def end(self, trace: FlushTrace) -> None:
         """It was flushed."""
@@ -247,6 +306,21 @@ class DeliveryTraces:
         if flushed is not None:
             with suppress(ActorError):  # as above
                 self.ctx.notify(_tracer(self.tracers, stream_of(name)).flushed, flushed)
+
+    def caught_up(self, after: int, upto: int, signals: bytes) -> None:
+        """A subscription that is not live was sent a piece of the log; told a little later, with others."""
+        wanted = self.between(after, upto)
+        if wanted and (found := offsets_in(signals).intersection(wanted)):
+            if self._late is None:
+                self._late = self.begin(found)
+                self.ctx.set_timeout(LATE_S, self._tell_late)
+            self._late.count(found, "caught up", 1)
+            self._late.sent()
+
+    async def _tell_late(self) -> None:
+        late, self._late = self._late, None
+        if late is not None:
+            self.end(late)
 
 
 def _tracer(tracers: Namespace[SignalTracer], stream: str | None) -> SignalTracer:

@@ -126,10 +126,12 @@ async def test_a_trace_has_a_span_for_each_part_of_the_way(autojump_clock, recei
     assert took_ms["commit"] == pytest.approx(50, abs=0.1)
     assert took_ms["signal"] == pytest.approx(sum(took_ms[name] for name in ("ingest", "commit", "fan-out")), abs=0.1)
     assert spans["commit"].start_time_unix_nano == spans["ingest"].end_time_unix_nano
-    assert (values(spans["fan-out"])["heliograph.shard"], values(spans["fan-out"])["heliograph.subscriptions"]) == (
-        "shard-0",
-        1,
-    )
+    assert values(spans["fan-out"]) == {
+        "heliograph.stream": "main",
+        "heliograph.shard": "shard-0",
+        "heliograph.subscriptions": 1,
+        "heliograph.delivery": "live",
+    }
     assert [event.name for event in spans["fan-out"].events] == ["first delivery"]
 
 

@@ -64,6 +64,15 @@ async def test_connections_are_counted_by_the_minute_and_by_the_hour(autojump_cl
             assert [one["name"] for one in found["close_codes"]] == ["normal"]
 
 
+async def test_deliveries_alone_are_told_within_five_seconds_too(autojump_clock):
+    async with start_server(app, settings=PATIENT) as server, client(server):
+        await trio.sleep(REPORT_S + 1)
+        assert known((await get(server, "/analytics?span=hour"))["series"], "lag_p99_ms") == []
+        await server.request("POST", "/v1/signals", json_body=[{"type": "t.a", "entity": "e", "data": 1}])
+        await trio.sleep(REPORT_S + 1)
+        assert len(known((await get(server, "/analytics?span=hour"))["series"], "lag_p99_ms")) == 1
+
+
 async def test_a_client_that_comes_back_counts_as_a_reconnect(autojump_clock):
     async with start_server(app, settings=QUIET) as server:
         async with client(server) as welcome:

@@ -87,22 +87,61 @@ async def test_every_shard_that_had_it_is_named_and_the_last_one_ends_it(autojum
             )
 
 
-async def test_event_sources_and_clients_that_may_be_slow_get_it_too_and_those_that_conflate_do_not_count(
-    autojump_clock,
-):
+async def test_event_sources_and_clients_that_may_be_slow_get_it_too(autojump_clock):
     careful = {"s": "b", "filter": {}, "on_slow": "skip"}
-    latest = {"s": "c", "filter": {}, "mode": "latest", "min_ms": 20}
     async with start_server(app, settings=ONE_SHARD) as server, looking(server):
-        async with (
-            client(server, subs=[careful]),
-            client(server, subs=[latest], features=["latest"]),
-            server.stream("GET", "/v1/sse"),
-        ):
+        async with client(server, subs=[careful]), server.stream("GET", "/v1/sse"):
             await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
             await trio.sleep(1)
             steps = (await trace(server, 1))["steps"]
             assert [step["name"] for step in steps] == NAMES
             assert steps[-1]["detail"] == "subscriptions that got it: shard-0: 2"
+
+
+async def test_two_subscriptions_of_one_client_are_two(autojump_clock):
+    subs = [{"s": "a", "filter": {}}, {"s": "b", "filter": {}}]
+    async with start_server(app, settings=ONE_SHARD) as server, looking(server), client(server, subs=subs):
+        await server.env.broadcasters.get_by_name("main").publish((Draft.of("a.b", "e", 1),))
+        await trio.sleep(1)
+        assert (await trace(server, 1))["steps"][-1]["detail"] == "subscriptions that got it: shard-0: 2"
+
+
+async def test_who_conflates_gets_it_later_or_a_newer_one_in_its_place(autojump_clock):
+    latest = {"s": "c", "filter": {}, "mode": "latest", "min_ms": 500}
+    async with start_server(app, settings=ONE_SHARD) as server, looking(server):
+        stream = server.env.broadcasters.get_by_name("main")
+        async with client(server), client(server, subs=[latest], features=["latest"]):
+            await stream.publish((Draft.of("a.b", "e", 1),))
+            await trio.sleep(0.1)
+            await stream.publish((Draft.of("a.b", "e", 2), Draft.of("a.b", "other", 3)))
+            await stream.publish((Draft.of("a.b", "e", 4),))
+            await trio.sleep(2)
+            first, replaced, other, newest = [(await trace(server, n))["steps"] for n in (1, 2, 3, 4)]
+        both = "subscriptions that got it: shard-0: 1, shard-0: 1 latest"
+        assert [steps[4]["detail"] for steps in (first, other, newest)] == [both] * 3
+        assert first[4]["after_ms"] < 50 < 350 < newest[4]["after_ms"] < 450
+        assert newest[3]["after_ms"] < 50
+        assert [step["name"] for step in replaced] == [*NAMES, "replaced"]
+        assert replaced[4]["detail"] == "subscriptions that got it: shard-0: 1"
+        assert replaced[5]["detail"] == "by a newer one of its names, for subscriptions: shard-0: 1"
+        assert replaced[5]["after_ms"] == pytest.approx(newest[4]["after_ms"], abs=1)
+
+
+async def test_who_catches_up_is_the_last_to_get_it(autojump_clock):
+    async with start_server(app, settings=ONE_SHARD) as server, looking(server):
+        stream = server.env.broadcasters.get_by_name("main")
+        async with client(server):
+            await stream.publish((Draft.of("none.x", "e", 1), Draft.of("a.b", "e", 2)))
+            await trio.sleep(3)
+            late = {"s": "b", "filter": {"types": ["a.>"]}, "from": "earliest"}
+            async with client(server, subs=[late]):
+                await trio.sleep(1)
+                steps = (await trace(server, 2))["steps"]
+                assert [step["name"] for step in steps] == NAMES
+                assert steps[3]["after_ms"] < 100
+                assert 3_000 <= steps[4]["after_ms"] < 3_100
+                assert steps[4]["detail"] == "subscriptions that got it: shard-0: 1, shard-0: 1 caught up"
+                assert (await trace(server, 1))["steps"][4]["detail"] == "subscriptions that got it: shard-0: 1"
 
 
 async def test_nothing_is_noted_while_nobody_looks(autojump_clock):
