@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections import defaultdict
 
 import attrs
 import pytest
@@ -19,6 +18,7 @@ from actors.settings import ConnectionSettings, StreamSettings
 from actors.stream import shard_name
 from runtime.testing import start_server
 from tests.actors.test_restore import bring_back, now
+from tests.actors.test_restore import stream as stream_actor
 from tests.actors.test_tokens import LOCKED, now_of, token
 
 SCHEDULES = 1_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 20
@@ -58,6 +58,25 @@ class Wire(trio.abc.Stream):
         await self.inner.aclose()
 
 
+@attrs.define(eq=False)
+class Epoch:
+    """What was stored under one name of the stream: types by offset.
+
+    Attributes:
+        before: the one that it was brought back from, of which it has everything up to `head`.
+        acked: the publisher was told. unsettled: it was not, because a restore took that away; it may have been stored.
+    """
+
+    before: Epoch | None = None
+    head: int = 0
+    acked: dict[int, str] = attrs.Factory(dict)
+    unsettled: dict[int, str] = attrs.Factory(dict)
+
+    def stored(self):
+        earlier = {} if self.before is None else self.before.stored()
+        return {o: t for o, t in earlier.items() if o <= self.head} | self.unsettled | self.acked
+
+
 class World:
     """The service, its network, what was stored in each epoch, and what each subscription was given."""
 
@@ -65,8 +84,8 @@ class World:
         self.server, self.rng, self.stream = server, rng, stream
         self.wires = []
         self.cut_off = False
-        self.truth = defaultdict(dict)  # by epoch: types by offset
-        self.bookmarks = []
+        self.epochs = {}
+        self.marks = []
         self.given = []
         self.over = trio.Event()
 
@@ -104,12 +123,15 @@ class World:
                 await self.store(client, END)
 
     async def store(self, client, type_):
+        known = len(self.epochs)
         ack = await client.publish(type_, "e", None)
-        of_epoch = self.truth[ack.epoch]
-        if not of_epoch:
-            for before in self.truth.values():  # what it has in common with the one it was brought back from
-                of_epoch |= {o: t for o, t in before.items() if o < ack.offset}
-        of_epoch[ack.offset] = type_
+        self.epoch(ack.epoch).acked[ack.offset] = type_
+        for name, epoch in list(self.epochs.items())[max(0, known - 1) :]:
+            if name != ack.epoch:
+                epoch.unsettled[max(epoch.stored(), default=0) + 1] = type_
+
+    def epoch(self, name):
+        return self.epochs.setdefault(name, Epoch())
 
     async def follow(self, types, encoding, on_gap, on_slow, pause):
         segments = [[]]
@@ -165,11 +187,21 @@ class World:
             await self.server.env.shards.get_by_name(shard_name(number, self.stream or "main")).rebalance()
 
     async def mark(self):
-        self.bookmarks.append(await now(self.server))
+        at = None
+        while at != (at := await self.place()):  # nothing was stored while it was taken
+            bookmark = await now(self.server)
+        self.marks.append((bookmark, *at))
+
+    async def place(self):
+        bounds = await stream_actor(self.server).bounds()
+        return self.epoch(bounds.epoch), bounds.head
 
     async def restore(self):
-        if self.bookmarks and self.stream is None:
-            await bring_back(self.server, self.rng.choice(self.bookmarks))
+        if self.marks and self.stream is None:
+            bookmark, before, head = self.rng.choice(self.marks)
+            await bring_back(self.server, bookmark)
+            epoch, _ = await self.place()
+            epoch.before, epoch.head = before, head
 
     async def run(self):
         faults = [
@@ -235,11 +267,12 @@ async def test_what_matches_is_delivered_once_and_in_order_or_a_gap_says_so(seed
                             rng.choice([0, 0, 0.5]),
                         )
                 await world.run()
+    known = [epoch.stored() for epoch in world.epochs.values()]
     assert len(world.given) == 4
     for types, segments in world.given:
         assert segments[-1][-1][1] == END
         for segment in segments:
-            assert any(explained(segment, types, stored) for stored in world.truth.values()), (types, segment)
+            assert any(explained(segment, types, stored) for stored in known), (types, segment)
 
 
 def test_what_is_not_explained_is_found():
