@@ -367,7 +367,7 @@ class ShardGroups:
         for member in self.recorded:
             if member in team.members and member.recorder is not None:
                 groups = [self._groups[number] for number in team.groups if number in messages]
-                told = (f"g {group.number}: {group.fresh} signals in {group.began}–{group.flushed}" for group in groups)
+                told = (f"g {one.number}: {_signals(one.fresh)} in {one.began}–{one.flushed}" for one in groups)
                 member.recorder.passed(len(message.frame), "; ".join(told))
 
     def _push_carefully(self, team: Team, message: PreparedMessage, messages: Mapping[int, PreparedMessage]) -> None:
@@ -478,6 +478,10 @@ class ShardGroups:
                 self.ctx.storage.put(key, rows[row], allow_unconfirmed=True)
             else:
                 self.ctx.storage.delete(key)
+
+
+def _signals(count: int) -> str:
+    return f"{count:,} signal" + ("" if count == 1 else "s")
 
 
 def _joined(groups: tuple[int, ...], messages: dict[int, PreparedMessage]) -> PreparedMessage:

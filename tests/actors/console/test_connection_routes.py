@@ -249,7 +249,7 @@ async def test_an_opened_connection_shows_its_subscriptions_and_what_is_said_fro
             ("out", "err"),
         ]
         assert json.loads(events[1]["text"])["filter"] == {"types": ["x.>"]}
-        assert "1 signals in 2–3" in events[4]["text"]
+        assert "1 signal in 2–3" in events[4]["text"]
         assert all(event["bytes"] > 0 for event in events if event["kind"] in {"sub", "subok", "live", "sig"})
         assert sorted(event["at"] for event in events) == [event["at"] for event in events]
 
