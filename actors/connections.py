@@ -87,7 +87,7 @@ class ConnectionManager(Actor["Env"]):
         for ws in reversed(self.ctx.get_web_sockets()):
             state: Remembered | None = ws.attachment(Remembered)
             if state is not None and ws.ready_state == _OPEN:
-                self._connections.restore(Connection(ws, ServerMachine(self._limits, state)))
+                self._connections.restore(Connection(ws, ServerMachine(self._limits, state), self._groups.measures))
         self._groups.restore(connection.machine.state for connection in self._connections)
         for connection in self._connections:
             self._groups.tune(connection)
@@ -126,7 +126,7 @@ class ConnectionManager(Actor["Env"]):
         machine = ServerMachine(self._limits, state)
         if principal is not None:
             machine.authenticated(principal, now)
-        connection = Connection(ws, machine)
+        connection = Connection(ws, machine, self._groups.measures)
         self._connections.add(connection)
         connection.remember()
         self._deadlines.opened(ws)
@@ -137,6 +137,7 @@ class ConnectionManager(Actor["Env"]):
         connection = self._connections.get(ws)
         if connection is None or connection.closed:
             return
+        self._groups.measures.heard(message)
         connection.waiting.append(message)
         if len(connection.waiting) > WAITING_FRAMES:
             connection.close(CloseCode.OVERLOADED, f"more than {WAITING_FRAMES} frames wait for an answer")

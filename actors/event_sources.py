@@ -92,7 +92,7 @@ class EventSources:
         try:
             if not await self.connections.quota.take(source, machine.state):
                 return _later(RATE_LIMITED, f"more than {self._limits.connections_per_user} connections", _BUSY_S)
-            refused = await self._subscribe(Connection(source, machine), source, sub)
+            refused = await self._subscribe(Connection(source, machine, self.connections.groups.measures), source, sub)
         except ActorError as error:
             refused = _later(OVERLOADED, str(error), _LATER_S)
         if refused is not None:

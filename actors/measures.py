@@ -15,6 +15,7 @@ from runtime import Histogram
 LATENCY_BOUNDS_S = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 SESSION_BOUNDS_S = (1, 5, 15, 60, 300, 900, 3_600, 14_400, 43_200, 86_400, 259_200, 604_800)
 CODES_KEPT = 64
+NUMBERED_KEPT = 1_024  # publications of which it is known when their signals got their numbers
 SDKS_KEPT = 64
 OTHER_SDK = "other"
 UNNAMED_SDK = "not said"
@@ -76,6 +77,8 @@ class ShardMeasures:
         lag: by how many offsets clients were behind when they said how far they are.
         skipped: offsets that subscriptions were told they will not get, by the reason.
         conflated: signals that newer ones replaced before they were delivered.
+        told_bytes: of messages to clients, without the live frames. heard_bytes: of messages of clients.
+        end_to_end: from the number of a signal until a client said that it has it.
     """
 
     deliveries: int = attrs.field(default=0, init=False)
@@ -100,6 +103,10 @@ class ShardMeasures:
     lag: Histogram = attrs.field(factory=lambda: Histogram(BEHIND_BOUNDS), init=False)
     skipped: Counter[str] = attrs.field(factory=Counter, init=False)
     conflated: int = attrs.field(default=0, init=False)
+    told_bytes: int = attrs.field(default=0, init=False)
+    heard_bytes: int = attrs.field(default=0, init=False)
+    end_to_end: Histogram = attrs.field(factory=lambda: Histogram(RECOVERY_BOUNDS_S), init=False)
+    _numbered: dict[int, float] = attrs.field(factory=dict, init=False)  # by the last offset of a publication
 
     def greeted(self, sdk: str, *, resumed: bool) -> None:
         """A client has said what it is; those beyond the first 64 different ones count as `other`."""
@@ -129,7 +136,34 @@ class ShardMeasures:
         elif whole is not None:
             self.failed += 1
 
+    def told(self, message: str | bytes) -> None:
+        """A client is sent this, and it alone."""
+        self.told_bytes += _size(message)
+
+    def heard(self, message: str | bytes) -> None:
+        """A client has sent this."""
+        self.heard_bytes += _size(message)
+
+    def numbered(self, offset: int, at: float) -> None:
+        """Signals up to this offset have got their numbers then, on trio's clock."""
+        if self._numbered and offset <= next(reversed(self._numbered)):
+            self._numbered.clear()  # the stream was restored, and counts from an earlier offset again
+        self._numbered[offset] = at
+        if len(self._numbered) > NUMBERED_KEPT:
+            del self._numbered[next(iter(self._numbered))]
+
+    def has_it(self, offset: int, now: float) -> None:
+        """A client has everything up to this offset; of use if that is where a publication ended."""
+        at = self._numbered.get(offset)
+        if at is not None:
+            self.end_to_end.note(now - at)
+
     def closed(self, code: int) -> None:
         """A connection has ended; codes beyond the first 64 different ones count as 0."""
         known = code in self.closes or len(self.closes) < CODES_KEPT
         self.closes[code if known else 0] += 1
+
+
+def _size(message: str | bytes) -> int:
+    """In bytes of UTF-8; almost all is ASCII, which need not be encoded for that."""
+    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())

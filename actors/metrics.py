@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from actors.ingest.ingest import IngestStatus
 from actors.loopback import is_local
 from actors.measures import Distribution
 from actors.observing import ShardView
-from actors.protocol.codes import UNAUTHENTICATED, CloseCode, ErrorCode
+from actors.protocol.codes import BAD_FILTER, UNAUTHENTICATED, CloseCode, ErrorCode
 from actors.routes import only
 from actors.stream import StreamView, shard_name
 from runtime import ActorError, Meter, Request, Response
@@ -50,7 +51,7 @@ class Figures:
         instances: how many actors there are, by class and state. failing, waiting: those that fail, and events in
             mailboxes, by class.
         destroyed: instances since the start, by class and reason. evicted: those, by reason.
-        measured: what the runtime measures; None: nothing.
+        measured: what the runtime measures; None: nothing. stored: bytes on the disk, by kind of storage and class.
         unanswered: actors that did not answer in time, and are left out.
         now: wall clock, seconds. started: when the node was.
     """
@@ -65,6 +66,7 @@ class Figures:
     destroyed: Counter[tuple[str, str]]
     evicted: Mapping[str, int]
     measured: Meter | None
+    stored: Mapping[tuple[str, str], int]
     unanswered: int
     now: float
     started: float
@@ -125,6 +127,9 @@ async def _figures(env: Env) -> Figures:
     streams = await _answers(asked, deadline)
     shards: list[tuple[str, ShardView]] = await _answers(awake, deadline)
     told = await _answers(sources, deadline)
+    stored: Mapping[tuple[str, str], int] = {}
+    with trio.CancelScope(deadline=deadline), suppress(ActorError):
+        stored = await operator.stored_bytes()
     return Figures(
         streams=streams,
         shards=shards,
@@ -136,6 +141,7 @@ async def _figures(env: Env) -> Figures:
         destroyed=destroyed,
         evicted=operator.evicted,
         measured=operator.measured,
+        stored=stored,
         unanswered=len(asked) + len(awake) + len(sources) - len(streams) - len(shards) - len(told),
         now=operator.now(),
         started=operator.started,
@@ -251,6 +257,16 @@ class Families(Collector):
         ):
             counts = [((view.shard, value), count) for view in shards for value, count in getattr(view, attribute)]
             yield _counter(name, what, ["shard", label], counts)
+        refused = [((view.shard, BAD_FILTER.slug), dict(view.errors).get(BAD_FILTER.slug, 0)) for view in shards]
+        text = "Filters of sockets' clients that were refused; one of signals_errors_total, and 0 before the first."
+        yield _counter("signals_filter_errors", text, ["shard", "slug"], refused)
+        nbytes = [
+            ((view.shard, direction), count)
+            for view in shards
+            for direction, count in (("in", view.bytes_in), ("out", view.bytes_out))
+        ]
+        text = "Bytes of clients' messages (in) and of those to them (out), before compression, without heartbeats."
+        yield _counter("signals_ws_bytes", text, ["shard", "dir"], nbytes)
         conflated = [((view.shard,), view.conflated) for view in shards]
         text = "Signals that newer ones replaced before they were delivered (mode latest)."
         yield _counter("signals_conflated", text, ["shard"], conflated)
@@ -272,6 +288,11 @@ class Families(Collector):
                 "signals_client_lag_signals",
                 "By how many offsets clients were behind when they said where they are.",
                 "lag",
+            ),
+            (
+                "signals_e2e_seconds",
+                "From the number of a signal until a client said that it has it, which it does every 5 s at most.",
+                "end_to_end",
             ),
         ):
             yield _histogram(name, what, ["shard"], [((view.shard,), getattr(view, attribute)) for view in shards])
@@ -320,6 +341,8 @@ class Families(Collector):
         evicted = [((why,), count) for why, count in self._figures.evicted.items()]
         text = "Instances that left memory: idle for long, for the room of newer ones, or because somebody asked."
         yield _counter("actor_evictions", text, ["reason"], evicted)
+        text = "Bytes on the disk, with history, as of a minute ago at most; all classes without SQL are one, unnamed."
+        yield _gauge("actor_storage_bytes", text, ["storage", "class"], self._figures.stored.items())
         waiting = [((name,), count) for name, count in self._figures.waiting.items()]
         yield _gauge("actor_mailbox_events", "Events that wait for the turn.", ["class"], waiting)
 

@@ -25,7 +25,8 @@ class ShardView:
         backlog_bytes: on their way to all clients. handshakes: by the status of the answer.
         closes: by code.
         messages, errors, resumptions, skipped: by kind, slug, result and reason.
-        behind, recovery, lag: see `ShardMeasures`.
+        bytes_in, bytes_out: of clients' messages, and of those to clients.
+        behind, recovery, lag, end_to_end: see `ShardMeasures`.
     """
 
     shard: str
@@ -53,6 +54,9 @@ class ShardView:
     behind: Distribution
     recovery: Distribution
     lag: Distribution
+    bytes_in: int
+    bytes_out: int
+    end_to_end: Distribution
 
 
 async def observed(ctx: Context, shard: str, connections: ShardConnections) -> ShardView:
@@ -96,6 +100,9 @@ async def observed(ctx: Context, shard: str, connections: ShardConnections) -> S
         behind=Distribution.of(measures.behind),
         recovery=Distribution.of(measures.recovery),
         lag=Distribution.of(measures.lag),
+        bytes_in=measures.heard_bytes,
+        bytes_out=measures.delivered_bytes + measures.told_bytes,
+        end_to_end=Distribution.of(measures.end_to_end),
     )
 
 

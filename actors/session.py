@@ -12,6 +12,7 @@ import trio
 
 from actors.event_source import EventSource
 from actors.flight_recorder import FlightRecorder
+from actors.measures import ShardMeasures
 from actors.pending import Everything, Frame, Newest, Pending
 from actors.protocol.codes import CloseCode
 from actors.protocol.encoding import ENCODINGS, EncodingName
@@ -53,7 +54,7 @@ class Connection:
     """One socket of a shard, or one event source.
 
     Attributes:
-        ws: what is sent to.
+        ws: what is sent to. measures: of its shard.
         waiting: frames that came while an earlier one is carried out. busy: one is carried out now.
         catching_up: a task sends it pages. closed: nothing is sent to it any more.
         changing: the subscription that a `mod` is about to change. resets: how often its epoch was over.
@@ -73,6 +74,7 @@ class Connection:
 
     ws: WebSocket | EventSource
     machine: ServerMachine
+    measures: ShardMeasures
     waiting: deque[str | bytes] = attrs.Factory(deque)
     busy: bool = False
     catching_up: bool = False
@@ -137,9 +139,12 @@ class Connection:
         if self.recorder is not None:
             self.recorder.said(texts)
         if isinstance(self.ws, EventSource):
+            self.measures.told(texts)
             self.ws.send(texts)
         else:
-            self.ws.send(ENCODINGS[self.machine.state.encoding].encode(texts))
+            message = ENCODINGS[self.machine.state.encoding].encode(texts)
+            self.measures.told(message)
+            self.ws.send(message)
 
     def push(self, message: PreparedMessage) -> None:
         """Send what was encoded for all that have such frames; nothing is sent after close."""

@@ -185,8 +185,13 @@ class ShardGroups:
 
     def acknowledge(self, connection: Connection, offsets: Mapping[str, int]) -> None:
         """A client has said how far its subscriptions are."""
-        if connection.acknowledge(offsets) and (lag := self.lag(connection)) is not None:
-            self.measures.lag.note(lag)
+        before = connection.acked
+        if connection.acknowledge(offsets):
+            if (lag := self.lag(connection)) is not None:
+                self.measures.lag.note(lag)
+            moved = [offset for s, offset in offsets.items() if offset > before.get(s, 0)]
+            if moved:
+                self.measures.has_it(max(moved), trio.current_time())
 
     def lag(self, connection: Connection) -> int | None:
         """By how many offsets a connection's slowest subscription is behind; None before its client has said."""
@@ -209,10 +214,12 @@ class ShardGroups:
     ) -> None:
         """Live frames have come; `numbered_at`: when their signals were, on trio's clock. `traced`: some of these."""
         unknown: list[int] = []
+        newest = 0
         if traced:
             self.traces.take(traced)
         for delivery in deliveries:
             upto, signals = delivery.upto, delivery.signals
+            newest = upto if signals else newest
             for number, after in zip(delivery.groups, delivery.afters, strict=True):
                 group = self._groups.get(number)
                 if group is None:
@@ -226,6 +233,8 @@ class ShardGroups:
                         self.traces.wait(number, (offset_of(one.json) for one in signals))
                     if self._numbered_at is None and signals and not group.conflates:
                         self._numbered_at = numbered_at
+        if newest and numbered_at is not None:
+            self.measures.numbered(newest, numbered_at)
         self.stream.leave(unknown)
 
     def compare(self, numbers: Iterable[int], cursors: Iterable[int]) -> None:

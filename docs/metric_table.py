@@ -23,6 +23,7 @@ _NOTHING = Figures(
     destroyed=Counter(),
     evicted={},
     measured=None,
+    stored={},
     unanswered=0,
     now=0.0,
     started=0.0,

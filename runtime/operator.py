@@ -145,6 +145,22 @@ class Operator:
         """How long turns and commits took, how many events waited, how late timers were; None: nothing is measured."""
         return self._router.services.platform.meter
 
+    async def stored_bytes(self) -> dict[tuple[str, str], int]:
+        """What actors have on the disk, by kind of storage and class; of those without SQL together, with the class "".
+
+        Histories are in it. Of SQL classes it is as of a minute ago at most; those that the server does not know any
+        more, and facets, are `other`.
+
+        Raises:
+            StorageFailed: the disk does not answer.
+        """
+        found: dict[tuple[str, str], int] = {}
+        for storage, backend in self._router.services.backends.items():
+            for key, size in (await backend.stored_bytes()).items():
+                name = "" if not key else self._classes[key].__name__ if key in self._classes else "other"
+                found[storage, name] = found.get((storage, name), 0) + size
+        return found
+
     @property
     def live(self) -> int:
         """Instances in memory."""

@@ -84,7 +84,6 @@ def row(view: ActorView, now: float) -> dict[str, Any]:
         "last_event": view.last_event,
         "last_event_at": None if view.idle_s is None else round(1_000 * (now - view.idle_s)),
         "alarm_at": None if view.alarm_at is None else round(1_000 * view.alarm_at),
-        "storage_bytes": None,
         "storage": view.storage,
         "restarts": view.restarts,
         "last_error": view.last_error,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -167,6 +167,14 @@ class Backend(Protocol):
         """Nothing more is submitted at once, as `Store.begin_commit`."""
         ...
 
+    async def stored_bytes(self) -> Mapping[str, int]:
+        """What files take on the disk, histories with them, by namespace; under "" what all namespaces share.
+
+        Raises:
+            StorageFailed: the disk does not answer.
+        """
+        ...
+
     def copying(self, source: ActorId, target: ActorId) -> Copying:
         """Copy what an actor has sealed to one that has stored nothing.
 
@@ -187,6 +195,10 @@ class SharedBackend:
     def attach(self, actor: ActorId, *, history: bool) -> Keyspace:
         """The keys of a new instance: what it has written, laid over what is durable."""
         return Overlay(actor, self._store.open(actor), self.submit, history=history)
+
+    async def stored_bytes(self) -> Mapping[str, int]:
+        """Of the whole store: how much of it is whose would take a look at everything."""
+        return {"": self._store.stored_bytes}
 
     def copying(self, source: ActorId, target: ActorId) -> Copying:
         """Copy what an actor has sealed: the store does it between two batches."""

@@ -96,6 +96,12 @@ class MemoryStore:
         """Submitted and not yet durable."""
         return self._queue.backlog_bytes
 
+    @property
+    def stored_bytes(self) -> int:
+        """Keys and values, without history."""
+        held = self._history.actors.values()
+        return sum(len(key) + len(value) for one in held for key, value in one.values.items())
+
     # What tests and simulations do to it.
 
     def fail_next(self, error: Exception, *, actor: ActorId | None = None) -> None:

@@ -8,7 +8,8 @@ too. What a crash leaves in between is found at the next start by the logs that 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ from runtime.storage.object_history import history_path
 from runtime.storage.object_keys import REGISTERED, ObjectKeys
 from runtime.storage.object_points import point_at
 from runtime.storage.object_restore import bring_back
+from runtime.storage.object_sizes import object_sizes
 from runtime.storage.object_sweep import sweep_histories
 from runtime.storage.object_syncs import SYNC_TASKS, ObjectSyncs
 from runtime.storage.store import KEEP, Done, Keep, Store, WriteBatch
@@ -49,6 +51,7 @@ _LOG_CHECKPOINTS = 8  # of so many pages is a log at most, and what comes while 
 _CHECKPOINT_S = 60.0  # when nobody knows any more at what time something was written that a crash left in a log
 _CLOSE_S = 30.0
 _SWEEP_S = 3_600.0
+_MEASURE_S = 60.0
 _SWEEP_PART = 1 / 16  # of what is to be kept, which so much more than that may be for a while
 
 
@@ -87,6 +90,9 @@ class ObjectStore:
         self._in_use = False
         self._grown = 0  # bytes of histories since they were swept
         self._sweep_due = trio.Event()
+        self._measuring = trio.Lock()
+        self._measured_at = -math.inf
+        self._sizes: Mapping[str, int] = {}
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -326,6 +332,17 @@ class ObjectStore:
         file.history.added = 0
         if self._grown > self._retention.total_bytes * _SWEEP_PART:
             self._sweep_due.set()
+
+    async def stored_bytes(self) -> Mapping[str, int]:
+        """By namespace; the disk is looked at once a minute, as it may have very many files."""
+        async with self._measuring:
+            if trio.current_time() >= self._measured_at + _MEASURE_S:
+                try:
+                    self._sizes = await self._platform.run_blocking(object_sizes, self._directory)
+                except OSError as error:
+                    raise StorageFailed(f"{self._directory} cannot be read: {error}") from error
+                self._measured_at = trio.current_time()
+        return self._sizes
 
     async def _sweep(self) -> None:
         """Forget what is too old or too much, every hour and whenever much has come."""

@@ -187,6 +187,12 @@ class SharedStore:
         """Submitted and not yet durable."""
         return self._queue.backlog_bytes
 
+    @property
+    def stored_bytes(self) -> int:
+        """What the database takes, without its log."""
+        (size,) = self.read("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()", ())[0]
+        return int(size)
+
     def read(self, statement: str, bindings: tuple[Any, ...]) -> list[Any]:
         """The rows of a short SELECT on the durable data.
 

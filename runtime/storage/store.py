@@ -165,3 +165,8 @@ class Store(Protocol):
     def backlog_bytes(self) -> int:
         """Submitted and not yet durable."""
         ...
+
+    @property
+    def stored_bytes(self) -> int:
+        """What is durable takes so many, histories with it. Raises: StorageFailed."""
+        ...

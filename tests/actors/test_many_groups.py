@@ -82,7 +82,7 @@ def shard(*memberships: tuple[int, ...]) -> tuple[Writes, ShardGroups, list[Conn
 def subscriber(groups: ShardGroups, number: int, members: tuple[int, ...]) -> Connection:
     subs = {f"s{n}": Subscription(group, 0, live=True) for n, group in enumerate(members)}
     machine = ServerMachine(QUIET.limits, Remembered(subs=subs))
-    connection = Connection(number, machine)  # type: ignore[arg-type]
+    connection = Connection(number, machine, groups.measures)  # type: ignore[arg-type]
     for sub in subs.values():
         groups.add_subscriber(sub.group, 0)
         groups.join(connection, sub.group)

@@ -111,6 +111,65 @@ async def test_what_happens_is_counted(autojump_clock):
         assert sum(value for (name, *_), value in now.items() if name == "signals_ws_closes_total") == 1
 
 
+async def test_bytes_of_messages_are_counted_both_ways(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            before = await scraped(server)
+            said = json.dumps({"t": "unsub", "id": 2, "s": "a", "why": "ü"}, ensure_ascii=False)
+            await ws.send_message(said)
+            answer = await ws.get_message()
+            now = await scraped(server)
+            went_in = now["signals_ws_bytes_total", "in", "shard-0"] - before["signals_ws_bytes_total", "in", "shard-0"]
+            went_out = (
+                now["signals_ws_bytes_total", "out", "shard-0"] - before["signals_ws_bytes_total", "out", "shard-0"]
+            )
+            assert went_in == len(said.encode()) == len(said) + 1
+            assert went_out == len(answer)
+            assert before["signals_ws_bytes_total", "out", "shard-0"] > 200
+
+
+async def test_how_old_signals_are_when_a_client_says_that_it_has_them(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            for data in (1, 2):
+                await server.request("POST", "/v1/signals", json_body=[{"type": "a.b", "entity": "e", "data": data}])
+                await trio.sleep(0.2)
+                await ws.send_message(json.dumps({"t": "ack", "c": {"a": data}}))
+                await trio.sleep(5)
+            await ws.send_message(json.dumps({"t": "ack", "c": {"a": 2}}))  # not news
+            await trio.sleep(1)
+            now = await scraped(server)
+            assert now["signals_e2e_seconds_count", "shard-0"] == 2
+            assert now["signals_e2e_seconds_sum", "shard-0"] == pytest.approx(0.4, abs=0.01)
+
+
+async def test_filters_that_are_refused_are_counted(autojump_clock):
+    async with start_server(app, settings=attrs.evolve(QUIET, shards=1)) as server:
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            assert (await scraped(server))["signals_filter_errors_total", "bad_filter", "shard-0"] == 0
+            await ws.send_message(json.dumps({"t": "sub", "id": 2, "s": "b", "filter": {"types": 7}}))
+            await ws.get_message()
+            assert (await scraped(server))["signals_filter_errors_total", "bad_filter", "shard-0"] == 1
+
+
+async def test_what_actors_store_is_told_by_class_where_that_is_known(autojump_clock):
+    async with start_server(app, settings=QUIET) as server:
+        before = await scraped(server)
+        async with server.connect("/v1/stream", subprotocols=["signals.v1.json"]) as ws:
+            await subscribed(ws, {})
+            big = [{"type": "a.b", "entity": "e", "data": "x" * 10_000}]
+            assert (await server.request("POST", "/v1/signals", json_body=big)).status == 201
+            await trio.sleep(10)
+        at_once = await scraped(server)
+        assert at_once["actor_storage_bytes", "", "shared"] > before["actor_storage_bytes", "", "shared"] + 10_000
+        assert ("actor_storage_bytes", "Analytics", "sql") not in at_once, "files are looked at once a minute"
+        await trio.sleep(60)
+        assert (await scraped(server))["actor_storage_bytes", "Analytics", "sql"] >= 4_096
+
+
 async def test_sources_and_failing_actors_are_told(autojump_clock):
     source = SourceSettings(kind="command", name="broken", schedule="@every 1s", options={"argv": ["/nothing/there"]})
     async with start_server(app, settings=Settings(sources=(source,))) as server:

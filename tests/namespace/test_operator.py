@@ -189,6 +189,23 @@ async def test_sql_is_read_and_what_writes_or_takes_too_long_is_refused(autojump
             await operator.query(operator.find("rooms", "a"), "SELECT 1")
 
 
+async def test_what_is_stored_is_told_by_class_and_looked_at_once_a_minute(autojump_clock):
+    async with start_server(app) as server:
+        env = server.env
+        await env.rooms.get_by_name("kitchen").note("menu", "x" * 1_000)
+        first = await env.operator.stored_bytes()
+        assert 1_000 < first["shared", ""] < 2_000
+        assert ("sql", "Table") not in first
+        await env.tables.get_by_name("t").fill(1)
+        assert ("sql", "Table") not in await env.operator.stored_bytes()
+        await trio.sleep(60)
+        one = (await env.operator.stored_bytes())["sql", "Table"]
+        assert one >= 4_096
+        await env.tables.get_by_name("u").fill(1)
+        await trio.sleep(60)
+        assert (await env.operator.stored_bytes())["sql", "Table"] > one + 4_096
+
+
 async def test_an_instance_is_evicted_or_aborted_when_there_is_one(autojump_clock):
     async with start_server(app) as server:
         operator, room = server.env.operator, server.env.rooms.get_by_name("a")

@@ -43,7 +43,9 @@ export function ActorsPage() {
           <>
             <b>{title(one)}</b><span class="quiet">{one.class}</span><span class={`state ${one.state}`}>{one.state}</span>
             <Amount of={one.mailbox}>{count(one.mailbox)} waiting</Amount><Amount of={one.in_flight}>{count(one.in_flight)} in flight</Amount>
-            <Amount of={one.sockets}>{plural(one.sockets, "socket")}</Amount><span class="quiet">{one.alarm_at ? `alarm ${distance(one.alarm_at, Date.now())}` : ""}</span>
+            <Amount of={one.sockets}>{plural(one.sockets, "socket")}</Amount><Amount of={one.restarts}>{plural(one.restarts, "restart")}</Amount>
+            <span class="quiet">{one.storage}</span><span class="quiet" title={one.why_awake.join(", ")}>{one.why_awake.join(", ")}</span>
+            <span class="quiet">{one.alarm_at ? `alarm ${distance(one.alarm_at, Date.now())}` : ""}</span>
           </>
         )} />
       )}
@@ -68,7 +70,7 @@ function ActorView({ of, close }: { of: Actor; close: () => void }) {
     ["Class", one.class], ["Namespace", one.namespace], ["Id", <code>{one.id}</code>], ["State", <span class={`state ${one.state}`}>{one.state}</span>],
     ["Why awake", one.why_awake.join(", ") || (one.state === "hibernated" ? "it is not" : "nothing keeps it; it leaves memory when it has idled long enough")], ["Last event", one.last_event === null ? "–" : `${one.last_event}, ${one.last_event_at === null ? "now" : distance(one.last_event_at, Date.now())}`],
     ["Alarm", one.alarm_at === null ? "none" : distance(one.alarm_at, Date.now())], ["Waiting", count(one.mailbox)], ["In flight", count(one.in_flight)],
-    ["Sockets", count(one.sockets)], ["Restarts", count(one.restarts)], ["Last error", one.last_error ?? "none"],
+    ["Sockets", count(one.sockets)], ["Storage", one.storage === "sql" ? "a database of its own" : "keys in the shared database"], ["Restarts", count(one.restarts)], ["Last error", one.last_error ?? "none"],
     ["Bookmark", one.bookmark ? <code>{one.bookmark}</code> : <button type="button" onClick={mark}>Wake it and show</button>],
   ];
   return (

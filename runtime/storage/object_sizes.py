@@ -1,0 +1,24 @@
+"""What the objects of SQL classes take on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from urllib.parse import unquote
+
+
+def object_sizes(directory: Path) -> dict[str, int]:
+    """Bytes by namespace: databases, their logs and their histories. Blocks, for some 10 µs for each file.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    found: dict[str, int] = {}
+    for folder in directory.iterdir() if directory.exists() else ():
+        if folder.is_dir():
+            size = 0
+            for path in folder.rglob("*"):
+                with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+                    size += path.stat().st_size if path.is_file() else 0
+            found[unquote(folder.name)] = size
+    return found
