@@ -446,12 +446,12 @@ class Cell:
     def why_awake(self) -> list[str]:
         """What keeps this instance in memory."""
         reasons = [f"{job.label} runs" for job in self.running]
-        if self.holdings.timers:
-            reasons.append(f"{self.holdings.timers} timers are pending")
-        if self.owner.sockets.ordinary:
-            reasons.append(f"{len(self.owner.sockets.ordinary)} ordinary WebSockets are open")
-        if self._uncommitted:
-            reasons.append(f"{self._uncommitted} batches are not durable yet")
+        held = (
+            (self.holdings.timers, "timer is pending", "timers are pending"),
+            (len(self.owner.sockets.ordinary), "ordinary WebSocket is open", "ordinary WebSockets are open"),
+            (self._uncommitted, "batch is not durable yet", "batches are not durable yet"),
+        )
+        reasons += [f"{count:,} {one if count == 1 else many}" for count, one, many in held if count]
         if self._pending and not reasons:
             reasons.append(f"{self._pending} calls or responses are under way, or references to it are held by others")
         return reasons

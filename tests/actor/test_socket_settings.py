@@ -179,7 +179,7 @@ async def test_an_ordinary_socket_keeps_its_instance_in_memory_until_it_closes(a
             await ws.send_message("one")
             assert await ws.get_message() == "1: one"
             await trio.sleep(60)
-            assert server.why_awake(actor) == ["1 ordinary WebSockets are open"]
+            assert server.why_awake(actor) == ["1 ordinary WebSocket is open"]
             await ws.send_message("two")
             assert await ws.get_message() == "2: two"
             await ws.aclose(4000, "bye")
