@@ -13,6 +13,9 @@ from runtime.transport.listen import Transport
 
 GOING_AWAY = 1001
 STEP_S = 10.0
+CLOSE_S = (
+    3.0  # for the close frames: who reads has answered long before, and who does not read keeps no restart waiting
+)
 
 
 async def serve_node(
@@ -27,7 +30,7 @@ async def serve_node(
     """Serve a node's app on listeners until `stop()` returns.
 
     Then: the app's drain, no new connections, an answer to what has begun, every socket closed with 1001, the
-    connections' end. Each step takes 10 s at most, the app's drain as long as it wants.
+    connections' end. Each step takes 10 s at most, the last one 3 s, the app's drain as long as it wants.
 
     Args:
         stop: awaited once more during the app's drain, which ends when it returns: told twice, the server hurries.
@@ -44,7 +47,7 @@ async def serve_node(
         with trio.move_on_after(STEP_S):
             await node.router.drain()
         node.router.close_sockets(GOING_AWAY, "the server is going down")
-        await transport.gone(STEP_S)
+        await transport.gone(CLOSE_S)
         connections.cancel_scope.cancel()
 
 
