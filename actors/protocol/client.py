@@ -230,10 +230,10 @@ class ClientMachine:
             return []
         if ended.is_successor:
             return self._stay()
-        does = AfterClose.STOP if status in _FINAL_STATUSES else after_close(code)
+        does = AfterClose.STOP if status in _FINAL_STATUSES else after_close(code, told_to_go=ended.was_told_to_go)
         if ended.welcomed_at is not None:
             self._backoff.ended(now - ended.welcomed_at, planned=does is AfterClose.WINDOW)
-        if self._sockets.next is not None and (does is not AfterClose.STOP or code == CloseCode.REPLACED):
+        if self._sockets.next is not None and does is not AfterClose.STOP:
             return self._move_on()
         closing = [Close(NORMAL, socket=number) for number in self._sockets.close() if number != ended.number]
         self._publications.disconnected()

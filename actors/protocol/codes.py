@@ -105,16 +105,19 @@ _BY_RFC_CODE = {
 _BY_HUNDRED = {40: AfterClose.STOP, 41: AfterClose.BACKOFF, 42: AfterClose.WINDOW}
 
 
-def after_close(code: int | None) -> AfterClose:
+def after_close(code: int | None, *, told_to_go: bool = False) -> AfterClose:
     """What the close code asks for; None is a socket that ended without one.
+
+    One that is replaced does not come back: a newer socket of its session is there. But if it had been told to go, that
+    may have been its own successor, which may be gone again; then 4202 is like the other 42xx.
 
     A code nobody has heard of acts by its range; outside the ranges the client tries again with backoff,
     because an intermediary that closes with an odd code says nothing about the session.
     """
     if code is None:
         return AfterClose.BACKOFF
-    if code == CloseCode.REPLACED:
-        return AfterClose.STOP  # a newer socket of this session is already there
+    if code == CloseCode.REPLACED and not told_to_go:
+        return AfterClose.STOP
     return _BY_RFC_CODE.get(code) or _BY_HUNDRED.get(code // 100, AfterClose.BACKOFF)
 
 

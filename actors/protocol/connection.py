@@ -28,6 +28,7 @@ class Connection:
             concern yet.
         asked_at: when `hello` or the ping left that is not answered. rtt_ms: how long the last answer took.
         move_at: when to open its successor, at move_to. window: when to come back after its planned end.
+        was_told_to_go: by `goaway`.
         acked: how far the server was told that subscriptions are. ack_at: when to tell it again.
         renews: the id of the last `auth`; what became of a token before it is no news any more.
         trouble: the last `err` about it, for the words of a terminal close.
@@ -53,6 +54,7 @@ class Connection:
     move_at: float | None = None
     move_to: str | None = None
     window: tuple[float, float] = WINDOW_MS
+    was_told_to_go: bool = False
     acked: dict[str, int] = attrs.Factory(dict[str, int])
     ack_at: float | None = None
     renews: int | None = None
@@ -101,7 +103,7 @@ class Connection:
 
     def told_to_go(self, goaway: wire.Goaway, now: float, random: Callable[[], float]) -> None:
         """`goaway`: when to open its successor, or to come back after its end; a draw in [0, 1) places the former."""
-        self.window = goaway.after_ms
+        self.window, self.was_told_to_go = goaway.after_ms, True
         if self.has("goaway"):
             self.move_at, self.move_to = now + drawn(goaway.after_ms, random()), goaway.url
 

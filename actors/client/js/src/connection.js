@@ -4,7 +4,7 @@ import { Feed, Place } from "./feed.js";
 import { Feeds } from "./feeds.js";
 import { Publications } from "./publications.js";
 import { Sockets } from "./sockets.js";
-import { Broken, DEAD_LINK, FEATURES, GAP, NORMAL, OF_A_SUCCESSOR, OF_SUBSCRIPTIONS, REPLACED } from "./wire.js";
+import { Broken, DEAD_LINK, FEATURES, GAP, NORMAL, OF_A_SUCCESSOR, OF_SUBSCRIPTIONS, WINDOW_MS } from "./wire.js";
 import { afterClose, backoffMs, checked, drawn } from "./wire.js";
 
 const CONNECT_MS = 5_000;
@@ -278,11 +278,11 @@ export class Connection {
   #ended(socket, code, said) {
     if (!socket) return;
     if (socket.successor) return this.#stay();
-    const does = afterClose(code);
+    const does = afterClose(code, socket.window !== WINDOW_MS);
     const planned = does === "window"; // and no failure: a server that restarts often is not to be kept away from
     const uptime = this.clock - socket.welcomedAt;
     if (socket.greeting && (planned || uptime >= HEALTHY_MS)) this.#failures = 0;
-    if (this.#sockets.next && (does !== "stop" || code === REPLACED)) return this.#moveOn();
+    if (this.#sockets.next && does !== "stop") return this.#moveOn();
     for (const number of this.#sockets.close()) {
       if (number !== socket.number) this.#hangUp(number);
     }
@@ -291,10 +291,9 @@ export class Connection {
     if (does === "stop") return this.#enter("closed", { code, terminal: true, reason });
     const draw = this.#random();
     const delay = planned ? drawn(socket.window, draw) : backoffMs(this.#failures, draw);
-    const attempt = this.#failures + 1;
-    if (!planned) this.#failures += 1;
     this.#reconnectAt = this.clock + delay;
-    this.#enter("reconnecting", { attempt, delay_ms: Math.floor(delay), code, reason });
+    this.#enter("reconnecting", { attempt: this.#failures + 1, delay_ms: Math.floor(delay), code, reason });
+    if (!planned) this.#failures += 1;
     if (this.#offline) this.#waitForNetwork();
   }
 

@@ -3,7 +3,7 @@
 export const NORMAL = 1000;
 export const DEAD_LINK = 4198;
 export const GAP = 4199;
-export const REPLACED = 4202; // a newer socket of this session took over
+const REPLACED = 4202; // a newer socket of this session took over
 export const FEATURES = ["goaway", "mod", "snap", "latest", "ack"];
 export const OF_SUBSCRIPTIONS = ["sig", "subok", "snap", "live", "gap", "unsubbed"];
 export const OF_A_SUCCESSOR = ["sig", "live", "gap", "ok", "err"]; // all that is moved is in its hello
@@ -16,17 +16,20 @@ const BACKOFF_CAP_MS = 30_000;
 /** A message that breaks the protocol: nothing after it can be trusted. */
 export class Broken extends Error {}
 
-/** What a close code asks for [2.13]: `"stop"`, `"backoff"` or `"window"`; `null` is no code. */
-export function afterClose(code) {
-  if ([1002, 1003, 1007, 1009, 1010, REPLACED].includes(code)) return "stop";
+/**
+ * What a close code asks for [2.13]: `"stop"`, `"backoff"` or `"window"`; `null` is no code. Who was told to go may have been
+ * replaced by its own successor, which may be gone again.
+ */
+export function afterClose(code, toldToGo) {
+  if ([1002, 1003, 1007, 1009, 1010, toldToGo || REPLACED].includes(code)) return "stop";
   const range = Math.floor(code / 100);
   if (range === 40) return "stop";
-  return range === 42 || code === NORMAL || code === 1001 ? "window" : "backoff";
+  return range === 42 || [NORMAL, 1001].includes(code) ? "window" : "backoff";
 }
 
 /** The wait before a reconnect after `failures` others: full jitter, so that a crowd does not come back at once. */
 export function backoffMs(failures, draw) {
-  return draw * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** Math.min(failures, 16));
+  return draw * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** failures);
 }
 
 /** `draw` in [0, 1) of the way through a window. */
