@@ -233,11 +233,8 @@ class FlushTrace:
 
     def flushed(self, shard: str) -> Flushed | None:
         """All of it; None when it came to nobody."""
-        if not self.delivered:
+        if self._first is None or not self.delivered:
             return None
-        if self._first is None:
-            self.sent()
-        assert self._first is not None
         return Flushed(
             shard=shard,
             came=self.came,
@@ -263,6 +260,8 @@ class DeliveryTraces:
 
     def take(self, traced: Sequence[int]) -> None:
         """Frames with these have come."""
+        if self._came and traced[0] <= next(reversed(self._came)):
+            self._came.clear()  # the stream was restored, and counts from an earlier offset again
         now = trio.current_time()
         for offset in traced:
             self._came[offset] = now

@@ -13,9 +13,7 @@ from runtime.transport.listen import Transport
 
 GOING_AWAY = 1001
 STEP_S = 10.0
-CLOSE_S = (
-    3.0  # for the close frames: who reads has answered long before, and who does not read keeps no restart waiting
-)
+CLOSE_S = 3.0  # who reads has answered to its close frame long before, and who does not keeps no restart waiting
 
 
 async def serve_node(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,8 +18,9 @@ def object_sizes(directory: Path) -> dict[str, int]:
     for folder in directory.iterdir() if directory.exists() else ():
         if folder.is_dir():
             size = 0
-            for path in folder.rglob("*"):
-                with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
-                    size += path.stat().st_size if path.is_file() else 0
+            for place, _, names in os.walk(folder):  # passes over folders that have gone meanwhile
+                for name in names:
+                    with contextlib.suppress(FileNotFoundError):
+                        size += Path(place, name).stat().st_size
             found[unquote(folder.name)] = size
     return found

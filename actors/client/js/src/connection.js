@@ -278,7 +278,7 @@ export class Connection {
   #ended(socket, code, said) {
     if (!socket) return;
     if (socket.successor) return this.#stay();
-    const does = afterClose(code, socket.window !== WINDOW_MS);
+    const does = afterClose(code, socket.window !== WINDOW_MS); // a goaway has named another one
     const planned = does === "window"; // and no failure: a server that restarts often is not to be kept away from
     const uptime = this.clock - socket.welcomedAt;
     if (socket.greeting && (planned || uptime >= HEALTHY_MS)) this.#failures = 0;
